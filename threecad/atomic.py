@@ -1,0 +1,77 @@
+"""Files that exist whole or not at all.
+
+Everything is written under a temporary name in the target's own folder and renamed with
+``os.replace``. A process killed at any moment leaves the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "TEMPORARY_PREFIX",
+    "open_replacing",
+    "replacing",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
+
+TEMPORARY_PREFIX = ".threecad-tmp-"
+"""First characters of every temporary name; such files are left-overs and ignored by ``scan``."""
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that replaces it when the block ends well.
+
+    The temporary name keeps the suffix, for writers that choose a format by it. Missing parent
+    folders are made. When the block raises, the temporary file is removed and ``path`` stays.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(6)}{target.suffix}")
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def open_replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Yield a binary file that replaces ``path`` when the block ends well."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        yield file
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically."""
+    with open_replacing(path) as file:
+        file.write(data)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write ``text`` to ``path`` atomically, as UTF-8 with Unix line ends."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write ``value`` to ``path`` atomically, as indented JSON. NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Force ``path`` to disk, so that a rename never survives a power cut that its data did not."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,23 @@
+"""The ``threecad`` command: every subcommand parses, calls one library function and prints.
+
+The modules here import nothing heavy at module level, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import click
+
+from threecad.cli.group import FriendlyGroup
+from threecad.cli.info import info
+
+__all__ = ["main"]
+
+
+@click.group(cls=FriendlyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="threecad")
+def main() -> None:
+    """Download, check, describe, convert and evaluate 3CAD, industrial surface defects."""
+
+
+for command in (info,):
+    main.add_command(command)

@@ -1,0 +1,69 @@
+"""Image files as arrays, with the distrust that files from elsewhere deserve."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from threecad import atomic
+from threecad.errors import ImageError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["MAX_PIXELS", "read_image", "write_png"]
+
+MAX_PIXELS = 1 << 28
+"""Largest image decoded: 16,384 × 16,384. More is taken for a decompression bomb."""
+
+
+def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+    """Return an image file as (H, W, 3) uint8 RGB.
+
+    Sixteen-bit grey images keep their top byte; transparency is dropped; of an animation the first
+    frame is taken. The orientation tag of a photograph is not applied, so that image and mask keep
+    one geometry.
+
+    Raises:
+        ImageError: If the file is not an image, is damaged, or is larger than ``MAX_PIXELS``.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns about sizes below our own limit, which is the one that counts.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                _check_size(path, image)
+                return _to_rgb(image)
+    except FileNotFoundError as error:
+        raise ImageError(f"There is no image {Path(path)}. Check the path.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(
+            f"{Path(path)} cannot be read as an image: {error}. "
+            "It may be damaged or cut off: get it again, or run `threecad verify` on the tree."
+        ) from error
+
+
+def write_png(path: str | os.PathLike[str], pixels: npt.NDArray[np.uint8]) -> None:
+    """Write (H, W) grey or (H, W, 3) RGB uint8 pixels as PNG, atomically."""
+    with atomic.replacing(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="PNG")
+
+
+def _check_size(path: str | os.PathLike[str], image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(
+            f"{Path(path)} has {image.width} × {image.height} pixels, more than the {MAX_PIXELS} "
+            "that are allowed. Crop or scale it first."
+        )
+
+
+def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.array(image.convert("RGB"))
