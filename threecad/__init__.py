@@ -12,32 +12,60 @@ __version__ = "0.1.0"
 _EXPORTS: dict[str, str] = {
     "CATEGORIES": "threecad.catalog",
     "Category": "threecad.catalog",
+    "DecodedMask": "threecad.masks",
     "Finding": "threecad.findings",
     "Index": "threecad.indexing",
+    "Region": "threecad.geometry",
     "Sample": "threecad.indexing",
     "ThreeCAD": "threecad.dataset",
     "ThreecadError": "threecad.errors",
+    "decode_mask": "threecad.masks",
+    "enclosing_rectangle": "threecad.geometry",
+    "label_regions": "threecad.geometry",
+    "mask_to_polygons": "threecad.encodings",
+    "mask_to_rle": "threecad.encodings",
+    "polygons_to_mask": "threecad.encodings",
+    "read_mask": "threecad.masks",
+    "regions": "threecad.geometry",
+    "resize_mask": "threecad.resizing",
+    "rle_to_mask": "threecad.encodings",
     "scan": "threecad.indexing",
 }
 
 __all__ = [
     "CATEGORIES",
     "Category",
+    "DecodedMask",
     "Finding",
     "Index",
+    "Region",
     "Sample",
     "ThreeCAD",
     "ThreecadError",
     "__version__",
+    "decode_mask",
+    "enclosing_rectangle",
+    "label_regions",
+    "mask_to_polygons",
+    "mask_to_rle",
+    "polygons_to_mask",
+    "read_mask",
+    "regions",
+    "resize_mask",
+    "rle_to_mask",
     "scan",
 ]
 
 if TYPE_CHECKING:
     from threecad.catalog import CATEGORIES, Category
     from threecad.dataset import ThreeCAD
+    from threecad.encodings import mask_to_polygons, mask_to_rle, polygons_to_mask, rle_to_mask
     from threecad.errors import ThreecadError
     from threecad.findings import Finding
+    from threecad.geometry import Region, enclosing_rectangle, label_regions, regions
     from threecad.indexing import Index, Sample, scan
+    from threecad.masks import DecodedMask, decode_mask, read_mask
+    from threecad.resizing import resize_mask
 
 
 def __getattr__(name: str) -> Any:
