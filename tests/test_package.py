@@ -1,0 +1,134 @@
+"""The laws of the house: public names, import direction, import cost, names of modules."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cfrg
+import threecad
+
+PACKAGES = {"threecad": threecad, "cfrg": cfrg}
+ROOT = Path(threecad.__file__).parent.parent
+
+
+def modules(package: str) -> list[str]:
+    found = pkgutil.walk_packages(PACKAGES[package].__path__, prefix=f"{package}.")
+    return [package, *(module.name for module in found)]
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_public_names_are_sorted_and_are_what_they_were(package: str) -> None:
+    module = PACKAGES[package]
+    assert module.__all__ == sorted(module.__all__)
+    assert set(module.__all__) - {"__version__"} == set(module._EXPORTS)
+    before = {name: getattr(module, name) for name in module.__all__}
+    for name in modules(package):
+        importlib.import_module(name)
+    for name, value in before.items():
+        assert getattr(module, name) is value, f"{package}.{name} is hidden by a module"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_function_and_class_is_documented(package: str) -> None:
+    module = PACKAGES[package]
+    for name in module.__all__:
+        value = getattr(module, name)
+        if callable(value):
+            assert value.__doc__, f"{package}.{name} has no docstring"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_module_lists_what_it_offers(package: str) -> None:
+    for name in modules(package):
+        module = importlib.import_module(name)
+        assert module.__doc__, f"{name} has no docstring"
+        for public in getattr(module, "__all__", ()):
+            assert hasattr(module, public), f"{name}.{public}"
+
+
+def test_imports_run_one_way() -> None:
+    for path in sources("threecad"):
+        wrong = {name for name in imports(path) if name == "cfrg" or name.startswith("cfrg.")}
+        assert not wrong, f"{path} imports {wrong}"
+
+
+def test_modules_import_without_cycles() -> None:
+    edges: dict[str, set[str]] = {}
+    known = {name for package in PACKAGES for name in modules(package)}
+    for package in PACKAGES:
+        for path in sources(package):
+            relative = path.relative_to(ROOT).with_suffix("")
+            name = ".".join(relative.parts).removesuffix(".__init__")
+            edges[name] = (top_level_imports(path) & known) - {name}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " → ".join([*trail[trail.index(name) :], name])
+        if name not in done:
+            for target in edges.get(name, ()):
+                visit(target, (*trail, name))
+            done.add(name)
+
+    for name in edges:
+        visit(name, ())
+
+
+def top_level_imports(path: Path) -> set[str]:
+    """Return what is imported when the module is: not in functions, not for type checkers."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            parts = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= parts | {node.module}
+    # `from package import module` needs the package's own __init__, which imports nothing.
+    return names - set(PACKAGES)
+
+
+def test_no_module_is_a_drawer_for_everything() -> None:
+    for package in PACKAGES:
+        for path in sources(package):
+            assert path.stem not in {"utils", "util", "helpers", "common", "misc"}, path
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["import threecad", "import cfrg", "import threecad.cli", "import cfrg.cli"],
+)
+def test_import_is_light(statement: str) -> None:
+    code = f"{statement}; import json, sys; print(json.dumps(sorted(sys.modules)))"
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    heavy = {"torch", "torchvision", "datasets", "cv2", "matplotlib", "pandas", "numba", "pyarrow"}
+    assert heavy.isdisjoint(json.loads(output))
+
+
+def test_unknown_public_name_is_an_attribute_error() -> None:
+    for module in PACKAGES.values():
+        with pytest.raises(AttributeError, match="no attribute 'nope'"):
+            module.nope  # noqa: B018
