@@ -87,14 +87,16 @@ def scan(
     for name, path in sorted(found.items()):
         samples += _scan_category(folder, name, path, findings)
     index = Index(folder, samples, findings=findings)
+    excluded: Collection[str] = ()
     if errata is not None:
         from threecad.errata import apply_errata, read_errata
 
-        index = apply_errata(index, read_errata(errata))
+        corrections = read_errata(errata)
+        index, excluded = apply_errata(index, corrections), corrections.excluded
     if split_file is not None:
-        from threecad.splitting import apply_split, read_split
+        from threecad.split_files import apply_split, read_split
 
-        index = apply_split(index, read_split(split_file), fold=fold)
+        index = apply_split(index, read_split(split_file), fold=fold, excluded=excluded)
     elif fold is not None:
         raise UsageError("fold needs a split file that was made with --kind k-fold.")
     return index

@@ -1,0 +1,231 @@
+"""What decoding an image once can tell: its size, its hashes, and whether it decodes at all.
+
+``verify --deep``, ``audit`` and ``split`` all start here, so that each image is read and decoded
+once for the three of them; the facts are kept in ``ROOT/.threecad`` while the file is unchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zlib
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from threecad import parallel
+from threecad.caching import FileCache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+__all__ = [
+    "GRADIENT_BITS",
+    "ImageFacts",
+    "gradient_hash",
+    "inspect_image",
+    "inspect_images",
+    "pixel_hash",
+]
+
+GRADIENT_BITS = 256
+"""Length of the perceptual hash."""
+
+_CHUNK = 1024
+"""Images between two writes of the cache: a killed run loses at most these."""
+
+_GRID = (17, 16)
+"""Columns and rows of the cells whose horizontal differences are the perceptual hash."""
+
+# What Pillow raises on damaged or hostile files. It has no exception of its own for them.
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known of one image file.
+
+    Attributes:
+        size: Bytes of the file.
+        sha256: SHA-256 of the file, 64 hexadecimal digits.
+        width: Pixels; 0 if the file does not decode.
+        height: Pixels; 0 if the file does not decode.
+        pixels: SHA-256 of the decoded pixels, equal for the same picture in another container.
+        gradients: Perceptual hash of 256 bits, 64 hexadecimal digits (see ``gradient_hash``).
+        problem: Why the file does not decode; ``None`` if it does.
+    """
+
+    size: int
+    sha256: str
+    width: int = 0
+    height: int = 0
+    pixels: str = ""
+    gradients: str = ""
+    problem: str | None = None
+
+
+def inspect_images(
+    root: Path,
+    images: Iterable[Path],
+    *,
+    trust_cache: bool = True,
+    workers: int | None = None,
+    cluster: str | None = None,
+    description: str | None = None,
+) -> dict[Path, ImageFacts]:
+    """Return the facts of each image.
+
+    A few hundred bytes are kept for each image, whatever its size.
+
+    Args:
+        root: The tree whose cache is used.
+        images: Files below it.
+        trust_cache: Take what is remembered of files whose size and modification time are
+            unchanged. Otherwise every byte is read again (the cache is still renewed).
+        workers: Worker processes; see ``threecad.parallel.map``.
+        cluster: Where to run them, if not here.
+        description: Title of the progress bar on stderr.
+    """
+    wanted = list(images)
+    cache, digests = FileCache(root, "images", version=_CACHE_VERSION), FileCache(root, "sha256")
+    known = cache.get_many(wanted) if trust_cache else {}
+    facts = {path: ImageFacts(**record) for path, record in known.items()}
+    missing = [path for path in wanted if path not in facts]
+    found = parallel.map(
+        inspect_image, missing, workers=workers, cluster=cluster, description=description
+    )
+    for chunk in _chunks(zip(missing, found, strict=True)):
+        facts.update(chunk)
+        cache.put_many({path: asdict(fact) for path, fact in chunk.items()})
+        digests.put_many({path: fact.sha256 for path, fact in chunk.items()})
+    return {path: facts[path] for path in wanted}
+
+
+_CACHE_VERSION = 1
+
+
+def inspect_image(path: Path) -> ImageFacts:
+    """Read, hash and decode one file. A file that does not decode is a fact, not an exception.
+
+    Raises:
+        OSError: If the file cannot be read at all.
+    """
+    data = path.read_bytes()
+    size, sha256 = len(data), hashlib.sha256(data).hexdigest()
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            image = _canonical(image)
+    except _DECODING_ERRORS as error:
+        return ImageFacts(size, sha256, problem=describe_damage(data, error))
+    return ImageFacts(
+        size, sha256, image.width, image.height, pixel_hash(image), gradient_hash(image)
+    )
+
+
+def describe_damage(data: bytes, error: BaseException) -> str:
+    """Say in one clause what is wrong with the bytes of an image that does not decode."""
+    if not data:
+        return "the file is empty"
+    if not any(data):
+        return "the file is all zero bytes"
+    if data.lstrip()[:5].lower() in (b"<!doc", b"<html"):
+        return "the file is a web page, not an image"
+    if isinstance(error, Image.DecompressionBombError):
+        return "its header claims more pixels than any photograph has"
+    if is_cut_short(data):
+        return f"the file is cut short ({len(data):,} bytes)"
+    return str(error).partition("<_io.")[0].strip() or type(error).__name__
+
+
+def is_cut_short(tail: bytes, head: bytes | None = None) -> bool:
+    """Whether a PNG or JPEG lacks its end marker.
+
+    Args:
+        tail: The whole file, or at least its last 64 bytes.
+        head: The first bytes of the file, where ``tail`` does not hold them.
+    """
+    head = tail if head is None else head
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return b"IEND" not in tail[-64:]
+    if head.startswith(b"\xff\xd8\xff"):
+        return b"\xff\xd9" not in tail[-64:]
+    return False
+
+
+def pixel_hash(image: Image.Image) -> str:
+    """Return the SHA-256 of an image's size and pixels.
+
+    The same picture as grey PNG, RGB PNG or palette PNG has the same hash: pixels are brought to
+    grey where all channels agree, else to RGB, and an opaque alpha channel does not count.
+    """
+    image = _canonical(image)
+    digest = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\n".encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
+
+
+def gradient_hash(image: Image.Image) -> str:
+    """Return the perceptual hash of an image: 256 bits as 64 hexadecimal digits.
+
+    The image is averaged to 16 rows of 17 cells; a bit says whether a cell is brighter than its
+    left neighbour ("dHash", N. Krawetz 2013). Exposure, contrast, file format and moderate
+    rescaling leave nearly all bits as they are.
+    """
+    grey = _canonical(image)
+    grey = grey if grey.mode in ("L", "I;16") else grey.convert("L")
+    if grey.mode == "I;16":
+        grey = Image.fromarray(np.asarray(grey).astype(np.float32))
+    cells = np.asarray(grey.resize(_GRID, Image.Resampling.BOX), dtype=np.float32)
+    return np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes().hex()
+
+
+def _canonical(image: Image.Image) -> Image.Image:
+    """Return the image in the plainest of the modes I;16, L, RGB and RGBA that holds it."""
+    if image.mode in ("L", "I;16"):
+        return image
+    if image.mode.startswith("I"):  # I and I;16B: how Pillow opens some 16-bit files
+        return Image.fromarray(np.asarray(image).astype(np.uint16))
+    if image.mode == "F":
+        return image
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            return image
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    return image.getchannel(0) if _is_grey(image) else image
+
+
+def _is_grey(image: Image.Image) -> bool:
+    """Whether the channels of an RGB image agree everywhere."""
+    pixels = np.asarray(image)
+    for sample in (pixels[::61, ::61], pixels):  # nearly every colour image ends at the first
+        if not (
+            np.array_equal(sample[..., 0], sample[..., 1])
+            and np.array_equal(sample[..., 0], sample[..., 2])
+        ):
+            return False
+    return True
+
+
+def _chunks(items: Iterator[tuple[Path, Any]]) -> Iterator[dict[Path, Any]]:
+    chunk: dict[Path, Any] = {}
+    for path, value in items:
+        chunk[path] = value
+        if len(chunk) >= _CHUNK:
+            yield chunk
+            chunk = {}
+    yield chunk
