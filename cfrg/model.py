@@ -1,0 +1,502 @@
+"""CFRG, the coarse-to-fine detector of 3CAD: teacher, student, recovery and segmentation.
+
+Three feature levels at H/4, H/8 and H/16; c(a, b) is the cosine similarity over the channels::
+
+    coarse     w_t = 1 − c(T, S)           where student and teacher disagree
+    recovery   w_r = 1 − c(T, R(fuse(T)))  where the normal features cannot be recovered
+    fine       U-Net(w_r · w_t · T)        a segmentation of what both point at
+    map        A = Σ w_r + σ(U-Net)        resized to the image and summed
+
+Reference: Yang et al., 3CAD: A Large-Scale Real-World 3C Product Dataset for Unsupervised Anomaly
+Detection, https://arxiv.org/abs/2502.05761. Feature fusion and recovery decoder are those of
+reverse distillation, https://arxiv.org/abs/2201.10703.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cfrg.backbones import STUDENTS, TEACHERS, load_teacher
+from cfrg.config import CFRGConfig
+from cfrg.losses import discrepancy_loss, recovery_loss, segmentation_loss
+from cfrg.smoothing import smooth_maps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from cfrg.backbones import Channels
+
+__all__ = ["CFRG", "CFRGOutput"]
+
+STRIDE = 32  # the network halves an image five times
+
+
+class CFRGOutput(NamedTuple):
+    """What ``CFRG.forward`` returns.
+
+    Attributes:
+        anomaly_map: ``(N, 1, H, W)`` float32 before smoothing, higher = more anomalous.
+        logits: ``(N, 1, H, W)`` of the segmentation U-Net.
+        teacher: T at H/4, H/8, H/16, each ``(N, C, h, w)``.
+        student: S, of the same shapes.
+        recovery: R, of the same shapes.
+    """
+
+    anomaly_map: Tensor
+    logits: Tensor
+    teacher: list[Tensor]
+    student: list[Tensor]
+    recovery: list[Tensor]
+
+
+BRANCHES = (
+    *("coarse_1", "coarse_2", "coarse_3"),
+    *("recovery_1", "recovery_2", "recovery_3"),
+    "segmentation",
+)
+
+
+class _Detection(NamedTuple):
+    student: list[Tensor]
+    recovery: list[Tensor]
+    coarse: list[Tensor]  # w_t at each level, (N, 1, h, w)
+    hint: list[Tensor]  # w_r at each level, (N, 1, h, w)
+    logits: Tensor  # at the padded size
+
+
+def _is_nonnegative(config: CFRGConfig) -> bool:
+    """Whether what imitates the teacher's features may end in a ReLU."""
+    return TEACHERS[config.teacher].nonnegative and not config.standardize_features
+
+
+def _conv_norm(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+    return [conv, nn.BatchNorm2d(outputs)]
+
+
+def _double(inputs: int, outputs: int) -> list[nn.Module]:
+    return [nn.ConvTranspose2d(inputs, outputs, 2, stride=2, bias=False), nn.BatchNorm2d(outputs)]
+
+
+class Adapter(nn.Sequential):
+    """Bring a student level to the teacher's channels: two separable steps.
+
+    The last ReLU is left out where the teacher's features can be negative.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, nonnegative: bool) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False),
+            *_conv_norm(inputs, inputs, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(inputs, inputs, 3, padding=1, bias=False),
+            *_conv_norm(inputs, outputs, 1),
+            nn.ReLU(inplace=True) if nonnegative else nn.Identity(),
+        )
+
+
+class Block(nn.Module):
+    """Bottleneck 1×1 → 3×3 → 1×1 with a shortcut, which may halve or double the size.
+
+    Doubling is a 2×2 transposed convolution with stride 2, in the middle and on the shortcut.
+    """
+
+    def __init__(
+        self, inputs: int, width: int, outputs: int, resize: Literal["half", "double"] | None = None
+    ) -> None:
+        super().__init__()
+        stride = 2 if resize == "half" else 1
+        if resize == "double":
+            middle, shortcut = _double(width, width), _double(inputs, outputs)
+        else:
+            middle = _conv_norm(width, width, 3, stride)
+            shortcut = [] if inputs == outputs else _conv_norm(inputs, outputs, 1, stride)
+        self.body = nn.Sequential(
+            *_conv_norm(inputs, width, 1),
+            nn.ReLU(inplace=True),
+            *middle,
+            nn.ReLU(inplace=True),
+            *_conv_norm(width, outputs, 1),
+        )
+        self.shortcut = nn.Sequential(*shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.body(x) + self.shortcut(x), inplace=True)
+
+
+class Fusion(nn.Module):
+    """The one-class bottleneck: three teacher levels into one small embedding at H/32."""
+
+    def __init__(self, channels: Channels, *, blocks: int, width: int, outputs: int) -> None:
+        super().__init__()
+        c1, c2, c3 = channels
+        self.level1 = nn.Sequential(
+            *_conv_norm(c1, c2, 3, stride=2),
+            nn.ReLU(inplace=True),
+            *_conv_norm(c2, c3, 3, stride=2),
+            nn.ReLU(inplace=True),
+        )
+        self.level2 = nn.Sequential(*_conv_norm(c2, c3, 3, stride=2), nn.ReLU(inplace=True))
+        self.blocks = nn.Sequential(
+            Block(3 * c3, width, outputs, "half"),
+            *(Block(outputs, width, outputs) for _ in range(blocks - 1)),
+        )
+
+    def forward(self, teacher: Sequence[Tensor]) -> Tensor:
+        t1, t2, t3 = teacher
+        fused = torch.cat([self.level1(t1), self.level2(t2), t3], 1)  # (N, 3·C3, H/16, W/16)
+        return self.blocks(fused)  # type: ignore[no-any-return]  # (N, E, H/32, W/32)
+
+
+class Decoder(nn.Module):
+    """The recovery: a mirrored Wide-ResNet from the embedding back to the teacher's levels.
+
+    Where a level is narrower or wider than the teacher's, or the teacher's features can be
+    negative, a 1×1 convolution ends it.
+    """
+
+    def __init__(self, inputs: int, channels: Channels, config: CFRGConfig) -> None:
+        super().__init__()
+        nonnegative = _is_nonnegative(config)
+        self.layers = nn.ModuleList()  # deep to fine
+        self.heads = nn.ModuleList()
+        for level in (2, 1, 0):
+            width, outputs = config.decoder_widths[level], config.decoder_channels[level]
+            rest = (Block(outputs, width, outputs) for _ in range(config.decoder_blocks[level] - 1))
+            self.layers.append(nn.Sequential(Block(inputs, width, outputs, "double"), *rest))
+            fits = nonnegative and outputs == channels[level]
+            self.heads.append(nn.Identity() if fits else nn.Conv2d(outputs, channels[level], 1))
+            inputs = outputs
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        recovery = []
+        for layer, head in zip(self.layers, self.heads, strict=True):
+            x = layer(x)  # H/16, H/8, H/4
+            recovery.append(head(x))
+        return recovery[::-1]  # fine to deep, as the teacher's
+
+
+class UpBlock(nn.Module):
+    """Double the size, append the skip, convolve twice."""
+
+    def __init__(self, inputs: int, skip: int, outputs: int) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
+        self.conv1 = nn.Conv2d(outputs + skip, outputs, 3, padding=1)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.norm2 = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        x = self.up(x)
+        if skip is not None:
+            x = torch.cat([x, skip], 1)
+        x = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        return F.relu(self.norm2(self.conv2(x)), inplace=True)
+
+
+class UNet(nn.Module):
+    """Segment the weighted teacher features: level 3 is the input, 2 and 1 are the skips."""
+
+    def __init__(self, channels: Channels, widths: Sequence[int]) -> None:
+        super().__init__()
+        c1, c2, c3 = channels
+        w1, w2, w3, w4 = widths
+        self.up1 = UpBlock(c3, c2, w1)
+        self.up2 = UpBlock(w1, c1, w2)
+        self.up3 = UpBlock(w2, 0, w3)
+        self.up4 = UpBlock(w3, 0, w4)
+        self.head = nn.Conv2d(w4, 1, 3, padding=1)
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        x1, x2, x3 = levels
+        x = self.up1(x3, x2)  # (N, 512, H/8, W/8)
+        x = self.up2(x, x1)  # (N, 256, H/4, W/4)
+        x = self.up3(x)  # (N, 128, H/2, W/2)
+        x = self.up4(x)  # (N, 64, H, W)
+        return self.head(x)  # type: ignore[no-any-return]  # (N, 1, H, W)
+
+
+class Moments:
+    """Running mean and deviation of rows, in double precision."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sum = self.squares = torch.zeros(1, dtype=torch.float64)
+
+    def add(self, rows: Tensor) -> None:
+        """Count the values of each row of ``(R, M)``."""
+        rows = rows.double().cpu()
+        self.count += rows.shape[1]
+        self.sum = self.sum + rows.sum(1)
+        self.squares = self.squares + rows.square().sum(1)
+
+    @property
+    def mean(self) -> Tensor:
+        """``(R,)`` means."""
+        return self.sum / self.count
+
+    @property
+    def std(self) -> Tensor:
+        """``(R,)`` standard deviations, kept above zero."""
+        variance = self.squares / self.count - self.mean.square()
+        return variance.clamp_min(1e-12).sqrt()
+
+
+class Standardizer(nn.Module):
+    """Each channel on mean 0, deviation 1; the identity until ``fit``."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean[:, None, None]) / self.std[:, None, None]
+
+    def fit(self, moments: Moments) -> None:
+        """Take over the statistics."""
+        self.mean.copy_(moments.mean)
+        self.std.copy_(moments.std)
+
+
+class CFRG(nn.Module):
+    """The detector.
+
+    A new one has random weights everywhere; ``load_teacher`` brings the teacher's. Parameters of
+    the teacher are frozen, and it stays in evaluation mode whatever ``train`` is told.
+
+    Args:
+        config: What to build; the paper's network by default.
+    """
+
+    def __init__(self, config: CFRGConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or CFRGConfig()
+        teacher, student = TEACHERS[config.teacher], STUDENTS[config.student]
+        channels, nonnegative = teacher.channels, _is_nonnegative(config)
+        self.teacher = teacher.build().requires_grad_(False)
+        self.standardizers = nn.ModuleList(
+            Standardizer(c) for c in channels if config.standardize_features
+        )
+        self.student = student.build()
+        self.adapters = nn.ModuleList(
+            Adapter(s, t, nonnegative=nonnegative)
+            for s, t in zip(student.channels, channels, strict=True)
+        )
+        self.fusion = Fusion(
+            channels,
+            blocks=config.fusion_blocks,
+            width=config.fusion_width,
+            outputs=config.fusion_channels,
+        )
+        self.decoder = Decoder(config.fusion_channels, channels, config)
+        self.unet = UNet(channels, config.unet_channels)
+        self.calibration: nn.Module = (
+            Standardizer(len(BRANCHES)) if config.calibrate_maps else nn.Identity()
+        )
+        for module in (*self.fusion.modules(), *self.decoder.modules()):
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.to(memory_format=torch.channels_last)
+        self.train()
+
+    def load_teacher(self, weights: Path | None = None) -> Path:
+        """Put the teacher's published weights in place.
+
+        Args:
+            weights: Their file, where it is not to be looked up or fetched.
+
+        Returns:
+            The file that was read.
+
+        Raises:
+            ModelError: The file is not there, cannot be fetched, or holds another network.
+        """
+        return load_teacher(self.config.teacher, self.teacher, weights)
+
+    def train(self, mode: bool = True) -> CFRG:
+        """Set training mode, except for the teacher, whose statistics are frozen."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(self, image: Tensor) -> CFRGOutput:
+        """Anomaly map and what it is made of.
+
+        Args:
+            image: ``(N, 3, H, W)`` float, normalised with ``config.mean`` and ``config.std``.
+                Sizes that are not multiples of 32 are padded at right and bottom by replication;
+                feature levels are those of the padded image.
+        """
+        teacher = self._teach(image)
+        student, recovery, coarse, hint, logits = self._detect(image, teacher)
+        size = image.shape[-2:]
+        anomaly_map = self._combine(coarse, hint, logits)[..., : size[0], : size[1]]
+        return CFRGOutput(
+            anomaly_map, logits[..., : size[0], : size[1]], teacher, student, recovery
+        )
+
+    def losses(self, clean: Tensor, defective: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """The training objective on a batch of pairs.
+
+        Args:
+            clean: ``(N, 3, H, W)`` float, normalised normal images; only the teacher sees them.
+            defective: The same images with synthetic defects.
+            mask: ``(N, 1, H, W)``, 1 on the defects and 0 elsewhere. Sizes that are not multiples
+                of 32 are padded, and the padding counts as image.
+
+        Returns:
+            Scalars: ``segmentation``, ``discrepancy``, ``recovery``, and their sum ``loss``.
+        """
+        features = self._teach(torch.cat([clean, defective]))
+        normal = [level[: len(clean)] for level in features]
+        teacher = [level[len(clean) :] for level in features]
+        _, recovery, coarse, _, logits = self._detect(defective, teacher)
+        mask = _pad(mask.float())
+        terms = {
+            "segmentation": segmentation_loss(logits, mask),
+            "discrepancy": discrepancy_loss(coarse, mask),
+            "recovery": recovery_loss(normal, recovery),
+        }
+        return {"loss": torch.stack(list(terms.values())).sum(), **terms}
+
+    @torch.no_grad()
+    def predict(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Smoothed anomaly maps and image scores, in evaluation mode.
+
+        Args:
+            image: As in ``forward``.
+
+        Returns:
+            Maps ``(N, 1, H, W)`` and scores ``(N,)``, float32, higher = more anomalous. The score
+            is the maximum of the smoothed map, or the mean of its top ``config.score_fraction``.
+        """
+        with _evaluating(self):
+            maps = smooth_maps(self(image).anomaly_map.float(), self.config.smoothing_sigma)
+        pixels = maps.flatten(1)  # (N, H·W)
+        count = max(1, round(self.config.score_fraction * pixels.shape[1]))
+        return maps, pixels.topk(count).values.mean(1)
+
+    @torch.no_grad()
+    def branches(self, image: Tensor) -> dict[str, Tensor]:
+        """The maps that ``forward`` weighs and sums, each alone.
+
+        Args:
+            image: As in ``forward``.
+
+        Returns:
+            ``(N, 1, H, W)`` by name of ``BRANCHES``, not calibrated, not smoothed.
+        """
+        with _evaluating(self):
+            _, _, coarse, hint, logits = self._detect(image, self._teach(image))
+        height, width = image.shape[-2:]
+        maps = [*coarse, *hint, torch.sigmoid(logits)]
+        return {
+            name: _resize(branch, logits)[..., :height, :width]
+            for name, branch in zip(BRANCHES, maps, strict=True)
+        }
+
+    @torch.no_grad()
+    def fit_features(self, images: Iterable[Tensor]) -> None:
+        """Set the statistics of ``standardize_features``, before training.
+
+        Args:
+            images: Batches of good images, as in ``forward``.
+        """
+        standardizers = [s for s in self.standardizers if isinstance(s, Standardizer)]
+        moments = [Moments() for _ in standardizers]
+        for image in images:
+            features = self.teacher(_prepare(image))  # as they are before any standardizer
+            for moment, level in zip(moments, features, strict=False):
+                moment.add(level.transpose(0, 1).flatten(1))  # (C, N·h·w)
+        for standardizer, moment in zip(standardizers, moments, strict=True):
+            standardizer.fit(moment)
+
+    @torch.no_grad()
+    def fit_calibration(self, images: Iterable[Tensor]) -> None:
+        """Set the statistics of ``calibrate_maps``, after training.
+
+        Args:
+            images: Batches of good images, as in ``forward``; better ones not trained on.
+        """
+        if not isinstance(self.calibration, Standardizer):
+            return
+        moments = Moments()
+        for image in images:
+            maps = torch.cat(list(self.branches(image).values()), 1)  # (N, 7, H, W)
+            moments.add(maps.transpose(0, 1).flatten(1))  # (7, N·H·W)
+        self.calibration.fit(moments)
+
+    def _teach(self, image: Tensor) -> list[Tensor]:
+        """Teacher features, without autograd."""
+        with torch.no_grad():
+            features: list[Tensor] = self.teacher(_prepare(image))
+            if self.standardizers:
+                pairs = zip(self.standardizers, features, strict=True)
+                features = [standardizer(level) for standardizer, level in pairs]
+        return features
+
+    def _detect(self, image: Tensor, teacher: list[Tensor]) -> _Detection:
+        student = [
+            adapter(level)
+            for adapter, level in zip(self.adapters, self.student(_prepare(image)), strict=True)
+        ]
+        recovery = self.decoder(self.fusion(teacher))
+        coarse = [_distance(t, s) for t, s in zip(teacher, student, strict=True)]  # w_t
+        hint = [_distance(t, r) for t, r in zip(teacher, recovery, strict=True)]  # w_r
+        weighted = [w_r * w_t * t for w_r, w_t, t in zip(hint, coarse, teacher, strict=True)]
+        return _Detection(student, recovery, coarse, hint, self.unet(weighted))
+
+    def _combine(self, coarse: list[Tensor], hint: list[Tensor], logits: Tensor) -> Tensor:
+        """Weighted sum of the branches' maps at the (padded) image size, ``(N, 1, H, W)``."""
+        config = self.config
+        weights = (*config.coarse_weights, *config.recovery_weights, config.segmentation_weight)
+        maps = [*coarse, *hint, torch.sigmoid(logits)]
+        if isinstance(self.calibration, Standardizer):
+            mean, std = self.calibration.mean, self.calibration.std
+            maps = [(branch - m) / s for branch, m, s in zip(maps, mean, std, strict=True)]
+        total = torch.zeros_like(logits)
+        for weight, branch in zip(weights, maps, strict=True):
+            if weight:
+                total = total + weight * _resize(branch, logits)
+        return total
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    """1 − cosine similarity over the channels: two ``(N, C, h, w)`` → ``(N, 1, h, w)`` float32."""
+    return 1 - F.cosine_similarity(a.float(), b.float(), dim=1)[:, None]
+
+
+def _resize(branch: Tensor, like: Tensor) -> Tensor:
+    """Bilinear, corner pixels on corner pixels, to the size of ``like``."""
+    return F.interpolate(branch, like.shape[-2:], mode="bilinear", align_corners=True)
+
+
+def _pad(image: Tensor) -> Tensor:
+    """Repeat the last row and column until height and width are multiples of 32."""
+    height, width = image.shape[-2:]
+    margin = (0, -width % STRIDE, 0, -height % STRIDE)
+    return F.pad(image, margin, mode="replicate") if any(margin) else image
+
+
+def _prepare(image: Tensor) -> Tensor:
+    return _pad(image).contiguous(memory_format=torch.channels_last)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
