@@ -117,9 +117,9 @@ class SqueezeExcite(nn.Module):
         self.expand = nn.Conv2d(squeezed, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        gates = F.adaptive_avg_pool2d(x, 1)  # (N, C, 1, 1)
-        gates = torch.sigmoid(self.expand(F.silu(self.reduce(gates))))
-        return gates * x
+        gates: Tensor = F.adaptive_avg_pool2d(x, 1)  # (N, C, 1, 1)
+        gates = self.expand(F.silu(self.reduce(gates)))
+        return torch.sigmoid(gates) * x
 
 
 class MBConv(nn.Module):

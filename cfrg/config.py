@@ -158,7 +158,7 @@ class CFRGConfig:
             for field in ("standardize_features", "calibrate_maps")
             if not isinstance(getattr(self, field), bool)
         ]
-        if _is_numbers(self.score_fraction, 0) and self.score_fraction > 1:
+        if _is_numbers(self.score_fraction, 0, least=0) and self.score_fraction > 1:
             problems.append(f"score_fraction is {self.score_fraction}, expected at most 1")
         return problems
 
