@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import click
 
+from threecad.cli.convert import convert, import_
 from threecad.cli.group import FriendlyGroup
 from threecad.cli.info import info
+from threecad.cli.split import split
 
 __all__ = ["main"]
 
@@ -19,5 +21,5 @@ def main() -> None:
     """Download, check, describe, convert and evaluate 3CAD, industrial surface defects."""
 
 
-for command in (info,):
+for command in (convert, import_, info, split):
     main.add_command(command)

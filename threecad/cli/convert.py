@@ -1,0 +1,201 @@
+"""``threecad convert`` and ``threecad import``: from one layout to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from threecad.cli.group import (
+    examples,
+    force_option,
+    json_option,
+    print_json,
+    seed_option,
+    split_file_option,
+    workers_option,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from threecad.formats import Conversion
+
+__all__ = ["convert", "import_"]
+
+Function = TypeVar("Function", bound="Callable[..., Any]")
+
+_FOLDER = click.Path(path_type=Path)
+_EXISTING = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+def _placement_options(*, reference: bool) -> Callable[[Function], Function]:
+    """Add ``--copy``, ``--link`` and, if asked for, ``--reference``."""
+
+    def add(function: Function) -> Function:
+        if reference:
+            function = click.option(
+                "--reference",
+                "placement",
+                flag_value="reference",
+                help="Refer to the images where they are.",
+            )(function)
+        function = click.option(
+            "--link",
+            "placement",
+            flag_value="link",
+            help="Hard links instead of copies, where the file system allows it.",
+        )(function)
+        return click.option(
+            "--copy",
+            "placement",
+            flag_value="copy",
+            default="copy",
+            help="Copy the images (the default).",
+        )(function)
+
+    return add
+
+
+def _mask_rule_option(function: Function) -> Function:
+    return click.option(
+        "--mask-rule",
+        type=click.Choice(["binary", "labels", "threshold"]),
+        help="Binarise all masks by this rule.  [default: by the values of each]",
+    )(function)
+
+
+@click.command(
+    epilog=examples(
+        "threecad convert 3cad coco --to coco",
+        "threecad convert 3cad mvtec --to mvtec --category Copper_Stator --link",
+        "threecad convert mvtec back --from mvtec",
+    )
+)
+@click.argument("source", metavar="SRC", type=_EXISTING)
+@click.argument("destination", metavar="DST", type=_FOLDER)
+@click.option("--to", metavar="FORMAT", help="Write this format.")
+@click.option("--from", "from_", metavar="FORMAT", help="Read this format.  [default: found out]")
+@click.option(
+    "--category",
+    "categories",
+    multiple=True,
+    metavar="C",
+    help="Only this category. May be given several times.",
+)
+@split_file_option
+@click.option(
+    "--errata",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Apply these corrections first.",
+)
+@_placement_options(reference=True)
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    metavar="S",
+    help="Scale images down until no side is longer.",
+)
+@click.option("--polygons", is_flag=True, help="coco: outlines instead of run lengths.")
+@click.option("--with-stats", is_flag=True, help="parquet: add region statistics.")
+@_mask_rule_option
+@force_option
+@workers_option
+@json_option
+def convert(source: Path, destination: Path, *, as_json: bool, **options: Any) -> None:
+    """Write SRC to DST in another format.
+
+    Formats: 3cad, mvtec, pairs, photographs, visa.
+    """
+    from threecad.formats import convert as convert_folder
+
+    _print(convert_folder(source, destination, progress=True, **options), as_json=as_json)
+
+
+@click.command(
+    name="import",
+    epilog=examples(
+        "threecad import 3cad parts --good Copper_Stator/train/good --category Stator",
+        "threecad import 3cad/Iron_Stator stator",
+    ),
+)
+@click.argument("folders", metavar="[SRC] DST", nargs=-1, required=True, type=_FOLDER)
+@click.option("--from", "from_", metavar="FORMAT", help="The format of SRC.  [default: found out]")
+@click.option(
+    "--good", type=_FOLDER, metavar="DIR", help="Photographs of good parts, in SRC or anywhere."
+)
+@click.option(
+    "--bad",
+    type=_FOLDER,
+    metavar="DIR",
+    help="Photographs of bad parts; sub-folders name defect types.",
+)
+@click.option(
+    "--category",
+    metavar="NAME",
+    help="Name of the category, if SRC has only one.  [default: name of the folder]",
+)
+@click.option(
+    "--test-fraction",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    metavar="F",
+    help="Part of the good images for testing, if SRC has no splits.",
+)
+@seed_option
+@split_file_option
+@_placement_options(reference=False)
+@_mask_rule_option
+@force_option
+@workers_option
+@json_option
+def import_(folders: tuple[Path, ...], *, as_json: bool, **options: Any) -> None:
+    """Bring images in another layout into that of 3CAD, at DST.
+
+    \b
+    SRC may be
+      a folder of good and one of bad photographs, without masks (--good, --bad);
+      folders of images with their masks beside them (pairs);
+      MVTec-AD (mvtec), VisA (visa), or any format that `threecad convert` reads.
+
+    Which good images are for testing depends on their content alone, or on --split-file.
+    """  # noqa: D301  (click wants the backspace)
+    from threecad.errors import UsageError
+    from threecad.formats import convert as convert_folder
+
+    if len(folders) > 2 or (len(folders) == 1 and options["good"] is None):
+        raise UsageError("Give SRC and DST; SRC may be left out with --good.")
+    *source, destination = folders
+    result = convert_folder(
+        source[0] if source else None, destination, to="3cad", progress=True, **options
+    )
+    _print(result, as_json=as_json)
+
+
+def _print(result: Conversion, *, as_json: bool) -> None:
+    """Print what was done."""
+    if as_json:
+        print_json(result.to_dict())
+        return
+    why = f" ({result.detected})" if result.detected else ""
+    click.echo(f"Read {result.source} as {result.from_format}{why}.")
+    for category, counts in result.counts.items():
+        numbers = ", ".join(f"{number} {kind}" for kind, number in counts.items())
+        click.echo(f"  {category}: {numbers}")
+    click.echo(f"Images: {_listed(result.images)}.")
+    if result.masks:
+        click.echo(f"Masks by rule: {_listed(result.masks)}.")
+    else:
+        click.echo("Masks: none, so pixel figures are undefined for these images.")
+    if result.left_out:
+        click.echo(f"Left out: {result.left_out} images that were not asked for.")
+    if result.notes:
+        click.echo(f"Notes: {_listed(result.notes)}.")
+    click.echo(f"Wrote {result.destination} as {result.to_format}.")
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counts.items()) or "none"

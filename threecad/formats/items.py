@@ -1,0 +1,238 @@
+"""One image on its way from one layout to another, and where its bytes are.
+
+Readers return items, writers take them. An item is small: it says where the image and its mask are
+and how to get at them, so that a list of all of them is cheap and goes to worker processes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from PIL import Image
+
+from threecad.errors import ConversionError, ImageError
+from threecad.masks import decode_mask
+from threecad.samples import GOOD
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from threecad.masks import MaskRule
+    from threecad.samples import Sample
+
+__all__ = [
+    "Content",
+    "File",
+    "Item",
+    "Mask",
+    "MaskImage",
+    "TarMember",
+    "image_size",
+    "make_id",
+    "relative_posix",
+]
+
+
+class Content(Protocol):
+    """Encoded image bytes somewhere."""
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the file name in lower case, with its dot."""
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+
+    def read_bytes(self) -> bytes:
+        """Return the bytes."""
+
+    def stamp(self) -> str:
+        """Return a short text that changes when the content changes."""
+
+    def __str__(self) -> str:
+        """Return how messages name it."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file on disk."""
+
+    path: Path
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the file name in lower case, with its dot."""
+        return self.path.suffix.lower()
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return self.path.stat().st_size
+
+    def read_bytes(self) -> bytes:
+        """Return the bytes of the file."""
+        return self.path.read_bytes()
+
+    def stamp(self) -> str:
+        """Return path, size and time of last change."""
+        status = self.path.stat()
+        return f"{self.path}|{status.st_size}|{status.st_mtime_ns}"
+
+    def __str__(self) -> str:
+        """Return the path."""
+        return str(self.path)
+
+
+@dataclass(frozen=True)
+class TarMember:
+    """A file inside an uncompressed tar archive."""
+
+    archive: Path
+    name: str
+    offset: int
+    size: int
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the member's name in lower case, with its dot."""
+        return Path(self.name).suffix.lower()
+
+    def read_bytes(self) -> bytes:
+        """Return the bytes of the member."""
+        with self.archive.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+    def stamp(self) -> str:
+        """Return the archive's stamp and the member's place in it."""
+        return f"{File(self.archive).stamp()}|{self.offset}|{self.size}"
+
+    def __str__(self) -> str:
+        """Return archive and member."""
+        return f"{self.archive}:{self.name}"
+
+
+class Mask(Protocol):
+    """A mask somewhere, in any form."""
+
+    def decode(self, rule: MaskRule | None) -> tuple[NDArray[np.bool_], str, tuple[str, ...]]:
+        """Return the mask, ``(H, W) bool``, the name of the rule used and what is odd."""
+
+    def stamp(self) -> str:
+        """Return a short text that changes when the mask changes."""
+
+
+@dataclass(frozen=True)
+class MaskImage:
+    """A mask that is an image."""
+
+    content: Content
+
+    def decode(self, rule: MaskRule | None) -> tuple[NDArray[np.bool_], str, tuple[str, ...]]:
+        """Return the mask, ``(H, W) bool``, the rule used and the codes of what is odd."""
+        if isinstance(self.content, File):
+            decoded = decode_mask(self.content.path, rule=rule)
+        else:
+            decoded = decode_mask(io.BytesIO(self.content.read_bytes()), rule=rule)  # type: ignore[arg-type]
+        return decoded.mask, decoded.rule, decoded.findings
+
+    def stamp(self) -> str:
+        """Return the stamp of the image."""
+        return self.content.stamp()
+
+    def __str__(self) -> str:
+        """Return how messages name it."""
+        return str(self.content)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image to convert.
+
+    Attributes:
+        id: The sample id, ``<category>/<train|test>/<defect_type>/<stem>``.
+        category: Name of the category.
+        split: The split it is used in: ``train``, ``val`` or ``test``; ``""`` while undecided.
+        defect_type: ``good`` for a defect-free image.
+        image: Where the image is.
+        mask: Where its mask is; ``None`` for a good image and where there is none.
+    """
+
+    id: str
+    category: str
+    split: str
+    defect_type: str
+    image: Content
+    mask: Mask | None = None
+
+    @property
+    def label(self) -> int:
+        """0 for good, 1 for defective."""
+        return int(self.defect_type != GOOD)
+
+    @property
+    def stem(self) -> str:
+        """The last part of the id."""
+        return self.id.rsplit("/", 1)[1]
+
+    @property
+    def folder(self) -> str:
+        """The split that the id names: where the image stands in a 3CAD tree."""
+        return self.id.split("/")[1]
+
+    @classmethod
+    def of_sample(cls, sample: Sample) -> Item:
+        """Return the item of an indexed sample."""
+        return cls(
+            id=sample.id,
+            category=sample.category,
+            split=sample.split,
+            defect_type=sample.defect_type,
+            image=File(sample.image),
+            mask=MaskImage(File(sample.mask)) if sample.mask is not None else None,
+        )
+
+
+def make_id(category: str, split: str, defect_type: str, stem: str) -> str:
+    """Return the sample id, Unicode NFC.
+
+    Raises:
+        ConversionError: If a part is empty, leads out of the tree or has characters that a file
+            name cannot have.
+    """
+    parts = [unicodedata.normalize("NFC", part) for part in (category, split, defect_type, stem)]
+    for part in parts:
+        if not part or part.startswith(".") or set(part) & set('/\\\0:*?"<>|\n\r\t'):
+            raise ConversionError(
+                f"{part!r} (from {'/'.join(parts)!r}) cannot be part of a file name. "
+                "Rename the file, folder or class it comes from."
+            )
+    return "/".join(parts)
+
+
+def image_size(content: Content) -> tuple[int, int]:
+    """Return ``(height, width)`` of an image from its header.
+
+    Raises:
+        ImageError: If it is no image that Pillow can open.
+    """
+    try:
+        source = content.path if isinstance(content, File) else io.BytesIO(content.read_bytes())
+        with Image.open(source) as image:
+            return image.height, image.width
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(
+            f"{content} is not an image that can be opened: {error}. Restore or remove it."
+        ) from error
+
+
+def relative_posix(path: Path, start: Path) -> str:
+    """Return ``path`` seen from ``start``, with forward slashes."""
+    return Path(os.path.relpath(path, start)).as_posix()

@@ -1,0 +1,158 @@
+"""What the readers share: their options, the files of a folder, which good image is for testing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import unicodedata
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from threecad.errors import ConversionError, UsageError
+from threecad.formats.items import Item, make_id
+from threecad.indexing import IMAGE_SUFFIXES
+from threecad.samples import GOOD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from threecad.formats.items import Content, Mask
+
+__all__ = [
+    "ReadOptions",
+    "assign_splits",
+    "category_name",
+    "image_files",
+    "inside",
+    "is_good_name",
+    "item_of_id",
+]
+
+_GOOD_NAMES = frozenset({"defectfree", "free", "good", "nodefect", "normal", "ok", "nondefective"})
+_STRAY_FOLDERS = frozenset({"__macosx", "__pycache__"})
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a reader may be told.
+
+    Attributes:
+        category: Name of the category, for layouts that name none.
+        categories: Only these categories; all of them when empty.
+        good: Folder of defect-free photographs, for ``photographs``.
+        bad: Folder of defective photographs, for ``photographs``.
+        split_file: Says which image belongs to which split.
+        errata: Corrections to apply to a 3CAD tree.
+    """
+
+    category: str | None = None
+    categories: tuple[str, ...] = ()
+    good: Path | None = None
+    bad: Path | None = None
+    split_file: Path | None = None
+    errata: Path | None = None
+
+
+def image_files(folder: Path) -> Iterator[Path]:
+    """Yield the images below ``folder``, sorted, leaving out stray and hidden files.
+
+    Raises:
+        ConversionError: If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ConversionError(f"There is no folder {folder}. Check the path.")
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and name.casefold() not in _STRAY_FOLDERS
+        )
+        for name in sorted(names):
+            path = Path(parent, name)
+            if path.suffix.casefold() in IMAGE_SUFFIXES and not name.startswith("."):
+                yield path
+
+
+def category_name(source: Path, options: ReadOptions) -> str:
+    """Return the category asked for, or the name of the source folder."""
+    return options.category or unicodedata.normalize("NFC", source.resolve().name)
+
+
+def is_good_name(name: str) -> bool:
+    """Whether a folder of this name holds defect-free images.
+
+    >>> is_good_name("Free"), is_good_name("defect-free"), is_good_name("Scratch")
+    (True, True, False)
+    """
+    return "".join(filter(str.isalnum, name.casefold())) in _GOOD_NAMES
+
+
+def inside(folder: Path, name: str, where: str) -> Path:
+    """Return the file ``name`` below ``folder``, as an index file names it.
+
+    Raises:
+        ConversionError: If it leads out of the folder or is not there; ``where`` says who names it.
+    """
+    path = folder / name
+    if Path(name).is_absolute() or not path.resolve().is_relative_to(folder.resolve()):
+        raise ConversionError(f"{where} names {name!r}, which leads out of {folder}.")
+    if not path.is_file():
+        raise ConversionError(f"{where} names {name!r}, which is not in {folder}.")
+    return path
+
+
+def item_of_id(sample_id: str, *, image: Content, mask: Mask | None, split: str) -> Item:
+    """Return the item of a sample id.
+
+    Raises:
+        ConversionError: If it is no sample id.
+    """
+    parts = sample_id.split("/")
+    if len(parts) != 4 or parts[1] not in ("train", "val", "test"):
+        raise ConversionError(
+            f"{sample_id!r} is no sample id. Expected <category>/<train|test>/<defect_type>/<stem>."
+        )
+    category, _, defect_type, _ = parts
+    return Item(
+        id=make_id(*parts),
+        category=category,
+        split=split,
+        defect_type=defect_type,
+        image=image,
+        mask=mask if defect_type != GOOD else None,
+    )
+
+
+def assign_splits(items: Sequence[Item], *, test_fraction: float, seed: int) -> list[Item]:
+    """Return the items with every undecided split decided.
+
+    Defective images are for testing. Of the good ones the given fraction, rounded, is for testing:
+    those whose SHA-256 of seed and bytes is lowest, so that the choice depends on the content alone
+    and copies of one image stay together.
+
+    Raises:
+        UsageError: If ``test_fraction`` is not in [0, 1].
+    """
+    if not 0 <= test_fraction <= 1:
+        raise UsageError(f"The test fraction is {test_fraction}; expected 0 to 1.")
+    undecided = [item for item in items if not item.split and not item.label]
+    digests = {item.id: _digest(item, seed) for item in undecided}
+    chosen: set[str] = set()
+    for category in {item.category for item in undecided}:
+        ranked = sorted(digests[item.id] for item in undecided if item.category == category)
+        chosen.update(ranked[: round(test_fraction * len(ranked))])
+    return [
+        item
+        if item.split
+        else _with_split(item, "test" if item.label or digests[item.id] in chosen else "train")
+        for item in items
+    ]
+
+
+def _digest(item: Item, seed: int) -> str:
+    return hashlib.sha256(f"{seed}\n".encode() + item.image.read_bytes()).hexdigest()
+
+
+def _with_split(item: Item, split: str) -> Item:
+    return replace(item, split=split, id=make_id(item.category, split, item.defect_type, item.stem))

@@ -1,0 +1,95 @@
+"""Images and masks made smaller on their way, with no defect lost."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from threecad.errors import ImageError
+from threecad.formats.items import image_size
+from threecad.masks import resize_mask
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from threecad.formats.items import Content, Item, Mask
+    from threecad.masks import MaskRule
+
+__all__ = ["scale_down"]
+
+
+def scale_down(item: Item, longest: int) -> Item:
+    """Return ``item`` with its longer side scaled down to ``longest`` pixels, if it is longer.
+
+    Images are reduced with Pillow's antialiased bilinear filter and become PNG; masks by the rule
+    that keeps every region alive (:func:`threecad.masks.resize_mask`).
+    """
+    mask = None if item.mask is None else _ScaledMask(item.mask, longest)
+    return replace(item, image=_ScaledImage(item.image, longest), mask=mask)
+
+
+@dataclass(frozen=True)
+class _ScaledImage:
+    """Content of an image that is scaled when it is read."""
+
+    content: Content
+    longest: int
+    suffix: str = ".png"
+
+    @property
+    def size(self) -> int:
+        """Number of bytes of the original: an upper estimate."""
+        return self.content.size
+
+    def read_bytes(self) -> bytes:
+        """Return the scaled image as a PNG file."""
+        height, width = _fitted(image_size(self.content), self.longest)
+        try:
+            with Image.open(io.BytesIO(self.content.read_bytes())) as image:
+                # Palettes and bilevel images cannot be interpolated.
+                plain = image.convert("RGB") if image.mode in ("P", "1", "PA") else image
+                scaled = plain.resize((width, height), Image.Resampling.BILINEAR)
+                buffer = io.BytesIO()
+                scaled.save(buffer, "PNG")
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ImageError(f"{self.content} cannot be scaled: {error}.") from error
+        return buffer.getvalue()
+
+    def stamp(self) -> str:
+        """Return the stamp of the original and the size."""
+        return f"{self.content.stamp()}|{self.longest}"
+
+    def __str__(self) -> str:
+        return str(self.content)
+
+
+@dataclass(frozen=True)
+class _ScaledMask:
+    """A mask that is scaled when it is decoded."""
+
+    mask: Mask
+    longest: int
+
+    def decode(self, rule: MaskRule | None) -> tuple[NDArray[np.bool_], str, tuple[str, ...]]:
+        """Return the scaled mask, ``(H, W) bool``, the rule used and what is odd."""
+        mask, used, findings = self.mask.decode(rule)
+        height, width = mask.shape
+        return resize_mask(mask, _fitted((height, width), self.longest)), used, findings
+
+    def stamp(self) -> str:
+        """Return the stamp of the original and the size."""
+        return f"{self.mask.stamp()}|{self.longest}"
+
+    def __str__(self) -> str:
+        return str(self.mask)
+
+
+def _fitted(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Return ``(height, width)`` with the same proportions and no side above ``longest``."""
+    height, width = size
+    factor = min(1.0, longest / max(size))
+    return max(1, round(height * factor)), max(1, round(width * factor))
