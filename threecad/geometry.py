@@ -181,7 +181,7 @@ def find_runs(mask: NDArray[Any]) -> Runs:
 
 
 def label_runs(runs: Runs) -> tuple[NDArray[np.int64], int]:
-    """Return each run's region, ``(R,)`` from 0 as :func:`regions` orders them, and their number."""
+    """Return each run's region, ``(R,)`` from 0 in :func:`regions`' order, and their number."""
     return _join(len(runs.row), _touching(runs))
 
 
