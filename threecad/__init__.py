@@ -20,6 +20,7 @@ _EXPORTS: dict[str, str] = {
     "ThreeCAD": "threecad.dataset",
     "ThreecadError": "threecad.errors",
     "decode_mask": "threecad.masks",
+    "download": "threecad.fetching",
     "enclosing_rectangle": "threecad.geometry",
     "label_regions": "threecad.geometry",
     "mask_to_polygons": "threecad.encodings",
@@ -44,6 +45,7 @@ __all__ = [
     "ThreecadError",
     "__version__",
     "decode_mask",
+    "download",
     "enclosing_rectangle",
     "label_regions",
     "mask_to_polygons",
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from threecad.dataset import ThreeCAD
     from threecad.encodings import mask_to_polygons, mask_to_rle, polygons_to_mask, rle_to_mask
     from threecad.errors import ThreecadError
+    from threecad.fetching import download
     from threecad.findings import Finding
     from threecad.geometry import Region, enclosing_rectangle, label_regions, regions
     from threecad.indexing import Index, Sample, scan

@@ -30,18 +30,24 @@ TEMPORARY_PREFIX = ".threecad-tmp-"
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that replaces it when the block ends well.
 
     The temporary name keeps the suffix, for writers that choose a format by it. Missing parent
     folders are made. When the block raises, the temporary file is removed and ``path`` stays.
+
+    Args:
+        path: The file to replace.
+        durable: Whether to force the data to disk before the rename. Writers of many files whose
+            content is checked later do without, and flush once at the end.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(6)}{target.suffix}")
     try:
         yield temporary
-        _flush_to_disk(temporary)
+        if durable:
+            _flush_to_disk(temporary)
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -8,32 +8,31 @@ in a power cut, is noticed even where the server sends no ETag.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import http.client
 import json
 import os
 import re
-import shutil
 import sys
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from tqdm import tqdm
 
 from threecad import atomic
-from threecad.errors import DownloadError, TransferInterrupted
+from threecad.disk import format_bytes, require_room, writing_to
+from threecad.errors import DownloadError, ExtractionError, TransferInterrupted
 from threecad.web import is_page, page_title, reject_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from threecad.web import Response
 
-__all__ = ["Fetched", "fetch", "format_bytes", "hash_file", "say", "writing_to"]
+__all__ = ["Fetched", "fetch", "say"]
 
 _CHUNK = 1 << 20
 _OVERLAP = 64 << 10
@@ -85,7 +84,7 @@ def fetch(
         size: Expected size in bytes.
         sha256: Expected SHA-256, hexadecimal.
         magic: First bytes that a file of the expected kind has.
-        check: Raises a `DownloadError` if the finished file is not what it should be.
+        check: Raises an `ExtractionError` if the finished file is not what it should be.
         copies: How often its size must fit on the disk beyond the file itself.
         retries: Attempts in a row without progress before giving up.
         backoff: Seconds before the first retry; doubles with each.
@@ -98,8 +97,8 @@ def fetch(
     """
     with writing_to(destination.parent):
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with closing(_Part(destination, key, what, progress)) as part:
-            part.check = _Expectation(size, magic, copies)
+        expected = _Expectation(size, magic, copies)
+        with closing(_Part(destination, key, what, expected, progress)) as part:
             _receive_all(part, open_remote, retries, backoff)
             part.sync()
             digest = part.sha256.hexdigest()
@@ -107,37 +106,14 @@ def fetch(
             _compare(what, part.size, digest, size, sha256)
             if check:
                 check(part.path)
-        except DownloadError as error:
+        except (DownloadError, ExtractionError) as error:
             rejected = destination.with_name(destination.name + ".rejected")
-            os.replace(part.path, rejected)
+            part.path.replace(rejected)
             part.forget_state()
             raise DownloadError(f"{error} What was received is kept as {rejected}.") from error
-        os.replace(part.path, destination)
+        part.path.replace(destination)
         part.forget_state()
     return Fetched(destination, part.size, digest)
-
-
-def hash_file(path: Path, *, progress: bool = True, description: str = "checking") -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file, _bar(path.stat().st_size, 0, description, progress) as bar:
-        for block in _blocks(file):
-            digest.update(block)
-            bar.update(len(block))
-    return digest.hexdigest()
-
-
-def format_bytes(count: float) -> str:
-    """Return a number of bytes for people.
-
-    >>> format_bytes(11_811_160_064)
-    '11.8 GB'
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.95 or unit == "GB":
-            break
-        count /= 1000
-    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
 
 
 def say(message: str) -> None:
@@ -145,36 +121,10 @@ def say(message: str) -> None:
     tqdm.write(message, file=sys.stderr)
 
 
-class writing_to:  # noqa: N801  (reads as a phrase: with writing_to(folder))
-    """Turn the system's refusals to write below ``folder`` into `DownloadError`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if not isinstance(error, OSError) or isinstance(error, ConnectionError | TimeoutError):
-            return
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DownloadError(
-                f"The disk of {self.folder} is full. Nothing is lost: make room and run the same "
-                "command again to go on, or choose another folder with --root."
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise DownloadError(
-                f"{error.filename or self.folder} cannot be written: {error.strerror}. Choose "
-                "another folder with --root or THREECAD_ROOT."
-            ) from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            raise DownloadError(
-                f"{error.filename or self.folder} is in the way: {error.strerror}. Expected a folder."
-            ) from error
-
-
 @dataclass(frozen=True)
 class _Expectation:
+    """What a finished file must be like: its size in bytes, its first bytes, room for copies."""
+
     size: int | None
     magic: bytes
     copies: int
@@ -183,12 +133,13 @@ class _Expectation:
 class _Part:
     """The growing file, its running hash and the note of what it is a part of."""
 
-    check: _Expectation
-
-    def __init__(self, destination: Path, key: str, what: str, progress: bool) -> None:
+    def __init__(
+        self, destination: Path, key: str, what: str, expected: _Expectation, progress: bool
+    ) -> None:
         self.path = destination.with_name(destination.name + ".part")
         self.state_path = destination.with_name(destination.name + ".part.json")
         self.what = what
+        self.expected = expected
         self.progress = progress
         self.state = self._load_state(key)
         self.sha256 = hashlib.sha256()
@@ -207,7 +158,7 @@ class _Part:
 
     def _open(self) -> BinaryIO:
         # Unbuffered: what counts as received is on its way to the disk.
-        file = open(self.path, "ab+", buffering=0)  # noqa: SIM115  (closed by close)
+        file = self.path.open("ab+", buffering=0)
         held = file.seek(0, os.SEEK_END)
         file.seek(0)
         with _bar(held, 0, "checking the part already here", self.progress and held > 0) as bar:
@@ -306,9 +257,7 @@ def _receive(part: _Part, open_remote: Callable[[dict[str, str]], Response]) -> 
             _join(part, response, overlap)
         elif part.size:
             if part.progress:
-                say(
-                    f"{part.what} changed, or its server cannot resume: starting from the beginning."
-                )
+                say(f"{part.what} changed, or its server cannot resume: starting again.")
             part.restart()
         _reject_unexpected(part, response)
         total = part.state.total
@@ -333,12 +282,15 @@ def _join(part: _Part, response: Response, overlap: int) -> None:
     start = part.size - overlap
     total = int(span[2]) if span and span[2] != "*" else part.state.total
     etag = response.headers.get("ETag")
+    begin = b"".join(_body(response, limit=overlap))
+    if len(begin) < overlap and total is not None and total >= part.size:
+        raise TransferInterrupted("The connection was cut at once.")
     same = (
         span is not None
         and int(span[1]) == start
         and total == (part.state.total or total)
         and (not part.state.etag or not etag or etag == part.state.etag)
-        and response.read(overlap) == part.tail(overlap)
+        and begin == part.tail(overlap)
     )
     if not same:
         part.restart()
@@ -364,28 +316,24 @@ def _reject_unexpected(part: _Part, response: Response) -> None:
         part.state.total = int(length) if length and length.isdigit() else None
         part.state.etag = response.headers.get("ETag")
         part.state.last_modified = response.headers.get("Last-Modified")
-    total, expected = part.state.total, part.check
+    total, expected = part.state.total, part.expected
     if expected.size is not None and total is not None and total != expected.size:
         raise DownloadError(
             f"{part.what} has {total} bytes; expected {expected.size}. It is another file, or was "
             "replaced: if that is right, run again with --force."
         )
     if total is not None:
-        need = total - part.size + total * expected.copies
-        free = shutil.disk_usage(part.path.parent).free
-        if need > free:
-            raise DownloadError(
-                f"{part.path.parent} has {format_bytes(free)} free, but {part.what} needs "
-                f"{format_bytes(need)}"
-                + (" with room to unpack it" if expected.copies else "")
-                + ". Make room, or choose another folder with --root."
-            )
+        purpose = f"{part.what}, with room to unpack it," if expected.copies else part.what
+        require_room(part.path.parent, total - part.size + total * expected.copies, purpose)
     part.save_state()
 
 
 def _reject_other_kind(part: _Part, block: bytes) -> None:
     """Refuse a body whose first bytes are not those of the expected kind of file."""
-    if part.check.magic and block[: len(part.check.magic)] != part.check.magic[: len(block)]:
+    if (
+        part.expected.magic
+        and block[: len(part.expected.magic)] != part.expected.magic[: len(block)]
+    ):
         page = block.lstrip()[:1] == b"<"
         kind = "a web page" if page else f"something that begins with {block[:8]!r}"
         raise DownloadError(
@@ -402,16 +350,23 @@ def _compare(
         raise DownloadError(f"{what} has SHA-256 {digest}; expected {expected_digest.lower()}.")
 
 
-def _body(response: Response) -> Iterator[bytes]:
-    """Yield the body as it arrives; a broken connection is a `TransferInterrupted`."""
-    while True:
+def _body(response: Response, limit: int | None = None) -> Iterator[bytes]:
+    """Yield the body, or its next ``limit`` bytes, as it arrives.
+
+    Raises:
+        TransferInterrupted: If the connection breaks.
+    """
+    left = _CHUNK if limit is None else limit
+    while left:
         try:
-            block = response.read1(_CHUNK)
+            block = response.read1(min(left, _CHUNK))
         except (OSError, http.client.HTTPException) as error:
             raise TransferInterrupted(f"The connection broke: {error!r}.") from error
         if not block:
             return
         yield block
+        if limit is not None:
+            left -= len(block)
 
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:

@@ -115,7 +115,10 @@ def page_title(page: str) -> str:
     return f'"{words}"' if words else "(no title)"
 
 
-_PROXY_ADVICE = "Set HTTPS_PROXY to http://USER:PASSWORD@HOST:PORT, or list the host in NO_PROXY to go directly."
+_PROXY_ADVICE = (
+    "Set HTTPS_PROXY to http://USER:PASSWORD@HOST:PORT, or list the host in NO_PROXY to go "
+    "directly."
+)
 
 
 class _NoDowngrade(urllib.request.HTTPRedirectHandler):
@@ -154,8 +157,8 @@ def _explain(error: Exception, url: str) -> DownloadError:
         )
     if isinstance(reason, ssl.SSLError):
         return DownloadError(
-            f"No secure connection to {host}: {reason.reason or reason}. Check the address (https?) "
-            "and any proxy in between."
+            f"No secure connection to {host}: {reason.reason or reason}. Check the address "
+            "(https or http?) and any proxy in between."
         )
     if isinstance(reason, OSError) and str(reason).startswith("Tunnel connection failed"):
         return DownloadError(f"The proxy refused to connect to {host}: {reason}. {_PROXY_ADVICE}")

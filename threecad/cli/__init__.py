@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from threecad.cli.convert import convert, import_
+from threecad.cli.download import cite, download
 from threecad.cli.group import FriendlyGroup
 from threecad.cli.info import info
 from threecad.cli.split import split
@@ -21,5 +22,5 @@ def main() -> None:
     """Download, check, describe, convert and evaluate 3CAD, industrial surface defects."""
 
 
-for command in (convert, import_, info, split):
+for command in (cite, convert, download, import_, info, split):
     main.add_command(command)

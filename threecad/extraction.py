@@ -1,0 +1,390 @@
+"""Archives unpacked safely: judged as a whole, then in parallel, each file whole or not at all.
+
+Only images at ``…/<Category>/<split>/<defect_type>/<file>`` are taken, however deep the archive
+hides the category folders. Files that are already there with the right size and CRC are skipped, so
+that an extraction that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import struct
+import threading
+import zipfile
+import zlib
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from threecad import atomic
+from threecad.catalog import find_category
+from threecad.disk import format_bytes, require_room, writing_to
+from threecad.errors import ExtractionError
+from threecad.indexing import IMAGE_SUFFIXES
+from threecad.locations import own_folder
+from threecad.naming import Claims, decode_name, is_junk, is_wanted, safe_parts, tree_path
+from threecad.parallel import worker_count
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+__all__ = ["Extraction", "check_zip", "extract", "sweep"]
+
+_CHUNK = 1 << 20
+_LARGEST_FILE = 256 << 20
+"""Bytes. A 1024×1024 16-bit RGB image without compression has 6 MiB."""
+_HIGHEST_RATIO = 1100
+"""Deflate cannot compress better than 1032:1; what claims more lies."""
+_SUSPICIOUS_RATIO = 100
+"""Images hardly shrink in a zip. A whole archive that claims this ratio is a bomb."""
+_MOST_MEMBERS = 1_000_000
+_BATCH = 32
+"""Files a thread is handed at a time."""
+_DEEPEST = 2
+"""How many archives may be nested in one another."""
+_DOES_NOT_UNPACK = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, OverflowError)
+
+
+@dataclass
+class Extraction:
+    """What was unpacked.
+
+    Attributes:
+        files: Number of files in place, by category.
+        bytes: Their total size, by category.
+        written: How many of the files were written now.
+        skipped: How many were already there, checked by size and CRC.
+        ignored: How many members of the archive are no part of the layout.
+    """
+
+    files: Counter[str] = field(default_factory=Counter)
+    bytes: Counter[str] = field(default_factory=Counter)
+    written: int = 0
+    skipped: int = 0
+    ignored: int = 0
+
+    def count(self, member: _Member, written: bool) -> None:
+        """Count one file that is in place."""
+        category = member.target.parts[0]
+        self.files[category] += 1
+        self.bytes[category] += member.info.file_size
+        self.written += written
+        self.skipped += not written
+
+    def add(self, other: Extraction) -> None:
+        """Add what was unpacked from a nested archive."""
+        self.files += other.files
+        self.bytes += other.bytes
+        self.written += other.written
+        self.skipped += other.skipped
+        self.ignored += other.ignored
+
+
+@dataclass(frozen=True)
+class _Member:
+    info: zipfile.ZipInfo
+    name: str
+    target: PurePosixPath
+
+
+def check_zip(path: str | os.PathLike[str]) -> None:
+    """Read the table of contents of a zip.
+
+    Raises:
+        ExtractionError: If it is not a zip, or is truncated.
+    """
+    with _opened(Path(path)):
+        pass
+
+
+def extract(
+    archive: str | os.PathLike[str],
+    root: str | os.PathLike[str],
+    *,
+    categories: Collection[str] | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Extraction:
+    """Unpack the category folders of a zip into ``root``.
+
+    The table of contents is judged before the first file is written; an archive with a single
+    unsafe member is refused. A killed extraction leaves whole files only; the same call goes on.
+
+    Args:
+        archive: A zip, possibly one that holds zips.
+        root: Where the category folders go.
+        categories: Names or codes of the categories to unpack; all by default.
+        workers: Number of threads; one per core by default.
+        progress: Whether to show a progress bar on stderr.
+
+    Raises:
+        ExtractionError: If the archive is broken or unsafe, holds no category asked for, or does
+            not fit on the disk.
+        DownloadError: If ``root`` cannot be written.
+    """
+    root = Path(root)
+    wanted = tuple(categories) if categories else None
+    with writing_to(root):
+        root.mkdir(parents=True, exist_ok=True)
+        nested = own_folder(root) / "nested"
+        try:
+            done = _extract(Path(archive), root, wanted, worker_count(workers), progress, nested, 1)
+        finally:
+            shutil.rmtree(nested, ignore_errors=True)
+        if hasattr(os, "sync"):
+            os.sync()
+    if not done.files:
+        asked = f"of the categories {', '.join(wanted)} " if wanted else ""
+        raise ExtractionError(
+            f"{archive} holds no image {asked}at …/<Category>/<split>/<defect type>/. "
+            "Check that it is the 3CAD archive and how the categories are spelt."
+        )
+    return done
+
+
+def sweep(root: str | os.PathLike[str]) -> int:
+    """Remove the temporary files that a killed process left below ``root``; return their number."""
+    left_over = [path for path in Path(root).rglob(f"{atomic.TEMPORARY_PREFIX}*") if path.is_file()]
+    for path in left_over:
+        path.unlink(missing_ok=True)
+    return len(left_over)
+
+
+def _extract(
+    path: Path,
+    root: Path,
+    wanted: tuple[str, ...] | None,
+    workers: int,
+    progress: bool,
+    nested: Path,
+    depth: int,
+) -> Extraction:
+    with _opened(path) as archive:
+        members, inner, ignored = _plan(archive, path, wanted)
+        done = Extraction(ignored=ignored)
+        _reject_too_large(path, members or inner, root)
+        if members:
+            for folder in {member.target.parent for member in members}:
+                (root / folder).mkdir(parents=True, exist_ok=True)
+            _write_all(archive, path, members, root, workers, progress, done)
+            return done
+        if inner and depth > _DEEPEST:
+            raise ExtractionError(
+                f"{path.name} hides its images in archives nested more than {_DEEPEST} deep; "
+                "that is not 3CAD. Nothing was unpacked from it."
+            )
+        for number, member in enumerate(inner):
+            copy = nested / f"{depth}-{number}.zip"
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            _write(archive, threading.Lock(), member, copy)
+            done.add(_extract(copy, root, wanted, workers, progress, nested, depth + 1))
+            copy.unlink()
+    return done
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except FileNotFoundError as error:
+        raise ExtractionError(f"There is no file {path}.") from error
+    except IsADirectoryError as error:
+        raise ExtractionError(
+            f"{path} is a folder. Name the zip; a tree that is unpacked already needs no download: "
+            "pass it as ROOT or set THREECAD_ROOT."
+        ) from error
+    except _DOES_NOT_UNPACK as error:
+        raise ExtractionError(
+            f"{path} is not a zip, or only the beginning of one ({error}). Download it again."
+        ) from error
+    with archive:
+        yield archive
+
+
+def _plan(
+    archive: zipfile.ZipFile, path: Path, wanted: tuple[str, ...] | None
+) -> tuple[list[_Member], list[_Member], int]:
+    """Return the images to unpack, the archives inside the archive, and how many are neither.
+
+    Raises:
+        ExtractionError: If any member is unsafe.
+    """
+    infos = archive.infolist()
+    if len(infos) > _MOST_MEMBERS:
+        raise ExtractionError(f"{path} has {len(infos)} members; 3CAD has under 100,000. Refused.")
+    if sum(info.compress_size for info in infos) > path.stat().st_size:
+        raise ExtractionError(f"{path}: members overlap, as in a zip bomb. Nothing was unpacked.")
+    members, inner, ignored = [], [], 0
+    claims = Claims()
+    for info in infos:
+        name = decode_name(info)
+        parts = safe_parts(name)
+        _reject_special(info, name)
+        if info.is_dir() or not parts:
+            continue
+        target = tree_path(parts)
+        if target is None:
+            if parts[-1].casefold().endswith(".zip") and not is_junk(parts):
+                if _may_hold(parts[-1], wanted):
+                    inner.append(_Member(info, name, PurePosixPath(parts[-1])))
+            else:
+                ignored += 1
+            continue
+        if claims.add(target, name, (info.file_size, info.CRC)) and is_wanted(
+            target.parts[0], wanted
+        ):
+            members.append(_Member(info, name, target))
+    return members, inner, ignored
+
+
+def _may_hold(archive_name: str, wanted: tuple[str, ...] | None) -> bool:
+    """Whether a nested archive may hold a category asked for: unless named after another one."""
+    stem = PurePosixPath(archive_name).stem
+    return find_category(stem) is None or is_wanted(stem, wanted)
+
+
+def _reject_special(info: zipfile.ZipInfo, name: str) -> None:
+    """Refuse links, devices, encrypted members and single members that are bombs."""
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind == stat.S_IFLNK:
+        raise ExtractionError(f"Refused: {name!r} is a link. Nothing was unpacked.")
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise ExtractionError(
+            f"Refused: {name!r} is neither file nor folder. Nothing was unpacked."
+        )
+    if info.flag_bits & 0x1:
+        raise ExtractionError(
+            f"Refused: {name!r} is encrypted. 3CAD needs no password; this is another archive."
+        )
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ExtractionError(
+            f"{name!r} is compressed with method {info.compress_type}; expected deflate. "
+            "Unpack the archive with 7-Zip and name its folder as ROOT."
+        )
+    if info.file_size > _HIGHEST_RATIO * max(info.compress_size, 1):
+        raise ExtractionError(
+            f"Refused: {name!r} claims {format_bytes(info.file_size)} out of "
+            f"{format_bytes(info.compress_size)}, as in a zip bomb. Nothing was unpacked."
+        )
+    is_image = PurePosixPath(name.replace("\\", "/")).suffix.casefold() in IMAGE_SUFFIXES
+    if is_image and info.file_size > _LARGEST_FILE:
+        raise ExtractionError(
+            f"Refused: {name!r} claims {format_bytes(info.file_size)}; no image of 3CAD is that "
+            "large. Nothing was unpacked."
+        )
+
+
+def _reject_too_large(path: Path, members: Iterable[_Member], root: Path) -> None:
+    """Refuse an archive that is a bomb as a whole, or does not fit on the disk of ``root``."""
+    total = missing = 0
+    for member in members:
+        total += member.info.file_size
+        with contextlib.suppress(OSError):
+            if (root / member.target).stat().st_size == member.info.file_size:
+                continue
+        missing += member.info.file_size
+    if total > max(_SUSPICIOUS_RATIO * path.stat().st_size, _LARGEST_FILE):
+        raise ExtractionError(
+            f"Refused: {path} claims to hold {format_bytes(total)} in "
+            f"{format_bytes(path.stat().st_size)}, as in a zip bomb. Nothing was unpacked."
+        )
+    require_room(root, missing, "unpacking")
+
+
+def _write_all(
+    archive: zipfile.ZipFile,
+    path: Path,
+    members: list[_Member],
+    root: Path,
+    workers: int,
+    progress: bool,
+    done: Extraction,
+) -> None:
+    """Write the members in threads: inflating and writing release the interpreter lock."""
+    lock = threading.Lock()
+    broken: list[str] = []
+
+    def write(batch: list[_Member]) -> list[bool | None]:
+        return [try_to_write(member) for member in batch]
+
+    def try_to_write(member: _Member) -> bool | None:
+        try:
+            return _write(archive, lock, member, root / member.target)
+        except ExtractionError as error:
+            broken.append(str(error))
+            return None
+
+    total = sum(member.info.file_size for member in members)
+    bar = tqdm(total=total, desc="unpacking", unit="B", unit_scale=True, disable=not progress)
+    batches = [members[start : start + _BATCH] for start in range(0, len(members), _BATCH)]
+    pool = ThreadPoolExecutor(workers)
+    try:
+        with bar:
+            for batch, outcomes in zip(batches, pool.map(write, batches), strict=True):
+                for member, written in zip(batch, outcomes, strict=True):
+                    bar.update(member.info.file_size)
+                    if written is not None:
+                        done.count(member, written)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if broken:
+        raise ExtractionError(
+            f"{len(broken)} of {len(members)} files in {path} are damaged and were left out; the "
+            f"others are in place. First: {sorted(broken)[0]} Download the archive again."
+        )
+
+
+def _write(archive: zipfile.ZipFile, lock: threading.Lock, member: _Member, target: Path) -> bool:
+    """Write one member to ``target``; False if the same file is there already.
+
+    Raises:
+        ExtractionError: If the member is damaged.
+    """
+    if _is_there(target, member.info):
+        return False
+    with atomic.replacing(target, durable=False) as temporary, temporary.open("wb") as file:
+        for block in _inflate(archive, lock, member):
+            file.write(block)
+    return True
+
+
+def _inflate(archive: zipfile.ZipFile, lock: threading.Lock, member: _Member) -> Iterator[bytes]:
+    """Yield the content of a member in blocks, checked against its size and CRC at the end."""
+    written = 0
+    try:
+        with lock:  # a ZipFile counts its open members without one
+            source = archive.open(member.info)
+        try:
+            while block := source.read(_CHUNK):
+                written += len(block)
+                yield block
+        finally:
+            with lock:
+                source.close()
+    except _DOES_NOT_UNPACK as error:
+        raise ExtractionError(f"{member.name}: {error}.") from error
+    if written != member.info.file_size:
+        raise ExtractionError(
+            f"{member.name}: {written} bytes; the archive says {member.info.file_size}."
+        )
+
+
+def _is_there(target: Path, info: zipfile.ZipInfo) -> bool:
+    """Whether ``target`` is a file of the member's size and CRC."""
+    try:
+        if target.stat().st_size != info.file_size:
+            return False
+        crc = 0
+        with target.open("rb") as file:
+            while block := file.read(_CHUNK):
+                crc = zlib.crc32(block, crc)
+    except OSError:
+        return False
+    return crc == info.CRC
