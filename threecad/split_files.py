@@ -203,8 +203,9 @@ def apply_split(
     """Return the samples that ``split_file`` names, with the splits it gives them.
 
     A row finds its sample by id, else by the path of its image, else by category, defect type and
-    stem: a split made on another copy of the data works whatever folders the images stand in. Ids
-    stay as they are in the tree. Rows of categories that the index does not hold are passed over.
+    stem where no other row shares them: a split made on another copy of the data works whatever
+    folders its images stand in. Ids stay as they are in the tree. Rows of categories that the index
+    does not hold are passed over.
 
     Args:
         index: The samples to choose from.
@@ -227,7 +228,7 @@ def apply_split(
             f"{_name(split_file)} is about other data: it names {named}; the categories in "
             f"{index.root} are: {there}."
         )
-    finder = _Finder(index)
+    finder = _Finder(index, rows)
     gone = {_loose_key(*_parts(sample_id)) for sample_id in excluded}
     chosen: dict[str, Sample] = {}
     problems: dict[str, list[str]] = {"missing": [], "ambiguous": [], "repeated": []}
@@ -264,8 +265,9 @@ def _split_of(row: SplitRow, fold: int | None) -> Split:
 class _Finder:
     """Looks up the samples that a row may mean."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, rows: Iterable[SplitRow]) -> None:
         self.index = index
+        self.rows_of_key = Counter(map(_row_key, rows))
         self.by_path = {relative_path(sample.image, index.root): sample for sample in index}
         self.by_key: dict[tuple[str, str, str], list[Sample]] = defaultdict(list)
         for sample in index:
@@ -276,7 +278,10 @@ class _Finder:
             return [self.index[row.id]]
         if row.image in self.by_path:
             return [self.by_path[row.image]]
-        return self.by_key.get(_row_key(row), [])
+        # Stems repeat across folders: with train/good/7 and test/good/7 both in the file, neither
+        # may stand in for the other when it is missing.
+        key = _row_key(row)
+        return self.by_key.get(key, []) if self.rows_of_key[key] == 1 else []
 
 
 def _parts(sample_id: str) -> tuple[str, str, str]:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 __all__ = [
     "FriendlyGroup",
     "category_option",
+    "cluster_option",
+    "errata_option",
     "examples",
+    "fold_option",
     "force_option",
     "json_option",
     "print_json",
@@ -110,6 +113,35 @@ def split_file_option(function: Function) -> Function:
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         metavar="FILE",
         help="Take the splits from this file.",
+    )(function)
+
+
+def fold_option(function: Function) -> Function:
+    """Add ``--fold``, which goes with ``--split-file``."""
+    return click.option(
+        "--fold",
+        type=click.IntRange(min=0),
+        metavar="K",
+        help="Fold to hold out, for a k-fold split file.",
+    )(function)
+
+
+def errata_option(function: Function) -> Function:
+    """Add ``--errata``."""
+    return click.option(
+        "--errata",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Apply the corrections in this file.",
+    )(function)
+
+
+def cluster_option(function: Function) -> Function:
+    """Add ``--cluster``."""
+    return click.option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Run on a cluster that sees the same paths: dask://HOST:PORT, ray or ray://HOST:PORT.",
     )(function)
 
 
