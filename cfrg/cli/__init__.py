@@ -1,0 +1,32 @@
+"""The ``cfrg`` command: every subcommand parses, calls one library function and prints.
+
+The modules here import nothing heavy at module level, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import click
+
+from cfrg.cli.evaluate import evaluate
+from cfrg.cli.predict import predict
+from cfrg.cli.train import train
+from threecad.cli.group import FriendlyGroup
+
+__all__ = ["main"]
+
+
+@click.group(cls=FriendlyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="threecad")
+def main() -> None:
+    """Train, evaluate and use CFRG, the anomaly detector of 3CAD."""
+
+
+for command in (
+    evaluate,
+    predict,
+    train,
+):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()

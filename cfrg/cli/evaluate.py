@@ -1,0 +1,101 @@
+"""``cfrg evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from threecad.cli.group import (
+    examples,
+    json_option,
+    print_json,
+    root_argument,
+    seed_option,
+    split_file_option,
+)
+
+__all__ = ["evaluate"]
+
+
+@click.command(
+    epilog=examples(
+        "cfrg evaluate run 3cad --bootstrap 20",
+        "cfrg evaluate run 3cad --baseline --bootstrap 0 --json",
+    )
+)
+@click.argument("run", type=click.Path(path_type=Path))
+@root_argument
+@split_file_option
+@click.option(
+    "--errata", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE"
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(["full", "paper"]),
+    default="full",
+    show_default=True,
+    help="full: at the resolution of the masks. paper: as the dataset's authors evaluate.",
+)
+@click.option(
+    "--baseline",
+    is_flag=True,
+    help="Also score a nearest-neighbour memory on the same teacher and data.",
+)
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    help="Resamples for the confidence intervals; 0 leaves them out.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, metavar="W")
+@click.option("--device", metavar="D")
+@seed_option
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON here.")
+@json_option
+def evaluate(
+    run: Path,
+    root: Path | None,
+    split_file: Path | None,
+    errata: Path | None,
+    protocol: str,
+    baseline: bool,
+    bootstrap: int,
+    batch_size: int,
+    workers: int,
+    device: str | None,
+    seed: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Score the model of RUN on the test images of ROOT."""
+    from cfrg.evaluating import evaluate_run
+
+    results = evaluate_run(
+        run,
+        root,
+        split_file=split_file,
+        errata=errata,
+        protocol=protocol,
+        baseline=baseline,
+        bootstrap=bootstrap,
+        batch_size=batch_size,
+        workers=workers,
+        device=device,
+        seed=seed,
+    )
+    model = results["model"]
+    if out:
+        model.to_json(out)
+    if as_json:
+        print_json(
+            {**model.to_dict(), "baseline": results["memory"].to_dict()}
+            if baseline
+            else model.to_dict()
+        )
+        return
+    for name, result in results.items():
+        click.echo(f"{run.name}, {name}" if baseline else str(run))
+        click.echo(str(result))

@@ -1,0 +1,109 @@
+"""``cfrg train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from threecad.cli.group import examples, force_option, root_argument, split_file_option
+
+__all__ = ["train"]
+
+
+@click.command(
+    epilog=examples(
+        "cfrg train 3cad --category Copper_Stator --preset lite --steps 2 --batch-size 2 "
+        "--device cpu --out new-run"
+    )
+)
+@root_argument
+@click.option("--category", required=True, metavar="C", help="The category to train on, or 'all'.")
+@click.option(
+    "--preset",
+    type=click.Choice(["lite", "paper"]),
+    default="lite",
+    show_default=True,
+    help="lite: small, 128 × 128, trains on a CPU. paper: the published network, 256 × 256.",
+)
+@click.option("--out", "run", required=True, type=click.Path(path_type=Path), metavar="RUN")
+@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the images instead.")
+@click.option("--image-size", type=click.IntRange(min=32), metavar="S", help="Input size, pixels.")
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="B")
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True))
+@click.option("--clip", type=click.FloatRange(min=0), help="Largest norm of the gradient.")
+@click.option("--precision", type=click.Choice(["no", "bf16", "fp16"]), help="Mixed precision.")
+@click.option("--compile", is_flag=True, default=None, help="Compile the network.")
+@click.option("--accumulate", type=click.IntRange(min=1), help="Batches per optimiser step.")
+@click.option("--checkpoint-every", type=click.IntRange(min=1), metavar="N", help="Steps.")
+@click.option("--workers", type=click.IntRange(min=0), metavar="W", help="Data workers.")
+@click.option("--seed", type=click.IntRange(min=0), metavar="K", help="Random seed.")
+@click.option("--device", metavar="D", help="cpu, cuda, cuda:1, …  [default: CUDA if there is one]")
+@click.option("--teacher", help="Another teacher, such as efficientnet_lite2.", metavar="NAME")
+@click.option(
+    "--teacher-weights",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The teacher's weights, where they cannot be fetched.",
+)
+@click.option(
+    "--textures",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Texture photographs, such as DTD's images/, for the synthetic defects.",
+)
+@split_file_option
+@click.option(
+    "--errata", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE"
+)
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@force_option
+def train(
+    root: Path | None,
+    run: Path,
+    category: str,
+    preset: str,
+    image_size: int | None,
+    teacher: str | None,
+    teacher_weights: Path | None,
+    textures: Path | None,
+    split_file: Path | None,
+    errata: Path | None,
+    resume: bool,
+    force: bool,
+    **training: Any,
+) -> None:
+    """Train CFRG on the good images of one category.
+
+    Ctrl-C stops after the current step and saves; the same command with --resume goes on and ends
+    as if it had never been stopped.
+    """
+    if training["steps"] and training["epochs"]:
+        raise click.UsageError("Give --steps or --epochs, not both.")
+    from cfrg import runs
+    from cfrg.config import CFRGConfig
+    from cfrg.training import Interrupted, TrainingOptions
+
+    network = {"image_size": image_size, "teacher": teacher}
+    config = CFRGConfig.preset(preset, **{k: v for k, v in network.items() if v is not None})
+    options = TrainingOptions.preset(preset, **{k: v for k, v in training.items() if v is not None})
+    try:
+        runs.train(
+            root,
+            run,
+            category=category,
+            config=config,
+            options=options,
+            textures=textures,
+            split_file=split_file,
+            errata=errata,
+            teacher_weights=teacher_weights,
+            resume=resume,
+            force=force,
+        )
+    except Interrupted as stop:
+        click.echo(f"Stopped after step {stop.step}; run the same command with --resume.", err=True)
+        raise SystemExit(130) from None
+    click.echo(f"Trained: {run}. Next: cfrg evaluate {run} {root or ''}".rstrip(), err=True)

@@ -1,0 +1,204 @@
+"""A training run from a tree of images to a run folder.
+
+``RUN`` is itself what ``CFRG.from_pretrained`` reads: ``config.json``, ``model.safetensors``,
+``README.md``; beside them ``run.json`` (seed, data fingerprint, category, versions, split),
+``log.jsonl``, ``checkpoints/`` and ``figures/``.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cfrg.data import ImageCache, TrainingPairs, hold_out
+from cfrg.model import CFRG
+from cfrg.preprocessing import normalize
+from cfrg.synthesis import make_synthesizer
+from cfrg.training import TrainingOptions, fit, read_log
+from threecad import atomic
+from threecad.dataset import ThreeCAD
+from threecad.errors import ModelError, UsageError
+from threecad.indexing import scan
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from torch.utils.data import Dataset
+
+    from cfrg.config import CFRGConfig
+    from threecad.samples import Index
+
+__all__ = ["read_run", "train"]
+
+HELD_OUT = 0.1
+"""Share of the good training images that are kept for model selection and calibration."""
+
+
+def train(
+    root: str | os.PathLike[str] | None,
+    run: str | os.PathLike[str],
+    *,
+    category: str,
+    config: CFRGConfig,
+    options: TrainingOptions,
+    textures: str | os.PathLike[str] | None = None,
+    split_file: str | os.PathLike[str] | None = None,
+    errata: str | os.PathLike[str] | None = None,
+    teacher_weights: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    force: bool = False,
+) -> Path:
+    """Train a detector on the good training images of one category, or of all.
+
+    Args:
+        root: The tree; ``default_root()`` when ``None``.
+        run: Folder to write.
+        category: Name of the category, or ``"all"``.
+        config: The network.
+        options: How to train it.
+        textures: Folder of texture photographs (DTD, say) for the synthetic defects.
+        split_file: Take the splits from this file.
+        errata: Apply the corrections in this file.
+        teacher_weights: File of the teacher's weights, where they cannot be fetched.
+        resume: Go on with an interrupted run.
+        force: Start anew in a folder that holds a run.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UsageError: If the folder holds a run and neither ``resume`` nor ``force`` is given.
+        Interrupted: If asked to stop; the state is saved.
+    """
+    run = Path(run)
+    index = _good_images(scan(root, split_file=split_file, errata=errata), category)
+    record = _describe(index, category, config, options, split_file)
+    _claim(run, record, resume=resume, force=force)
+
+    torch.manual_seed(options.seed)
+    model = CFRG(config)
+    model.load_teacher(Path(teacher_weights) if teacher_weights else None)
+    training, held_out = hold_out(ThreeCAD(index), [sample.id for sample in index], HELD_OUT)
+    images = ImageCache(training, config.image_size, workers=options.workers)
+    unseen = ImageCache(held_out, config.image_size, workers=options.workers)
+    pairs = TrainingPairs(images, make_synthesizer(config, images, textures), seed=options.seed)
+
+    def prepare(fresh: CFRG) -> None:
+        fresh.fit_features(_batches(images, fresh))
+
+    fit(model, pairs, run, options, resume=resume, prepare=prepare)
+    model.fit_calibration(_batches(unseen, model))
+    model.cpu().save_pretrained(run)
+    _draw_curve(run)
+    return run
+
+
+def read_run(run: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what ``run.json`` says about a run.
+
+    Raises:
+        ModelError: If it is not there or cannot be read.
+    """
+    path = Path(run) / "run.json"
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{run} is not a run folder: {path} cannot be read ({error}). "
+            "Name a folder that `cfrg train --out` has written."
+        ) from error
+    return record
+
+
+def _good_images(index: Index, category: str) -> Index:
+    chosen = index.select(category=None if category == "all" else category, split="train", label=0)
+    if not len(chosen):
+        raise UsageError(f"{index.root} has no good training images of {category}.")
+    return chosen
+
+
+def _describe(
+    index: Index,
+    category: str,
+    config: CFRGConfig,
+    options: TrainingOptions,
+    split_file: str | os.PathLike[str] | None,
+) -> dict[str, Any]:
+    return {
+        "schema": "cfrg.run/1",
+        "category": category,
+        "seed": options.seed,
+        "images": len(index),
+        "data_fingerprint": index.fingerprint,
+        "errata_digest": index.errata_digest,
+        "split_file": Path(split_file).name if split_file else None,
+        "config": config.to_dict(),
+        "options": options.to_dict(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("threecad", "torch", "torchvision", "accelerate")},
+        },
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _claim(run: Path, record: dict[str, Any], *, resume: bool, force: bool) -> None:
+    """Take the folder for this run, or refuse."""
+    path = run / "run.json"
+    if not path.is_file():
+        if run.is_dir() and any(run.iterdir()):
+            raise UsageError(f"{run} is not empty and holds no run. Choose another --out.")
+        atomic.write_json(path, record)
+        return
+    if resume:
+        _check_same_run(run, read_run(run), record)
+    elif force:
+        (run / "checkpoints" / "last.safetensors").unlink(missing_ok=True)
+        atomic.write_json(path, record)
+    else:
+        raise UsageError(
+            f"{run} holds a run already. Go on with it (--resume), start anew (--force), or choose "
+            "another --out."
+        )
+
+
+def _check_same_run(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    now = json.loads(json.dumps(now))
+    free = {"workers", "device", "log_every", "checkpoint_every"}
+    differences = [
+        key for key in ("category", "data_fingerprint", "config") if before.get(key) != now[key]
+    ]
+    differences += [
+        key
+        for key, value in now["options"].items()
+        if key not in free and before.get("options", {}).get(key) != value
+    ]
+    if differences:
+        raise UsageError(
+            f"{run} was started with another {', '.join(differences)}. Resume with the options of "
+            "the first start (see run.json), or start anew with --force."
+        )
+
+
+def _batches(images: Dataset[Any], model: CFRG, size: int = 32) -> Iterator[torch.Tensor]:
+    """Yield normalised batches (N, 3, H, W) of cached images on the model's device."""
+    device = next(model.parameters()).device
+    count = len(images)  # type: ignore[arg-type]
+    for first in range(0, count, size):
+        stack = [torch.from_numpy(images[i]) for i in range(first, min(first + size, count))]
+        batch = torch.stack(stack).permute(0, 3, 1, 2)
+        yield normalize(batch.to(device), model.config)
+
+
+def _draw_curve(run: Path) -> None:
+    from threecad.figures import training_curve
+
+    figure = training_curve(read_log(run / "log.jsonl"))
+    with atomic.replacing(run / "figures" / "curve.png") as temporary:
+        figure.savefig(temporary, dpi=150)

@@ -1,0 +1,94 @@
+"""The state of a training run on disk: one safetensors file, whole or not there at all."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from threecad import atomic
+from threecad.errors import ModelError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from torch import nn
+
+__all__ = ["load_training_state", "save_training_state", "state_path"]
+
+
+def state_path(run: Path) -> Path:
+    """Return where the training state of a run folder lies."""
+    return run / "checkpoints" / "last.safetensors"
+
+
+def save_training_state(
+    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int
+) -> None:
+    """Write all that is needed to go on after ``step`` steps, atomically.
+
+    The frozen teacher is left out: it is loaded anew from its published weights.
+    """
+    tensors = {f"model.{name}": value for name, value in _own_state(model).items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    path = state_path(run)
+    with atomic.replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"training": json.dumps({"step": step})})
+
+
+def load_training_state(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Put a saved state into ``model`` and ``optimizer``; return the number of steps done, or 0.
+
+    Raises:
+        ModelError: If the file is damaged or belongs to another network.
+    """
+    path = state_path(run)
+    if not path.is_file():
+        return 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            step = int(json.loads(file.metadata()["training"])["step"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{path} is not a training state: {error}. Remove it to start from the beginning."
+        ) from error
+    own = _part(tensors, "model.")
+    expected = {name: value.shape for name, value in _own_state(model).items()}
+    if {name: value.shape for name, value in own.items()} != expected:
+        raise ModelError(
+            f"{path} belongs to another network. Use the options the run was started with, or "
+            "another --out."
+        )
+    model.load_state_dict(own, strict=False)
+    optimizer.load_state_dict(_optimizer_state(optimizer, _part(tensors, "optimizer.")))
+    return step
+
+
+def _own_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {
+        name: value for name, value in model.state_dict().items() if not name.startswith("teacher.")
+    }
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _optimizer_state(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
+) -> dict[str, Any]:
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}

@@ -1,0 +1,407 @@
+"""The training loop, one for a laptop and for many machines.
+
+Nothing random is kept between steps: pairs are keyed by (seed, epoch, position) and the network's
+own draws (drop-connect) by (seed, step, process). So a checkpoint needs no random state, and a
+resumed run is the uninterrupted one, bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from cfrg.data import PairBatches, TrainingPairs, random_stream
+from cfrg.preprocessing import normalize
+from cfrg.states import load_training_state, save_training_state
+from threecad.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from cfrg.model import CFRG
+
+__all__ = ["Interrupted", "TrainingOptions", "fit", "learning_rate"]
+
+Precision = Literal["no", "bf16", "fp16"]
+
+# Follows the streams of cfrg.data: keys the network's own draws.
+NETWORK_STREAM = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How to train; the defaults are the paper's.
+
+    Attributes:
+        steps: Optimiser steps; when ``None``, ``epochs`` of them.
+        epochs: Passes over the training images.
+        batch_size: Pairs per process and step.
+        accumulate: Batches whose gradients are averaged into one step.
+        learning_rate: Highest learning rate of Adam.
+        betas: Adam's averaging coefficients.
+        schedule: ``"steps"``: × 0.2 at 80 % and again at 90 % of the run; ``"cosine"``: a short
+            linear warm-up, then half a cosine down to zero.
+        clip: Largest norm of the gradient; 0 does not clip.
+        precision: ``"no"`` (float32), ``"bf16"`` or ``"fp16"`` mixed precision.
+        compile: Compile the network with ``torch.compile``.
+        seed: Seed of initial weights, order, defects and drop-connect.
+        workers: Processes that draw pairs; 0 draws them in the training process.
+        device: ``"cpu"``, ``"cuda"``, …; chosen by Accelerate when ``None``.
+        checkpoint_every: Steps between checkpoints.
+        log_every: Steps between lines of the log.
+    """
+
+    steps: int | None = None
+    epochs: int = 50
+    batch_size: int = 32
+    accumulate: int = 1
+    learning_rate: float = 5e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    schedule: Literal["steps", "cosine"] = "steps"
+    clip: float = 0.0
+    precision: Precision = "no"
+    compile: bool = False
+    seed: int = 42
+    workers: int = 0
+    device: str | None = None
+    checkpoint_every: int = 200
+    log_every: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected 1 or more.")
+        if self.steps is not None and self.steps < 1:
+            raise UsageError(f"steps is {self.steps}; expected 1 or more.")
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> TrainingOptions:
+        """Return the options of a named preset, with some values replaced.
+
+        ``epochs`` given without ``steps`` takes the place of the preset's ``steps``.
+
+        Raises:
+            UsageError: If there is no such preset.
+        """
+        if name not in PRESETS:
+            raise UsageError(f"No preset {name!r}. There are: {', '.join(PRESETS)}.")
+        values = {**PRESETS[name], **overrides}
+        if "epochs" in overrides and "steps" not in overrides:
+            values["steps"] = None
+        return cls(**values)
+
+    def total_steps(self, images: int, processes: int = 1) -> int:
+        """Return the number of optimiser steps for so many training images."""
+        if self.steps is not None:
+            return self.steps
+        per_step = self.batch_size * self.accumulate * processes
+        return max(1, -(-self.epochs * images // per_step))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as JSON-able data."""
+        return asdict(self)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "lite": {"steps": 1200, "batch_size": 16, "schedule": "cosine", "clip": 1.0},
+}
+
+
+class Interrupted(Exception):  # noqa: N818  (nothing went wrong)
+    """Training was asked to stop and has saved its state.
+
+    Attributes:
+        step: Steps done.
+    """
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped after step {step}; its state is saved")
+        self.step = step
+
+
+def learning_rate(step: int, total: int, options: TrainingOptions) -> float:
+    """Return the learning rate of a step, counted from 0, of ``total``.
+
+    Both drops of ``"steps"`` happen in a run of any length of at least three steps.
+    """
+    if options.schedule == "steps":
+        first = min(int(total * 0.8), total - 2)
+        second = min(max(int(total * 0.9), first + 1), total - 1)
+        drops = (step >= max(first, 1)) + (step >= max(second, 1))
+        return float(options.learning_rate * 0.2**drops)
+    warm_up = max(1, min(100, total // 20))
+    if step < warm_up:
+        return options.learning_rate * (step + 1) / warm_up
+    progress = (step - warm_up) / max(1, total - warm_up)
+    cosine = torch.cos(torch.tensor(torch.pi * progress, dtype=torch.float64))
+    return float(options.learning_rate * 0.5 * (1 + cosine))
+
+
+def fit(
+    model: CFRG,
+    pairs: TrainingPairs,
+    run: Path,
+    options: TrainingOptions,
+    *,
+    resume: bool = False,
+    prepare: Callable[[CFRG], None] | None = None,
+    stop_after: int | None = None,
+) -> int:
+    """Train ``model`` in place.
+
+    Writes ``RUN/log.jsonl`` and ``RUN/checkpoints/``. SIGINT and SIGTERM end the run after the
+    current step, with its state saved.
+
+    Args:
+        model: The network, with its teacher's weights loaded.
+        pairs: What to train on.
+        run: The run folder.
+        options: How to train.
+        resume: Go on from the checkpoint in ``run``, if there is one.
+        prepare: Called with the model before a first step (not when resumed), for statistics that
+            are fitted on good images.
+        stop_after: Stop after so many steps as an interruption would, for tests.
+
+    Returns:
+        The number of steps in the whole run.
+
+    Raises:
+        Interrupted: If asked to stop.
+        ModelError: If the loss is no longer finite, or the checkpoint is of another run.
+    """
+    accelerator = _accelerator(options)
+    processes = accelerator.num_processes
+    total = options.total_steps(len(pairs), processes)
+    objective = _Objective(model)
+    model.to(accelerator.device)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=options.learning_rate, betas=options.betas)
+
+    start = load_training_state(run, model, optimizer) if resume else 0
+    if start == 0 and prepare is not None:
+        prepare(model)
+    log = _Log(run / "log.jsonl", start) if accelerator.is_main_process else None
+    compiled = torch.compile(objective) if options.compile else objective
+    step_of, optimizer = accelerator.prepare(compiled, optimizer)
+    batches = _batches(pairs, options, start, total, accelerator)
+
+    model.train()
+    done = start
+    with (
+        _asked_to_stop() as asked,
+        tqdm(
+            total=total,
+            initial=start,
+            desc="train",
+            unit="step",
+            disable=not accelerator.is_main_process,
+        ) as progress,
+    ):
+        for step in range(start, total):
+            began = time.perf_counter()
+            rate = learning_rate(step, total, options)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            terms = _step(step_of, optimizer, batches, step, trained, options, accelerator)
+            done = step + 1
+            seconds = time.perf_counter() - began
+            images = options.batch_size * options.accumulate * processes
+            if done % options.log_every == 0 or done == total or done == 1:
+                values = _mean_over_processes(terms, accelerator)
+                _check_finite(values, done)
+                if log:
+                    log.write({"step": done, "learning_rate": rate, **values}, images / seconds)
+                progress.set_postfix(
+                    {"loss": f"{values['loss']:.3f}", "img/s": f"{images / seconds:.0f}"}
+                )
+            progress.update()
+            # A stop must come to all processes at once, or the others would wait for ever.
+            stop = _any_process(asked() or done == stop_after, accelerator)
+            if done % options.checkpoint_every == 0 or done == total or stop:
+                if accelerator.is_main_process:
+                    save_training_state(run, model, optimizer, done)
+                accelerator.wait_for_everyone()
+            if stop and done < total:
+                raise Interrupted(done)
+    model.eval()
+    return total
+
+
+class _Objective(nn.Module):
+    """The losses as a forward pass, which is what distributed wrappers synchronise."""
+
+    def __init__(self, model: CFRG) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        config = self.model.config
+        return self.model.losses(
+            normalize(batch["clean"], config), normalize(batch["defective"], config), batch["mask"]
+        )
+
+
+def _step(
+    objective: nn.Module,
+    optimizer: Any,
+    batches: Iterator[dict[str, torch.Tensor]],
+    step: int,
+    trained: list[nn.Parameter],
+    options: TrainingOptions,
+    accelerator: Accelerator,
+) -> dict[str, torch.Tensor]:
+    """Do one optimiser step; return the mean of each loss term over its batches."""
+    sums: dict[str, torch.Tensor] = {}
+    for part in range(options.accumulate):
+        batch = {
+            name: value.to(accelerator.device, non_blocking=True)
+            for name, value in next(batches).items()
+        }
+        # Keyed by the slice of the step, not by the process, so that two processes and one
+        # process that accumulates two batches draw the same numbers.
+        place = part * accelerator.num_processes + accelerator.process_index
+        torch.manual_seed(
+            int(random_stream(NETWORK_STREAM, options.seed, step, place).integers(1 << 63))
+        )
+        last = part == options.accumulate - 1
+        with _no_sync(objective, accelerator, when=not last), accelerator.autocast():
+            terms = objective(batch)
+            accelerator.backward(terms["loss"] / options.accumulate)
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0) + value.detach() / options.accumulate
+    if options.clip:
+        accelerator.clip_grad_norm_(trained, options.clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return sums
+
+
+@contextmanager
+def _no_sync(objective: nn.Module, accelerator: Accelerator, *, when: bool) -> Iterator[None]:
+    """Leave gradients on their process while more batches of the step are to come."""
+    if when:
+        with accelerator.no_sync(objective):
+            yield
+    else:
+        yield
+
+
+def _accelerator(options: TrainingOptions) -> Accelerator:
+    if options.device is not None and options.device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise UsageError(
+                "--device cuda: this machine has no usable CUDA device. Use --device cpu."
+            )
+        if ":" in options.device:
+            torch.cuda.set_device(options.device)
+    return Accelerator(cpu=options.device == "cpu", mixed_precision=options.precision)
+
+
+def _batches(
+    pairs: TrainingPairs,
+    options: TrainingOptions,
+    start: int,
+    total: int,
+    accelerator: Accelerator,
+) -> Iterator[dict[str, torch.Tensor]]:
+    sampler = PairBatches(
+        length=len(pairs),
+        batch_size=options.batch_size,
+        seed=options.seed,
+        start=start * options.accumulate,
+        stop=total * options.accumulate,
+        rank=accelerator.process_index,
+        processes=accelerator.num_processes,
+    )
+    loader = DataLoader(
+        pairs,
+        batch_sampler=sampler,
+        num_workers=options.workers,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+    return iter(loader)
+
+
+def _mean_over_processes(
+    terms: dict[str, torch.Tensor], accelerator: Accelerator
+) -> dict[str, float]:
+    return {name: float(accelerator.reduce(value, "mean")) for name, value in terms.items()}
+
+
+def _any_process(value: bool, accelerator: Accelerator) -> bool:
+    if accelerator.num_processes == 1:
+        return value
+    flag = torch.tensor(int(value), device=accelerator.device)
+    return bool(accelerator.reduce(flag, "sum"))
+
+
+def _check_finite(values: dict[str, float], step: int) -> None:
+    if any(value != value or abs(value) == float("inf") for value in values.values()):
+        shown = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        raise ModelError(
+            f"The loss is no longer a number at step {step} ({shown}). "
+            "Use a lower --learning-rate, --clip 1, or float32 (--precision no)."
+        )
+
+
+class _Log:
+    """``log.jsonl``: one line per logged step; lines past the resumed step are dropped."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in read_log(path) if line["step"] <= start] if start else []
+        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+    def write(self, values: dict[str, Any], images_per_second: float) -> None:
+        line = {**values, "images_per_second": round(images_per_second, 2)}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a ``log.jsonl``; a line cut off by a crash is left out."""
+    lines = []
+    if path.is_file():
+        for text in path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except ValueError:
+                continue
+    return lines
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether SIGINT or SIGTERM has come; a second one acts at once."""
+    asked = False
+
+    def note(number: int, frame: object) -> None:  # noqa: ARG001
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = {}
+    try:
+        for kind in (signal.SIGINT, signal.SIGTERM):
+            before[kind] = signal.signal(kind, note)
+    except ValueError:  # not in the main thread: the caller keeps its own handling
+        before = {}
+    try:
+        yield lambda: asked
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
