@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from threecad import atomic
 from threecad.errors import ConversionError, UsageError
-from threecad.formats import mvtec, pairs, photographs, tree, visa
+from threecad.formats import coco, meta_json, mvtec, pairs, photographs, tabular, tree, visa
 from threecad.formats.items import File, MaskImage
 from threecad.formats.placing import Placement, Tally, WriteOptions, check_disk_space
 from threecad.formats.reading import ReadOptions, assign_splits, item_of_id
@@ -57,6 +57,28 @@ class Format:
 # In the order in which they are tried when the layout of a folder is to be found out.
 FORMATS: dict[str, Format] = {
     "visa": Format("VisA: split_csv/1cls.csv", visa.read, visa.write, visa.looks_like),
+    "coco": Format(
+        "COCO instance segmentation",
+        coco.read,
+        coco.write,
+        coco.looks_like,
+        references=True,
+        masks_needed=True,
+    ),
+    "meta-json": Format(
+        "meta.json of ADer, AnomalyCLIP and UniAD",
+        meta_json.read,
+        meta_json.write,
+        meta_json.looks_like,
+        references=True,
+    ),
+    "anomalib": Format(
+        "a table for anomalib's Tabular data module",
+        tabular.read,
+        tabular.write,
+        tabular.looks_like,
+        references=True,
+    ),
     "mvtec": Format("MVTec-AD: <stem>_mask.png", mvtec.read, mvtec.write, mvtec.looks_like),
     TREE: Format("3CAD's own tree", tree.read, tree.write, tree.looks_like),
     "pairs": Format("images with their masks beside them", pairs.read, None, pairs.looks_like),

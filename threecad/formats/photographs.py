@@ -47,7 +47,7 @@ def read(source: Path, options: ReadOptions) -> list[Item]:
             if item.id in items:
                 raise ConversionError(
                     f"{items[item.id].image} and {item.image} both come to {item.id}. "
-                    "Rename one of them; or, if one is the mask of the other, leave out --good: folders "
+                    "Rename one of them. If one is the mask of the other, leave out --good: folders "
                     "of images with their masks beside them are read as they are."
                 )
             items[item.id] = item

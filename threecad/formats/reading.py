@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from threecad.errors import ConversionError, UsageError
 from threecad.formats.items import Item, make_id
@@ -26,7 +27,9 @@ __all__ = [
     "image_files",
     "inside",
     "is_good_name",
+    "is_sample_id",
     "item_of_id",
+    "load_json",
 ]
 
 _GOOD_NAMES = frozenset({"defectfree", "free", "good", "nodefect", "normal", "ok", "nondefective"})
@@ -94,6 +97,8 @@ def inside(folder: Path, name: str, where: str) -> Path:
     Raises:
         ConversionError: If it leads out of the folder or is not there; ``where`` says who names it.
     """
+    if not isinstance(name, str) or not name:
+        raise ConversionError(f"{where} names {name!r}; expected the path of a file.")
     path = folder / name
     if Path(name).is_absolute() or not path.resolve().is_relative_to(folder.resolve()):
         raise ConversionError(f"{where} names {name!r}, which leads out of {folder}.")
@@ -102,17 +107,39 @@ def inside(folder: Path, name: str, where: str) -> Path:
     return path
 
 
+def is_sample_id(value: object) -> TypeGuard[str]:
+    """Whether ``value`` has the form of a sample id."""
+    if not isinstance(value, str):
+        return False
+    parts = value.split("/")
+    return len(parts) == 4 and all(parts) and parts[1] in ("train", "val", "test")
+
+
+def load_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        ConversionError: If it is none.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConversionError(f"There is no file {path}. Check the path.") from None
+    except (ValueError, RecursionError) as error:
+        raise ConversionError(f"{path} is not JSON: {error}. Get it again.") from error
+
+
 def item_of_id(sample_id: str, *, image: Content, mask: Mask | None, split: str) -> Item:
     """Return the item of a sample id.
 
     Raises:
         ConversionError: If it is no sample id.
     """
-    parts = sample_id.split("/")
-    if len(parts) != 4 or parts[1] not in ("train", "val", "test"):
+    if not is_sample_id(sample_id):
         raise ConversionError(
             f"{sample_id!r} is no sample id. Expected <category>/<train|test>/<defect_type>/<stem>."
         )
+    parts = sample_id.split("/")
     category, _, defect_type, _ = parts
     return Item(
         id=make_id(*parts),

@@ -1,0 +1,76 @@
+"""From 3CAD to every format and back, with nothing lost."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+from format_trees import content, write_hard_tree
+
+from threecad import scan
+from threecad.formats import FORMATS, convert, detect
+
+BOTH_WAYS = sorted(name for name, layout in FORMATS.items() if layout.read and layout.write)
+
+
+@pytest.fixture(scope="module")
+def hard_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_hard_tree(tmp_path_factory.mktemp("hard") / "3cad")
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """Return every file but the record of the conversion, which names its folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in ("conversion.jsonl", "import.json")
+    }
+
+
+@pytest.mark.parametrize("name", BOTH_WAYS)
+def test_there_and_back_keeps_every_id_pixel_and_mask(
+    name: str, hard_tree: Path, tmp_path: Path
+) -> None:
+    convert(hard_tree, tmp_path / "there", to=name, workers=0)
+    assert detect(tmp_path / "there")[0] == name
+    convert(tmp_path / "there", tmp_path / "back", from_=name, workers=0)
+    assert content(tmp_path / "back") == content(hard_tree)
+
+
+@pytest.mark.parametrize("name", BOTH_WAYS)
+def test_result_does_not_depend_on_the_number_of_workers(
+    name: str, hard_tree: Path, tmp_path: Path
+) -> None:
+    for workers in (0, 2):
+        convert(hard_tree, tmp_path / str(workers) / "out", to=name, workers=workers)
+    one, two = (_files(tmp_path / workers / "out") for workers in ("0", "2"))
+    assert one == two
+
+
+@pytest.mark.parametrize("name", BOTH_WAYS)
+def test_linked_images_share_their_bytes(name: str, hard_tree: Path, tmp_path: Path) -> None:
+    result = convert(hard_tree, tmp_path / "there", to=name, placement="link", workers=0)
+    if "embedded" in result.images:
+        pytest.skip(f"{name} embeds its images")
+    assert result.images == {"linked": len(scan(hard_tree))}
+    sources = {sample.image.stat().st_ino for sample in scan(hard_tree)}
+    files = {path.stat().st_ino for path in (tmp_path / "there").rglob("*") if path.is_file()}
+    assert sources <= files
+
+
+def test_any_format_becomes_any_other(hard_tree: Path, tmp_path: Path) -> None:
+    names = [name for name in BOTH_WAYS if name != "3cad"]
+    last, last_name = hard_tree, "3cad"
+    for first, second in itertools.pairwise(["3cad", *names, "3cad"]):
+        target = tmp_path / f"{first}-{second}"
+        convert(last, target, from_=last_name, to=second, workers=0)
+        last, last_name = target, second
+    assert content(last) == content(hard_tree)
+
+
+def test_one_category_only(hard_tree: Path, tmp_path: Path) -> None:
+    convert(hard_tree, tmp_path / "there", to="coco", categories=["Iron_Stator"], workers=0)
+    convert(tmp_path / "there", tmp_path / "back", from_="coco", workers=0)
+    expected = scan(hard_tree, categories=["Iron_Stator"])
+    assert [sample.id for sample in scan(tmp_path / "back")] == [sample.id for sample in expected]
