@@ -20,7 +20,26 @@ from threecad.errors import MaskError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Region", "RotatedRect", "enclosing_rectangle", "label_regions", "regions"]
+__all__ = [
+    "SIZES",
+    "Region",
+    "RotatedRect",
+    "enclosing_rectangle",
+    "label_regions",
+    "regions",
+    "size_of",
+]
+
+
+SIZES = ("small", "medium", "large")
+"""Sizes of a region: under 0.05 %, from 0.05 to 0.5 %, over 0.5 % of the image."""
+
+
+def size_of(area: int, pixels: int) -> str:
+    """Return which of ``SIZES`` a region of ``area`` in an image of ``pixels`` has."""
+    if 2000 * area < pixels:
+        return "small"
+    return "medium" if 200 * area <= pixels else "large"
 
 
 @dataclass(frozen=True, slots=True)

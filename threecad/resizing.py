@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from threecad.errors import UsageError
-from threecad.geometry import find_runs, label_regions
+from threecad.geometry import Runs, find_runs, label_runs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ResizeRule", "resize_mask"]
+__all__ = ["ResizeRule", "coverage", "resize_mask"]
 
 ResizeRule = Literal["keep", "majority", "any", "nearest"]
 
@@ -59,16 +59,32 @@ def resize_mask(
     resized = np.zeros((height, width), np.bool_)
     if not len(runs.row):
         return resized
-    y = slice(int(runs.row[0]), int(runs.row[-1]) + 1)
-    x = slice(int(runs.start.min()), int(runs.stop.max()))
-    rows, columns, shares = _coverage(defect, y, x, size)
+    first, shares = _shares(runs, size)
+    rows = slice(first, first + len(shares))
     if rule == "any":
-        resized[rows, columns] = shares > 0
+        resized[rows] = shares > 0
         return resized
-    resized[rows, columns] = 2 * shares >= runs.size[0] * runs.size[1]
+    resized[rows] = 2 * shares >= runs.size[0] * runs.size[1]
     if rule == "keep":
-        _revive(resized, defect)
+        _revive(resized, runs)
     return resized
+
+
+def coverage(runs: Runs, size: tuple[int, int]) -> NDArray[np.float64]:
+    """Return what part of each cell of a grid laid over a mask is defect.
+
+    Args:
+        runs: The mask, as :func:`threecad.geometry.find_runs` cuts it.
+        size: ``(height, width)`` of the grid, in cells.
+
+    Returns:
+        ``(height, width)`` float64 in [0, 1].
+    """
+    cells = np.zeros(size)
+    if len(runs.row):
+        first, shares = _shares(runs, size)
+        cells[first : first + len(shares)] = shares / (runs.size[0] * runs.size[1])
+    return cells
 
 
 def _centres(old: int, new: int) -> NDArray[np.int64]:
@@ -76,62 +92,54 @@ def _centres(old: int, new: int) -> NDArray[np.int64]:
     return (2 * np.arange(new) + 1) * old // (2 * new)
 
 
-def _window(part: slice, old: int, new: int) -> slice:
-    """Return the pixels of the new grid that meet ``part`` of the old one."""
-    return slice(part.start * new // old, -(-part.stop * new // old))
-
-
-def _coverage(
-    mask: NDArray[np.bool_], y: slice, x: slice, size: tuple[int, int]
-) -> tuple[slice, slice, NDArray[np.int64]]:
-    """Measure how much of each new pixel is covered by the part ``mask[y, x]``.
+def _shares(runs: Runs, size: tuple[int, int]) -> tuple[int, NDArray[np.int64]]:
+    """Measure how much of each pixel of a new grid the runs cover.
 
     Returns:
-        The rows and columns of the new grid that meet that part, and for each of their pixels the
-        covered share in units of 1 / (H · W).
+        The first row of the new grid that the runs meet, and for it and the following rows the
+        covered share of each pixel, in units of 1 / (H · W): ``(rows, width)`` int64.
     """
-    rows, columns = _window(y, mask.shape[0], size[0]), _window(x, mask.shape[1], size[1])
-    part = mask[y, x].astype(np.int64)
-    down = _integrate(part, y.start, rows, mask.shape[0], size[0])
-    across = _integrate(down.T, x.start, columns, mask.shape[1], size[1]).T
-    return rows, columns, across
+    old_height, old_width = runs.size
+    new_height, new_width = size
+    top, bottom = int(runs.row[0]), int(runs.row[-1]) + 1
+    row = (runs.row - top) * (new_width + 1)
+    # In a unit of which an old pixel has new_width and a new one old_width, the part of a row left
+    # of an edge is all of the pixels before the one it falls in, and a rest of that one.
+    before = np.zeros((bottom - top) * (new_width + 1), np.int64)
+    rest = np.zeros_like(before)
+    for edges, sign in ((runs.stop, 1), (runs.start, -1)):
+        pixel, part = np.divmod(edges * new_width, old_width)
+        np.add.at(before, row + pixel, sign * old_width)
+        np.add.at(rest, row + pixel, sign * part)
+    shape = (bottom - top, new_width + 1)
+    full = np.cumsum(before.reshape(shape)[:, :0:-1], axis=1)[:, ::-1]
+    across = rest.reshape(shape)[:, :-1] + full
+    first, last = top * new_height // old_height, -(-bottom * new_height // old_height)
+    # The same downwards: the sum of all above an edge, and a part of the row it falls in.
+    above = np.zeros((bottom - top + 1, new_width), np.int64)
+    np.cumsum(across, axis=0, out=above[1:])
+    edges = np.arange(first, last + 1) * old_height - top * new_height
+    whole, part = np.divmod(np.clip(edges, 0, (bottom - top) * new_height), new_height)
+    partial = across[np.minimum(whole, bottom - top - 1)]
+    shares: NDArray[np.int64] = np.diff(new_height * above[whole] + part[:, None] * partial, axis=0)
+    return first, shares
 
 
-def _integrate(
-    counts: NDArray[np.int64], first: int, window: slice, old: int, new: int
-) -> NDArray[np.int64]:
-    """Sum rows ``first, first + 1, …`` of an old grid over the rows ``window`` of a new one.
-
-    A row of the old grid is ``new`` units high and one of the new grid ``old`` units.
-    """
-    length = len(counts)
-    below = np.zeros((length + 1, counts.shape[1]), np.int64)
-    np.cumsum(counts, axis=0, out=below[1:])
-    edges = np.clip(np.arange(window.start, window.stop + 1) * old - first * new, 0, length * new)
-    whole, rest = np.divmod(edges, new)
-    level = new * below[whole] + rest[:, None] * counts[np.minimum(whole, length - 1)]
-    sums: NDArray[np.int64] = np.diff(level, axis=0)
-    return sums
-
-
-def _revive(resized: NDArray[np.bool_], mask: NDArray[np.bool_]) -> None:
-    """Give every region of ``mask`` that meets no pixel of ``resized`` the one it covers most."""
-    size = resized.shape[0], resized.shape[1]
-    labels = label_regions(mask)
-    y, x = np.nonzero(labels)
-    # Pixels set in a window of the new grid, from the sums over all windows at its corner.
+def _revive(resized: NDArray[np.bool_], runs: Runs) -> None:
+    """Give every region that meets no pixel of ``resized`` the one it covers most."""
+    (height, width), size = runs.size, (resized.shape[0], resized.shape[1])
+    labels, count = label_runs(runs)
+    # Pixels set in any window of the new grid, from the sums over all windows at its corner.
     summed = np.zeros((size[0] + 1, size[1] + 1), np.int64)
     np.cumsum(np.cumsum(resized, axis=0), axis=1, out=summed[1:, 1:])
-    top, bottom = y * size[0] // mask.shape[0], -(-(y + 1) * size[0] // mask.shape[0])
-    left, right = x * size[1] // mask.shape[1], -(-(x + 1) * size[1] // mask.shape[1])
+    top, bottom = runs.row * size[0] // height, -(-(runs.row + 1) * size[0] // height)
+    left, right = runs.start * size[1] // width, -(-runs.stop * size[1] // width)
     met = summed[bottom, right] - summed[top, right] - summed[bottom, left] + summed[top, left]
-    region = labels[y, x]
-    alive = np.zeros(int(region.max()) + 1, np.bool_)
-    alive[region[met > 0]] = True
-    for lost in np.flatnonzero(~alive[1:]) + 1:
-        here = region == lost
-        part_y = slice(int(y[here].min()), int(y[here].max()) + 1)
-        part_x = slice(int(x[here].min()), int(x[here].max()) + 1)
-        rows, columns, shares = _coverage(labels == lost, part_y, part_x, size)
-        best = np.unravel_index(int(np.argmax(shares)), shares.shape)
-        resized[rows, columns][best] = True
+    alive = np.zeros(count, np.bool_)
+    alive[labels[met > 0]] = True
+    for lost in np.flatnonzero(~alive):
+        chosen = labels == lost
+        part = Runs(runs.row[chosen], runs.start[chosen], runs.stop[chosen], runs.size)
+        first, shares = _shares(part, size)
+        row, column = np.unravel_index(int(np.argmax(shares)), shares.shape)
+        resized[first + row, column] = True
