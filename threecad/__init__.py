@@ -31,6 +31,7 @@ _EXPORTS: dict[str, str] = {
     "resize_mask": "threecad.resizing",
     "rle_to_mask": "threecad.encodings",
     "scan": "threecad.indexing",
+    "write_sample": "threecad.procedural",
 }
 
 __all__ = [
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from threecad.geometry import Region, enclosing_rectangle, label_regions, regions
     from threecad.indexing import Index, Sample, scan
     from threecad.masks import DecodedMask, decode_mask, read_mask
+    from threecad.procedural import write_sample
     from threecad.resizing import resize_mask
 
 

@@ -11,6 +11,7 @@ from threecad.cli.convert import convert, import_
 from threecad.cli.download import cite, download
 from threecad.cli.group import FriendlyGroup
 from threecad.cli.info import info
+from threecad.cli.sample import sample
 from threecad.cli.split import split
 
 __all__ = ["main"]
@@ -22,5 +23,5 @@ def main() -> None:
     """Download, check, describe, convert and evaluate 3CAD, industrial surface defects."""
 
 
-for command in (cite, convert, download, import_, info, split):
+for command in (cite, convert, download, import_, info, sample, split):
     main.add_command(command)
