@@ -57,6 +57,7 @@ __all__ = [
     "resize_mask",
     "rle_to_mask",
     "scan",
+    "write_sample",
 ]
 
 if TYPE_CHECKING:
