@@ -160,7 +160,9 @@ class MBConv(nn.Module):
         if self.gate is not None:
             y = self.gate(y)
         y = self.project_norm(self.project(y))
-        return y if self.drop is None else self.drop(y) + x
+        if self.drop is not None:
+            y = self.drop(y) + x
+        return y
 
 
 class EfficientNet(nn.Module):

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from cfrg.backbones import STUDENTS, TEACHERS, load_teacher
 from cfrg.config import CFRGConfig
+from cfrg.hub import PretrainedModel
 from cfrg.losses import discrepancy_loss, recovery_loss, segmentation_loss
 from cfrg.smoothing import smooth_maps
 
@@ -268,7 +269,7 @@ class Standardizer(nn.Module):
         self.std.copy_(moments.std)
 
 
-class CFRG(nn.Module):
+class CFRG(PretrainedModel):
     """The detector.
 
     A new one has random weights everywhere; ``load_teacher`` brings the teacher's. Parameters of
@@ -279,8 +280,8 @@ class CFRG(nn.Module):
     """
 
     def __init__(self, config: CFRGConfig | None = None) -> None:
-        super().__init__()
-        self.config = config = config or CFRGConfig()
+        config = config or CFRGConfig()
+        super().__init__(config)
         teacher, student = TEACHERS[config.teacher], STUDENTS[config.student]
         channels, nonnegative = teacher.channels, _is_nonnegative(config)
         self.teacher = teacher.build().requires_grad_(False)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from threecad import atomic
 from threecad.errors import ModelError
 
 if TYPE_CHECKING:
@@ -22,7 +23,13 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["assign_tensors", "read_pickle", "read_safetensors", "read_state_dict"]
+__all__ = [
+    "assign_tensors",
+    "read_pickle",
+    "read_safetensors",
+    "read_state_dict",
+    "write_safetensors",
+]
 
 SHOWN = 8  # keys a message names before it says how many more there are
 
@@ -87,18 +94,32 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def assign_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors to a safetensors file, whole or not at all."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic.replacing(path) as temporary:
+        save_file(plain, temporary, metadata={"format": "pt"})
+
+
+def assign_tensors(
+    module: nn.Module, tensors: Mapping[str, Tensor], source: str, *, strict: bool = True
+) -> None:
     """Copy tensors into the module; every key and every shape must fit.
 
     Args:
         module: Receives the values in place; its memory format and device stay.
         tensors: By the module's own names.
         source: What the message calls the origin, e.g. the file name.
+        strict: False takes the tensors that fit and leaves the others.
 
     Raises:
         ModelError: Keys are missing, left over or of another shape; all are counted.
     """
     own = module.state_dict()
+    if not strict:
+        fitting = {k: v for k, v in tensors.items() if k in own and own[k].shape == v.shape}
+        module.load_state_dict(fitting, strict=False)
+        return
     missing = [key for key in own if key not in tensors]
     left_over = [key for key in tensors if key not in own]
     misshapen = [
