@@ -158,7 +158,11 @@ class _Files(Dataset["tuple[str, torch.Tensor | str]"]):
 
 
 def find_images(
-    paths: Sequence[str | os.PathLike[str]], *, category: str | None = None, split: str = "test"
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    category: str | None = None,
+    split: str = "test",
+    split_file: str | os.PathLike[str] | None = None,
 ) -> list[tuple[str, Path]]:
     """Return (id, file) of every image under ``paths``, sorted by id.
 
@@ -169,7 +173,7 @@ def find_images(
         DataError: If a path does not exist, nothing is found, or two files get one id.
     """
     found: dict[str, Path] = {}
-    for name, path in _walk(paths, category, split):
+    for name, path in _walk(paths, category, split, split_file):
         if name in found:
             raise DataError(f"{found[name]} and {path} both have the id {name!r}. Rename one.")
         found[name] = path
@@ -179,7 +183,10 @@ def find_images(
 
 
 def _walk(
-    paths: Sequence[str | os.PathLike[str]], category: str | None, split: str
+    paths: Sequence[str | os.PathLike[str]],
+    category: str | None,
+    split: str,
+    split_file: str | os.PathLike[str] | None,
 ) -> Iterator[tuple[str, Path]]:
     for path in map(Path, paths):
         if path.is_file():
@@ -187,7 +194,7 @@ def _walk(
         elif not path.is_dir():
             raise DataError(f"There is no file or folder {path}.")
         elif _is_tree(path):
-            for sample in scan(path).select(category=category, split=split):
+            for sample in scan(path, split_file=split_file).select(category=category, split=split):
                 yield sample.id, sample.image
         else:
             for file in sorted(path.rglob("*")):

@@ -32,10 +32,10 @@ def resize(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[n
             "Expected (height, width, 3), uint8, RGB."
         )
     height, width = size
-    if image.shape[:2] == size:
+    if image.shape[:2] == tuple(size):
         return image
     scaled = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(scaled)
+    return np.array(scaled)
 
 
 def normalize(images: torch.Tensor, config: CFRGConfig) -> torch.Tensor:

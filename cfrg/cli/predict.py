@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from threecad.cli.group import examples, force_option
+from threecad.cli.group import examples, force_option, split_file_option
 
 __all__ = ["predict"]
 
@@ -14,7 +14,7 @@ __all__ = ["predict"]
 @click.command(
     epilog=examples(
         "cfrg predict run 3cad --out new-predictions",
-        "cfrg predict run 3cad/Copper_Stator/test/good --out good-predictions --format png",
+        "cfrg predict run 3cad/Copper_Stator/test/good --out good-predictions --format tiff",
     )
 )
 @click.argument("run", type=click.Path(path_type=Path))
@@ -22,10 +22,11 @@ __all__ = ["predict"]
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--category", metavar="C", help="Of a tree, this category.  [default: the run's]")
 @click.option("--split", default="test", show_default=True, help="Of a tree, this split.")
+@split_file_option
 @click.option(
     "--format",
     "map_format",
-    type=click.Choice(["npy", "npz", "tiff", "png"]),
+    type=click.Choice(["npy", "npz", "tiff"]),
     default="npy",
     show_default=True,
     help="Format of the anomaly maps.",
@@ -40,6 +41,7 @@ def predict(
     out: Path,
     category: str | None,
     split: str,
+    split_file: Path | None,
     map_format: str,
     batch_size: int,
     workers: int,
@@ -59,6 +61,7 @@ def predict(
         out,
         category=category,
         split=split,
+        split_file=split_file,
         map_format=map_format,
         batch_size=batch_size,
         workers=workers,

@@ -1,0 +1,206 @@
+"""The training loop: reproducible, resumable, distributed, honest about trouble."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from test_data import Noise, square
+
+from cfrg import CFRG, CFRGConfig, TrainingOptions, fit
+from cfrg.data import TrainingPairs
+from cfrg.states import load_training_state, save_training_state, state_path
+from cfrg.training import Interrupted, learning_rate, read_log
+from threecad.errors import ModelError, UsageError
+
+CONFIG = CFRGConfig.preset("lite", image_size=32)
+
+
+def options(**changes: object) -> TrainingOptions:
+    values = {"steps": 4, "batch_size": 3, "device": "cpu", "checkpoint_every": 2, "log_every": 1}
+    return TrainingOptions.preset("lite", **{**values, **changes})
+
+
+def fresh_model(seed: int = 0) -> CFRG:
+    torch.manual_seed(seed)
+    model = CFRG(CONFIG)
+    model.load_teacher()
+    return model
+
+
+def train(run: Path, *, resume: bool = False, stop_after: int | None = None, **changes) -> CFRG:
+    model = fresh_model()
+    pairs = TrainingPairs(Noise(), square, seed=5)
+    fit(model, pairs, run, options(**changes), resume=resume, stop_after=stop_after)
+    return model
+
+
+def weights(model: CFRG) -> dict[str, torch.Tensor]:
+    return {name: value.cpu() for name, value in model.state_dict().items()}
+
+
+def assert_same(a: CFRG, b: CFRG) -> None:
+    first, second = weights(a), weights(b)
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert not different, different
+
+
+def test_training_changes_what_is_trained_and_not_the_teacher(tmp_path: Path) -> None:
+    before, after = weights(fresh_model()), weights(train(tmp_path))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert not [name for name in changed if name.startswith("teacher.")]
+    parts = {"student", "adapters", "fusion", "decoder", "unet"}
+    assert {name.split(".")[0] for name in changed} >= parts
+
+
+def test_loss_falls(tmp_path: Path) -> None:
+    train(tmp_path, steps=25, learning_rate=2e-3)
+    losses = [line["loss"] for line in read_log(tmp_path / "log.jsonl")]
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+def test_same_seed_same_weights_for_any_number_of_workers(tmp_path: Path) -> None:
+    assert_same(train(tmp_path / "a"), train(tmp_path / "b", workers=2))
+
+
+def test_resume_is_bit_equal_to_never_having_stopped(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole")
+    for stop in (1, 3):
+        with pytest.raises(Interrupted):
+            train(tmp_path / "parts", resume=True, stop_after=stop)
+    assert_same(whole, train(tmp_path / "parts", resume=True))
+    steps = [line["step"] for line in read_log(tmp_path / "parts" / "log.jsonl")]
+    assert steps == [1, 2, 3, 4]
+
+
+_SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_training
+test_training.train(Path(sys.argv[1]), resume=True, steps=400, checkpoint_every=2)
+"""
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+def test_killed_run_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, kind: signal.Signals
+) -> None:
+    script = _SCRIPT.format(tests=str(Path(__file__).parent))
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "killed")],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while not state_path(tmp_path / "killed").is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(kind)
+    process.wait(60)
+    assert state_path(tmp_path / "killed").is_file()
+    model = fresh_model()
+    done = load_training_state(tmp_path / "killed", model, torch.optim.Adam(_trained(model)))
+    assert 0 < done < 400
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        # The schedule belongs to the whole run, so both have to be stopped at the same step.
+        with pytest.raises(Interrupted):
+            train(tmp_path / "killed", resume=True, steps=400, stop_after=done + 2)
+        with pytest.raises(Interrupted):
+            train(tmp_path / "whole", resume=True, steps=400, stop_after=done + 2)
+    finally:
+        torch.set_num_threads(threads)
+    killed, whole = fresh_model(), fresh_model()
+    for name, model in (("killed", killed), ("whole", whole)):
+        load_training_state(tmp_path / name, model, torch.optim.Adam(_trained(model)))
+    assert_same(killed, whole)
+
+
+def _trained(model: CFRG) -> list[torch.nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def test_accumulated_batches_are_averaged(tmp_path: Path) -> None:
+    train(tmp_path, accumulate=2, steps=2)
+    assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == [1, 2]
+
+
+@pytest.mark.parametrize("total", [3, 4, 5, 7, 12, 25, 50, 1200])
+def test_both_drops_of_the_learning_rate_happen_in_a_run_of_any_length(total: int) -> None:
+    rates = [learning_rate(step, total, TrainingOptions()) for step in range(total)]
+    assert rates[0] == 5e-4
+    assert sum(a > b for a, b in pairwise(rates)) == 2
+    assert rates[-1] == pytest.approx(5e-4 * 0.04)
+
+
+def test_drops_are_at_80_and_90_per_cent() -> None:
+    rates = [learning_rate(step, 100, TrainingOptions()) for step in range(100)]
+    assert [step for step in range(1, 100) if rates[step] < rates[step - 1]] == [80, 90]
+
+
+def test_cosine_warms_up_and_ends_near_zero() -> None:
+    given = TrainingOptions(schedule="cosine", learning_rate=1.0)
+    rates = [learning_rate(step, 200, given) for step in range(200)]
+    assert rates[0] < 0.2
+    assert max(rates) == pytest.approx(1, abs=0.01)
+    assert rates[-1] < 0.01
+
+
+def test_epochs_become_steps() -> None:
+    given = TrainingOptions(epochs=3, batch_size=4, accumulate=2)
+    assert given.total_steps(100) == 38
+    assert given.total_steps(100, processes=2) == 19
+    assert TrainingOptions.preset("lite", epochs=2).steps is None
+    assert TrainingOptions.preset("lite").steps
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"steps": 0}, {"epochs": 0}])
+def test_senseless_options_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match=r"is 0; expected 1 or more"):
+        TrainingOptions(**wrong)
+
+
+def test_unknown_preset_names_those_there_are() -> None:
+    with pytest.raises(UsageError, match="paper, lite"):
+        TrainingOptions.preset("huge")
+
+
+def test_diverged_run_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="lower --learning-rate"):
+        train(tmp_path, learning_rate=1e30, steps=30, clip=0.0, schedule="steps")
+
+
+def test_damaged_and_foreign_states_are_refused(tmp_path: Path) -> None:
+    model = fresh_model()
+    optimizer = torch.optim.Adam(_trained(model))
+    save_training_state(tmp_path, model, optimizer, 7)
+    assert load_training_state(tmp_path, model, optimizer) == 7
+    other = CFRG(CFRGConfig.preset("lite", image_size=32, unet_channels=(32, 16, 8, 8)))
+    with pytest.raises(ModelError, match="belongs to another network"):
+        load_training_state(tmp_path, other, torch.optim.Adam(_trained(other)))
+    path = state_path(tmp_path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="is not a training state"):
+        load_training_state(tmp_path, model, optimizer)
+
+
+def test_cut_off_log_line_is_left_out(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text(json.dumps({"step": 1}) + "\n" + '{"step": 2, "lo')
+    assert read_log(log) == [{"step": 1}]
+
+
+def test_no_cuda_is_said(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(UsageError, match="no usable CUDA device"):
+        train(tmp_path, device="cuda")
