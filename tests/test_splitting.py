@@ -7,11 +7,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import trees
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import trees
 from threecad import ThreeCAD, scan
 from threecad.cli import main
 from threecad.errors import DataError, UsageError

@@ -47,8 +47,8 @@ def read(source: Path, options: ReadOptions) -> list[Item]:
             if item.id in items:
                 raise ConversionError(
                     f"{items[item.id].image} and {item.image} both come to {item.id}. "
-                    "Rename one of them. If one is the mask of the other, leave out --good: folders "
-                    "of images with their masks beside them are read as they are."
+                    "Rename one of them. If one is the mask of the other, leave out --good: "
+                    "folders of images with their masks beside them are read as they are."
                 )
             items[item.id] = item
     return list(items.values())
