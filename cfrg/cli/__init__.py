@@ -27,6 +27,3 @@ for command in (
     train,
 ):
     main.add_command(command)
-
-if __name__ == "__main__":
-    main()

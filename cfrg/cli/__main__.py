@@ -1,0 +1,5 @@
+"""``python -m cfrg.cli``: the ``cfrg`` command where its script is not on the path."""
+
+from cfrg.cli import main
+
+main(prog_name="cfrg")

@@ -1,0 +1,115 @@
+"""Both command lines: help, examples, errors for people, instant start."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import cfrg.cli
+import threecad.cli
+
+GROUPS = {"threecad": threecad.cli.main, "cfrg": cfrg.cli.main}
+
+# What an example may only do where there is a network, a browser or a GPU.
+NEEDS_MORE = {"threecad download", "cfrg app", "threecad push"}
+
+
+def commands() -> list[tuple[str, click.Command]]:
+    return [
+        (f"{group} {name}", command)
+        for group, main in GROUPS.items()
+        for name, command in sorted(main.commands.items())
+    ]
+
+
+def example_lines(command: click.Command) -> list[str]:
+    lines = (command.epilog or "").splitlines()
+    return [line.strip()[2:] for line in lines if line.strip().startswith("$ ")]
+
+
+def run(line: str) -> click.testing.Result:
+    program, *arguments = shlex.split(line)
+    return CliRunner().invoke(GROUPS[program], arguments, catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def workplace(sample_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a tree ``3cad``, a trained ``run`` and its ``predictions``."""
+    folder = tmp_path_factory.mktemp("examples")
+    shutil.copytree(sample_tree, folder / "3cad")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for line in (
+            "cfrg train 3cad --category Copper_Stator --steps 2 --batch-size 2 --device cpu "
+            "--image-size 64 --out run",
+            "cfrg predict run 3cad --out predictions --device cpu",
+        ):
+            result = run(line)
+            assert result.exit_code == 0, result.output
+        yield folder
+
+
+@pytest.mark.parametrize(("name", "command"), commands(), ids=[name for name, _ in commands()])
+def test_every_command_has_help_with_an_example(name: str, command: click.Command) -> None:
+    assert command.help, f"{name} has no help"
+    lines = example_lines(command)
+    assert lines, f"{name} has no example"
+    assert all(line.startswith(f"{name} ") or line == name for line in lines)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [line for name, command in commands() if name not in NEEDS_MORE
+     for line in example_lines(command)],
+)  # fmt: skip
+def test_examples_run(workplace: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    monkeypatch.setenv("THREECAD_ROOT", str(workplace / "3cad"))
+    result = run(line)
+    assert result.exit_code == 0, f"$ {line}\n{result.output}"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("threecad info nowhere", "There is no folder nowhere"),
+        ("threecad info 3cad --category Nope", "No category 'Nope'"),
+        ("cfrg evaluate nowhere 3cad", "is not a run folder"),
+        ("cfrg predict run nowhere --out x", "There is no file or folder nowhere"),
+        ("cfrg train 3cad --category Copper_Stator --out run", "holds a run already"),
+        ("cfrg predict run 3cad --out predictions", "is not empty"),
+    ],
+)
+def test_mistakes_get_one_clear_message(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, line: str, message: str
+) -> None:
+    monkeypatch.chdir(workplace)
+    result = run(line)
+    assert result.exit_code == 1
+    assert message in " ".join(result.output.split())
+    assert "Traceback" not in result.output
+
+
+def test_steps_and_epochs_exclude_each_other(workplace: Path) -> None:
+    result = run("cfrg train 3cad --category Copper_Stator --out x --steps 1 --epochs 1")
+    assert result.exit_code == 2
+    assert "not both" in result.output
+
+
+@pytest.mark.parametrize("program", GROUPS)
+def test_runs_as_a_module_and_knows_its_version(program: str) -> None:
+    output = subprocess.run(
+        [sys.executable, "-m", f"{program}.cli", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert output.strip() == f"{program}, version {threecad.__version__}"
