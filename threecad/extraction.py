@@ -49,7 +49,16 @@ _BATCH = 32
 """Files a thread is handed at a time."""
 _DEEPEST = 2
 """How many archives may be nested in one another."""
-_DOES_NOT_UNPACK = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, OverflowError)
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,  # a version or method from damaged bytes
+    OSError,  # a seek to nowhere, or a disk that cannot read
+    ValueError,
+)
+"""What ``zipfile`` raises about an archive that is not as it should be."""
 
 
 @dataclass
@@ -200,7 +209,9 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
             f"{path} is a folder. Name the zip; a tree that is unpacked already needs no download: "
             "pass it as ROOT or set THREECAD_ROOT."
         ) from error
-    except _DOES_NOT_UNPACK as error:
+    except PermissionError as error:
+        raise ExtractionError(f"{path} cannot be read: {error.strerror}.") from error
+    except _DAMAGED as error:
         raise ExtractionError(
             f"{path} is not a zip, or only the beginning of one ({error}). Download it again."
         ) from error
@@ -368,7 +379,7 @@ def _inflate(archive: zipfile.ZipFile, lock: threading.Lock, member: _Member) ->
         finally:
             with lock:
                 source.close()
-    except _DOES_NOT_UNPACK as error:
+    except _DAMAGED as error:
         raise ExtractionError(f"{member.name}: {error}.") from error
     if written != member.info.file_size:
         raise ExtractionError(

@@ -100,6 +100,8 @@ def fetch(
         expected = _Expectation(size, magic, copies)
         with closing(_Part(destination, key, what, expected, progress)) as part:
             _receive_all(part, open_remote, retries, backoff)
+            if not part.size:
+                raise DownloadError(f"{what} is empty. Check the address.")
             part.sync()
             digest = part.sha256.hexdigest()
         try:
@@ -202,7 +204,11 @@ class _Part:
         os.fsync(self.file.fileno())
 
     def close(self) -> None:
+        """Close the file; one that never got a byte is not left behind."""
         self.file.close()
+        if not self.size:
+            self.path.unlink()
+            self.forget_state()
 
 
 def _receive_all(
@@ -218,22 +224,16 @@ def _receive_all(
             _receive(part, open_remote)
             return
         except TransferInterrupted as interruption:
-            # A trickle is no progress: each reset of the count must bring a 100th of the file.
+            # A trickle is no progress: only a 100th of the file makes the count begin again.
             enough = min(_CHUNK, (part.state.total or 0) // 100)
-            failures = 0 if part.size - reached > enough else failures + 1
+            failures = 1 if part.size - reached > enough else failures + 1
             reached = max(reached, part.size)
             if failures > retries:
-                kept = (
-                    f" {format_bytes(part.size)} are kept in {part.path}; the same command goes on "
-                    "from there."
-                    if part.size
-                    else ""
-                )
                 raise DownloadError(
-                    f"Gave up after {failures} attempts in a row without progress: {interruption}"
-                    f"{kept}"
+                    f"Gave up after {failures} failed attempts in a row. {interruption}"
+                    + (" What was received is kept: the same command goes on." if part.size else "")
                 ) from interruption
-            wait = min(max(backoff * 2 ** max(failures - 1, 0), interruption.wait), _LONGEST_WAIT)
+            wait = min(max(backoff * 2 ** (failures - 1), interruption.wait), _LONGEST_WAIT)
             if part.progress:
                 say(f"{interruption} Trying again in {wait:.0f} s.")
             time.sleep(wait)
