@@ -13,6 +13,7 @@ _EXPORTS: dict[str, str] = {
     "CATEGORIES": "threecad.catalog",
     "Category": "threecad.catalog",
     "DecodedMask": "threecad.masks",
+    "DefectStatistics": "threecad.statistics",
     "Finding": "threecad.findings",
     "Index": "threecad.indexing",
     "Region": "threecad.geometry",
@@ -31,6 +32,7 @@ _EXPORTS: dict[str, str] = {
     "resize_mask": "threecad.resizing",
     "rle_to_mask": "threecad.encodings",
     "scan": "threecad.indexing",
+    "stats": "threecad.statistics",
     "write_sample": "threecad.procedural",
 }
 
@@ -38,6 +40,7 @@ __all__ = [
     "CATEGORIES",
     "Category",
     "DecodedMask",
+    "DefectStatistics",
     "Finding",
     "Index",
     "Region",
@@ -57,6 +60,7 @@ __all__ = [
     "resize_mask",
     "rle_to_mask",
     "scan",
+    "stats",
     "write_sample",
 ]
 
@@ -72,6 +76,7 @@ if TYPE_CHECKING:
     from threecad.masks import DecodedMask, decode_mask, read_mask
     from threecad.procedural import write_sample
     from threecad.resizing import resize_mask
+    from threecad.statistics import DefectStatistics, stats
 
 
 def __getattr__(name: str) -> Any:
