@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from cfrg.backbones import rename_efficientnet
@@ -81,8 +82,10 @@ def import_checkpoint(path: Path) -> ImportedCheckpoint:
             dropped[reason].append(key)
         else:
             used[_rename(key)] = tensor
-    model = CFRG(CFRGConfig.preset("paper")).eval()
+    with torch.device("meta"):
+        model = CFRG(CFRGConfig.preset("paper"))
     assign_tensors(model, used, str(path))
+    model.eval().to(memory_format=torch.channels_last)
     epoch, arguments = content.get("epoch"), content.get("args")
     return ImportedCheckpoint(
         model,

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    import torch
     from typing_extensions import Self
 
 __all__ = ["COMPANIONS", "PretrainedModel"]
@@ -118,9 +118,12 @@ class PretrainedModel(
         values = _read_json(locate("config.json"))
         if not isinstance(values, dict):
             raise ModelError(f"{source}: config.json is not a configuration of CFRG")
-        model = cls(CFRGConfig.from_dict({**values, **overrides}))
+        config = CFRGConfig.from_dict({**values, **overrides})
+        with torch.device("meta" if strict else "cpu"):  # no values that would be replaced
+            model = cls(config)
         weights = locate("model.safetensors")
         assign_tensors(model, read_safetensors(weights), str(weights), strict=strict)
+        model.to(memory_format=torch.channels_last)
         for name in COMPANIONS:
             try:
                 model.companions[name] = _read_json(locate(name))

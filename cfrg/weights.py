@@ -7,6 +7,7 @@ Nothing here executes what a file contains: safetensors hold no code, and pickle
 from __future__ import annotations
 
 import pickle
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -61,7 +62,8 @@ def read_pickle(path: Path, safe_globals: Sequence[Any] = ()) -> Any:
         ModelError: The file is missing, cut short, or holds an object of another type.
     """
     try:
-        with torch.serialization.safe_globals(list(safe_globals)):
+        with torch.serialization.safe_globals(list(safe_globals)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols; what matters raises
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
@@ -104,10 +106,13 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def assign_tensors(
     module: nn.Module, tensors: Mapping[str, Tensor], source: str, *, strict: bool = True
 ) -> None:
-    """Copy tensors into the module; every key and every shape must fit.
+    """Put tensors into the module; every key and every shape must fit.
+
+    A module on the meta device takes over the tensors themselves; another one copies their
+    values, so that its device and memory format stay.
 
     Args:
-        module: Receives the values in place; its memory format and device stay.
+        module: Receives the values.
         tensors: By the module's own names.
         source: What the message calls the origin, e.g. the file name.
         strict: False takes the tensors that fit and leaves the others.
@@ -138,7 +143,11 @@ def assign_tensors(
     ]
     if problems:
         raise ModelError(f"{source} does not fit the model.\n  " + "\n  ".join(problems))
-    module.load_state_dict(tensors)
+    if next(module.parameters()).is_meta:
+        tensors = {key: tensors[key].to(own[key].dtype) for key in own}
+        module.load_state_dict(tensors, assign=True)
+    else:
+        module.load_state_dict(tensors)
 
 
 def _enumerate(keys: list[str]) -> str:
