@@ -1,33 +1,41 @@
-"""What decoding an image once can tell: its size, its hashes, and whether it decodes at all.
+"""What decoding a file once can tell: sizes, hashes, regions, and whether it decodes at all.
 
-``verify --deep``, ``audit`` and ``split`` all start here, so that each image is read and decoded
-once for the three of them; the facts are kept in ``ROOT/.threecad`` while the file is unchanged.
+``verify``, ``audit`` and ``split`` all start here, so that each file is read and decoded once for
+the three of them; the facts are kept in ``ROOT/.threecad`` while the file is unchanged.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import os
 import zlib
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from threecad import parallel
 from threecad.caching import FileCache
+from threecad.errors import MaskError
+from threecad.masks import decode_mask, regions
+from threecad.samples import hash_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 __all__ = [
     "GRADIENT_BITS",
     "ImageFacts",
+    "MaskFacts",
     "gradient_hash",
+    "inspect_header",
     "inspect_image",
     "inspect_images",
+    "inspect_mask",
+    "inspect_masks",
     "pixel_hash",
 ]
 
@@ -76,6 +84,35 @@ class ImageFacts:
     problem: str | None = None
 
 
+@dataclass(frozen=True)
+class MaskFacts:
+    """What is known of one mask file.
+
+    Attributes:
+        size: Bytes of the file.
+        sha256: SHA-256 of the file, 64 hexadecimal digits.
+        width: Pixels; 0 if the file does not decode.
+        height: Pixels; 0 if the file does not decode.
+        rule: How values were told apart (see ``threecad.masks``).
+        oddities: Codes of what is odd, such as ``mask-empty``.
+        classes: Defect classes of a label map; 0 for other masks.
+        areas: Pixels of each 8-connected region, ascending.
+        touches_border: Whether a defect pixel lies in the outermost rows or columns.
+        problem: Why the file does not decode; ``None`` if it does.
+    """
+
+    size: int
+    sha256: str
+    width: int = 0
+    height: int = 0
+    rule: str = ""
+    oddities: tuple[str, ...] = ()
+    classes: int = 0
+    areas: tuple[int, ...] = ()
+    touches_border: bool = False
+    problem: str | None = None
+
+
 def inspect_images(
     root: Path,
     images: Iterable[Path],
@@ -98,19 +135,70 @@ def inspect_images(
         cluster: Where to run them, if not here.
         description: Title of the progress bar on stderr.
     """
-    wanted = list(images)
-    cache, digests = FileCache(root, "images", version=_CACHE_VERSION), FileCache(root, "sha256")
-    known = cache.get_many(wanted) if trust_cache else {}
-    facts = {path: ImageFacts(**record) for path, record in known.items()}
-    missing = [path for path in wanted if path not in facts]
-    found = parallel.map(
-        inspect_image, missing, workers=workers, cluster=cluster, description=description
+    return _inspect(
+        inspect_image,
+        ImageFacts,
+        "images",
+        root,
+        images,
+        trust_cache,
+        workers=workers,
+        cluster=cluster,
+        description=description,
     )
+
+
+def inspect_masks(
+    root: Path,
+    masks: Iterable[Path],
+    *,
+    trust_cache: bool = True,
+    workers: int | None = None,
+    cluster: str | None = None,
+    description: str | None = None,
+) -> dict[Path, MaskFacts]:
+    """Return the facts of each mask; the arguments are those of ``inspect_images``."""
+    return _inspect(
+        inspect_mask,
+        MaskFacts,
+        "masks",
+        root,
+        masks,
+        trust_cache,
+        workers=workers,
+        cluster=cluster,
+        description=description,
+    )
+
+
+Facts = TypeVar("Facts", ImageFacts, MaskFacts)
+
+
+def _inspect(
+    inspect: Callable[[Path], Facts],
+    kind: type[Facts],
+    name: str,
+    root: Path,
+    paths: Iterable[Path],
+    trust_cache: bool,
+    **options: Any,
+) -> dict[Path, Facts]:
+    wanted = list(paths)
+    cache, digests = FileCache(root, name, version=_CACHE_VERSION), FileCache(root, "sha256")
+    known = cache.get_many(wanted) if trust_cache else {}
+    facts = {path: kind(**_restore(record)) for path, record in known.items()}
+    missing = [path for path in wanted if path not in facts]
+    found = parallel.map(inspect, missing, **options)
     for chunk in _chunks(zip(missing, found, strict=True)):
         facts.update(chunk)
         cache.put_many({path: asdict(fact) for path, fact in chunk.items()})
         digests.put_many({path: fact.sha256 for path, fact in chunk.items()})
     return {path: facts[path] for path in wanted}
+
+
+def _restore(record: dict[str, Any]) -> dict[str, Any]:
+    """Undo what JSON does to tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
 
 
 _CACHE_VERSION = 1
@@ -135,6 +223,34 @@ def inspect_image(path: Path) -> ImageFacts:
     )
 
 
+def inspect_mask(path: Path) -> MaskFacts:
+    """Read, hash and decode one mask. A file that does not decode is a fact, not an exception.
+
+    Raises:
+        OSError: If the file cannot be read at all.
+    """
+    size, sha256 = path.stat().st_size, hash_file(path)
+    try:
+        decoded = decode_mask(path)
+    except MaskError as error:
+        head, tail = _ends(path)
+        cut = is_cut_short(tail, head)
+        problem = "the file is cut short" if cut else str(error).removeprefix(f"{path}: ")
+        return MaskFacts(size, sha256, problem=problem)
+    mask = decoded.mask
+    return MaskFacts(
+        size,
+        sha256,
+        mask.shape[1],
+        mask.shape[0],
+        decoded.rule,
+        decoded.findings,
+        len(decoded.classes),
+        tuple(sorted(region.area for region in regions(mask))),
+        bool(mask[[0, -1]].any() or mask[:, [0, -1]].any()),
+    )
+
+
 def describe_damage(data: bytes, error: BaseException) -> str:
     """Say in one clause what is wrong with the bytes of an image that does not decode."""
     if not data:
@@ -147,7 +263,9 @@ def describe_damage(data: bytes, error: BaseException) -> str:
         return "its header claims more pixels than any photograph has"
     if is_cut_short(data):
         return f"the file is cut short ({len(data):,} bytes)"
-    return str(error).partition("<_io.")[0].strip() or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):
+        return "no image format is recognised"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def is_cut_short(tail: bytes, head: bytes | None = None) -> bool:
@@ -163,6 +281,34 @@ def is_cut_short(tail: bytes, head: bytes | None = None) -> bool:
     if head.startswith(b"\xff\xd8\xff"):
         return b"\xff\xd9" not in tail[-64:]
     return False
+
+
+def inspect_header(path: Path) -> ImageFacts:
+    """Read only the header of one image and look whether its end is there.
+
+    The file is decoded only where the end seems to be missing. The hashes are left empty, and
+    damage in the middle of the file goes unnoticed.
+
+    Raises:
+        OSError: If the file cannot be read at all.
+    """
+    size = path.stat().st_size
+    head, tail = _ends(path)
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except _DECODING_ERRORS as error:
+        return ImageFacts(size, "", problem=describe_damage(path.read_bytes(), error))
+    problem = inspect_image(path).problem if is_cut_short(tail, head) else None
+    return ImageFacts(size, "", width, height, problem=problem)
+
+
+def _ends(path: Path, length: int = 64) -> tuple[bytes, bytes]:
+    """Return the first and the last bytes of a file."""
+    with path.open("rb") as file:
+        head = file.read(length)
+        file.seek(max(0, file.seek(0, os.SEEK_END) - length))
+        return head, file.read()
 
 
 def pixel_hash(image: Image.Image) -> str:

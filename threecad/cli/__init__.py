@@ -13,6 +13,7 @@ from threecad.cli.group import FriendlyGroup
 from threecad.cli.info import info
 from threecad.cli.sample import sample
 from threecad.cli.split import split
+from threecad.cli.verify import verify
 
 __all__ = ["main"]
 
@@ -23,5 +24,5 @@ def main() -> None:
     """Download, check, describe, convert and evaluate 3CAD, industrial surface defects."""
 
 
-for command in (cite, convert, download, import_, info, sample, split):
+for command in (cite, convert, download, import_, info, sample, split, verify):
     main.add_command(command)

@@ -1,0 +1,317 @@
+"""Is this tree complete and sound? Structure, counts, files, masks and the manifest."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from threecad import parallel
+from threecad.catalog import find_category
+from threecad.errors import UsageError
+from threecad.expectations import check_completeness, check_counts, measure
+from threecad.findings import Finding, FindingsReport
+from threecad.indexing import scan
+from threecad.inspection import ImageFacts, inspect_header, inspect_images, inspect_masks
+from threecad.locations import own_folder
+from threecad.manifest import ManifestRow, compare, read_manifest, write_manifest
+from threecad.samples import Index, hash_files, relative_path
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Collection, Iterator, Mapping
+
+    from threecad.inspection import MaskFacts
+
+__all__ = ["Expectation", "verify"]
+
+Expectation = Literal["auto", "published", "none"]
+
+_SUBFOLDERS = frozenset({"train", "val", "test", "ground_truth"})
+
+
+def verify(
+    root: str | os.PathLike[str] | None = None,
+    *,
+    expect: Expectation = "auto",
+    deep: bool = False,
+    manifest: str | os.PathLike[str] | None = None,
+    renew: bool = False,
+    categories: Collection[str] | None = None,
+    workers: int | None = None,
+    cluster: str | None = None,
+    progress: bool = False,
+) -> FindingsReport:
+    """Check a tree against the layout, the published counts, its own files and a manifest.
+
+    Masks are always decoded. Images are opened (header and end of file) or, with ``deep``, read and
+    decoded to the last byte whatever any cache says.
+
+    Args:
+        root: The tree; the default root if ``None``.
+        expect: Compare counts with the published table ``"auto"`` (differences are warnings, and a
+            sample or an imported tree is not compared), ``"published"`` (differences are errors) or
+            ``"none"``.
+        deep: Decode every image.
+        manifest: Table of all files (``.csv`` or ``.parquet``): compared if it is there, else
+            written, provided that no other check found an error. With ``deep`` the default is
+            ``ROOT/.threecad/manifest.csv``. Without ``deep`` sizes are compared, not hashes.
+        renew: Write the manifest anew instead of comparing.
+        categories: Only these categories.
+        workers: Worker processes.
+        cluster: Where to run them, if not here; see ``threecad.parallel.map``.
+        progress: Show progress bars on stderr.
+
+    Returns:
+        The findings. ``summary`` holds what was counted per category, the mask rules used, and what
+        became of the manifest.
+
+    Raises:
+        LayoutError: If ``root`` holds no such tree.
+        UsageError: If ``expect`` or a category is unknown.
+    """
+    if expect not in get_args(Expectation):
+        raise UsageError(
+            f"expect is {expect!r}; expected one of {', '.join(get_args(Expectation))}."
+        )
+    index = scan(root, categories=categories)
+    run = _Run(workers, cluster, progress)
+    images = _inspect_images(index, deep, run)
+    masks = inspect_masks(
+        index.root,
+        [sample.mask for sample in index if sample.mask],
+        trust_cache=not deep,
+        **run.options("checking masks"),
+    )
+    figures = measure(index, images, masks)
+    report = FindingsReport(str(index.root), list(index.findings))
+    report.findings += _check_names(index)
+    report.findings += _check_images(index, images)
+    report.findings += _check_masks(index, images, masks)
+    expected = _expectation(index.root, expect)
+    if expected != "none":
+        report.findings += check_counts(figures, errors=expected == "published")
+        if categories is None:
+            report.findings += check_completeness(index)
+    report.summary = {
+        "images": len(index),
+        "masks": len(masks),
+        "deep": deep,
+        "expect": expected,
+        "categories": {figure.counts.name: figure.to_dict() for figure in figures},
+        "mask_rules": dict(Counter(fact.rule for fact in masks.values() if fact.rule)),
+    }
+    if manifest is None and deep:
+        manifest = own_folder(index.root) / "manifest.csv"
+    if manifest is not None:
+        _check_manifest(report, index, images, masks, Path(manifest), renew, categories)
+    return report
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Where and how visibly the work is done."""
+
+    workers: int | None
+    cluster: str | None
+    progress: bool
+
+    def options(self, description: str) -> dict[str, Any]:
+        return {
+            "workers": self.workers,
+            "cluster": self.cluster,
+            "description": description if self.progress else None,
+        }
+
+
+def _inspect_images(index: Index, deep: bool, run: _Run) -> dict[Path, ImageFacts]:
+    paths = [sample.image for sample in index]
+    if deep:
+        return inspect_images(
+            index.root, paths, trust_cache=False, **run.options("decoding images")
+        )
+    headers = parallel.map(inspect_header, paths, batch_size=64, **run.options("opening images"))
+    return dict(zip(paths, headers, strict=True))
+
+
+def _expectation(root: Path, expect: Expectation) -> Expectation:
+    """Resolve ``auto``: a sample or an imported tree has no published counts."""
+    marked = any((own_folder(root) / name).exists() for name in ("sample.json", "import.json"))
+    return "none" if expect == "auto" and marked else expect
+
+
+# Names
+
+
+def _check_names(index: Index) -> Iterator[Finding]:
+    for name in index.categories:
+        published = find_category(name)
+        if published and published.name != name:
+            yield Finding(
+                "category-spelling",
+                "warning",
+                f"The folder {name} is spelled {published.name} in the published data.",
+                path=name,
+                advice="Rename the folder if ids are to agree with other people's.",
+            )
+        yield from _check_subfolders(index.root, index.root / name)
+    types = index.defect_types
+    if types and all(_looks_like_pinyin(name) for name in types):
+        yield Finding(
+            "edition-pinyin",
+            "info",
+            f"The defect types ({', '.join(types[:4])}, …) are pinyin: this is the older edition.",
+            advice="Results per defect type carry other names than those of the English edition; "
+            "`threecad download --edition english` gets that one.",
+        )
+
+
+def _check_subfolders(root: Path, folder: Path) -> Iterator[Finding]:
+    for child in sorted(folder.iterdir()):
+        if child.name.startswith((".", "__")) or child.name in _SUBFOLDERS:
+            continue
+        kind = "folder" if child.is_dir() else "file"
+        yield Finding(
+            f"{kind}-unexpected",
+            "warning" if kind == "folder" else "info",
+            f"{relative_path(child, root)} is not part of the layout and is ignored.",
+            path=relative_path(child, root),
+            advice="Expected train, test and ground_truth.",
+        )
+
+
+_SYLLABLE = (
+    r"(?:[bpmf]|[dtnl]|[gkh]|[jqx]|[zcs]h?|[ryw])?"
+    r"(?:iang|iong|uang|ang|eng|ing|ong|iao|ian|uai|uan|ai|ei|ao|ou|an|en|in|un|ia|ie|iu|ua|uo|ui"
+    r"|ue|er|a|o|e|i|u|v)"
+)
+_PINYIN = re.compile(rf"(?:{_SYLLABLE}){{2,}}")
+
+
+def _looks_like_pinyin(name: str) -> bool:
+    return bool(_PINYIN.fullmatch(name))
+
+
+# Files
+
+
+def _check_images(index: Index, images: Mapping[Path, ImageFacts]) -> Iterator[Finding]:
+    for sample in index:
+        if problem := images[sample.image].problem:
+            path = relative_path(sample.image, index.root)
+            yield Finding(
+                "image-unreadable",
+                "error",
+                f"{path} cannot be decoded: {problem}.",
+                id=sample.id,
+                path=path,
+                advice="Restore it from the archive.",
+            )
+
+
+_MASK_ADVICE = {
+    "mask-empty": "The image keeps its label, but pixel metrics cannot use it: restore the mask, "
+    "or exclude the image with an errata file.",
+    "mask-full": "Look at it: a defect rarely covers a whole part.",
+    "mask-ambiguous": "Look at it, and choose a rule with --mask-rule where the guess is wrong.",
+}
+_MASK_MEANING = {
+    "mask-empty": "has no defect pixel",
+    "mask-full": "is defect from edge to edge",
+    "mask-ambiguous": "does not say clearly what is defect",
+}
+
+
+def _check_masks(
+    index: Index, images: Mapping[Path, ImageFacts], masks: Mapping[Path, MaskFacts]
+) -> Iterator[Finding]:
+    for sample in index:
+        if sample.mask is None:
+            continue
+        fact, image = masks[sample.mask], images[sample.image]
+        path = relative_path(sample.mask, index.root)
+        if fact.problem:
+            yield Finding(
+                "mask-unreadable",
+                "error",
+                f"{path} cannot be decoded: {fact.problem}.",
+                id=sample.id,
+                path=path,
+                advice="Restore it from the archive.",
+            )
+            continue
+        if image.width and (fact.width, fact.height) != (image.width, image.height):
+            yield Finding(
+                "mask-size",
+                "error",
+                f"{path} is {fact.width} × {fact.height} pixels, but its image "
+                f"{relative_path(sample.image, index.root)} is {image.width} × {image.height}.",
+                id=sample.id,
+                path=path,
+                advice="Restore both from the archive.",
+            )
+        for code in fact.oddities:
+            yield Finding(
+                code,
+                "warning",
+                f"{path} {_MASK_MEANING.get(code, code)} (rule: {fact.rule}).",
+                id=sample.id,
+                path=path,
+                advice=_MASK_ADVICE.get(code, ""),
+            )
+
+
+# Manifest
+
+
+def _check_manifest(
+    report: FindingsReport,
+    index: Index,
+    images: Mapping[Path, ImageFacts],
+    masks: Mapping[Path, MaskFacts],
+    path: Path,
+    renew: bool,
+    categories: Collection[str] | None,
+) -> None:
+    facts: dict[Path, ImageFacts | MaskFacts] = {**images, **masks}
+    if path.exists() and not renew:
+        kept = tuple(f"{name}/" for name in categories or ())
+        rows = _rows(index.root, facts)
+        report.findings += compare(
+            read_manifest(path), rows, concerns=lambda name: not kept or name.startswith(kept)
+        )
+        hashed = all(fact.sha256 for fact in facts.values())
+        by = "size and SHA-256" if hashed else "size (masks: SHA-256 too; --deep: all)"
+        report.summary["manifest"] = {"path": str(path), "compared": by, "files": len(facts)}
+    elif not report.ok:
+        report.summary["manifest"] = {"path": str(path), "written": False, "files": len(facts)}
+        report.findings.append(
+            Finding(
+                "manifest-not-written",
+                "info",
+                f"{path} was not written: a manifest of a tree with errors would make them last.",
+            )
+        )
+    else:
+        digests = hash_files(index.root, facts)
+        write_manifest(path, _rows(index.root, facts, digests))
+        report.summary["manifest"] = {"path": str(path), "written": True, "files": len(facts)}
+
+
+def _rows(
+    root: Path,
+    facts: Mapping[Path, ImageFacts | MaskFacts],
+    digests: Mapping[Path, str] | None = None,
+) -> list[ManifestRow]:
+    return [
+        ManifestRow(
+            relative_path(path, root),
+            fact.size,
+            fact.sha256 or (digests or {}).get(path, ""),
+            fact.width,
+            fact.height,
+        )
+        for path, fact in facts.items()
+    ]
