@@ -8,10 +8,13 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["OWN_FOLDER", "default_root", "own_folder", "user_cache"]
+__all__ = ["MARKERS", "OWN_FOLDER", "default_root", "own_folder", "user_cache"]
 
 OWN_FOLDER = ".threecad"
 """Folder inside a root that holds our manifest, caches, locks and markers."""
+
+MARKERS = ("sample.json", "import.json")
+"""Files in ``OWN_FOLDER`` that tell the drawn sample and imported data from 3CAD itself."""
 
 
 def default_root() -> Path:

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from threecad.catalog import find_category, is_multiple_defects
+from threecad.locations import MARKERS, own_folder
 
 if TYPE_CHECKING:
+    from threecad.catalog import Category
     from threecad.findings import Finding
     from threecad.indexing import Index
 
@@ -44,17 +46,26 @@ class CategoryCounts:
 
 @dataclass(frozen=True)
 class Overview:
-    """The counts of a tree, and what ``scan`` found wrong with it."""
+    """The counts of a tree, and what ``scan`` found wrong with it.
+
+    Attributes:
+        root: The tree.
+        categories: Its categories, by name.
+        findings: What is wrong with it.
+        compared: Whether the published counts apply: 3CAD itself, not the sample or an import.
+    """
 
     root: str
     categories: tuple[CategoryCounts, ...]
     findings: tuple[Finding, ...]
+    compared: bool
 
     def to_dict(self) -> dict[str, Any]:
         """Return the overview as JSON-able data."""
         return {
             "schema": "threecad.overview/1",
             "root": self.root,
+            "compared_with_published": self.compared,
             "categories": [asdict(category) for category in self.categories],
             "findings": [finding.to_dict() for finding in self.findings],
         }
@@ -66,6 +77,8 @@ def count(index: Index) -> Overview:
         str(index.root),
         tuple(_count_category(index.select(category=name), name) for name in index.categories),
         index.findings,
+        compared=any(find_category(name) for name in index.categories)
+        and not any((own_folder(index.root) / marker).is_file() for marker in MARKERS),
     )
 
 
@@ -88,52 +101,56 @@ def _count_category(index: Index, name: str) -> CategoryCounts:
 
 
 def print_overview(overview: Overview) -> None:
-    """Print the counts as a table on stdout, the published ones in brackets where they differ."""
+    """Print the counts on stdout; for a download, the published ones where they differ."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    table = Table(title=f"{overview.root}", title_justify="left")
-    table.add_column("category")
-    for column in ("train", "val", "test good", "test defective", "types"):
-        table.add_column(column, justify="right")
-    table.add_column("images per defect type")
+    console.print(overview.root, style="bold", soft_wrap=True)
+    table = Table(box=box.SIMPLE)
+    table.add_column("category", no_wrap=True)
+    columns = {"train": "train", "validation": "val", "test_good": "test good",
+               "test_defective": "test defective", "defect_types": "types"}  # fmt: skip
+    if not any(category.validation for category in overview.categories):
+        del columns["validation"]
+    for title in columns.values():
+        table.add_column(title, justify="right")
     for category in overview.categories:
-        table.add_row(*_cells(category))
+        compared = find_category(category.name) if overview.compared else None
+        table.add_row(category.name, *(_cell(category, field, compared) for field in columns))
     if len(overview.categories) > 1:
         table.add_section()
-        table.add_row("All", *_totals(overview.categories))
+        table.add_row("All", *(str(_total(overview.categories, field)) for field in columns))
     console.print(table)
-    if any(category.code for category in overview.categories):
+    if overview.compared:
         console.print("In brackets: the published count, where it differs.", style="dim")
+    console.print("Images per defect type")
+    for category in overview.categories:
+        console.print(f"  {category.name}: {_types(category)}", highlight=False, soft_wrap=True)
     _print_findings(console, overview.findings)
 
 
-def _cells(category: CategoryCounts) -> list[str]:
-    published = find_category(category.name)
-    types = ", ".join(f"{name} {n}" for name, n in category.defect_types.items())
+def _cell(category: CategoryCounts, field: str, published: Category | None) -> str:
+    value = _size(category, field)
+    expected = getattr(published, field, value)
+    return str(value) if expected == value else f"{value} ({expected})"
+
+
+def _total(categories: tuple[CategoryCounts, ...], field: str) -> int:
+    return sum(_size(category, field) for category in categories)
+
+
+def _size(category: CategoryCounts, field: str) -> int:
+    value = getattr(category, field)
+    return len(value) if isinstance(value, dict) else int(value)
+
+
+def _types(category: CategoryCounts) -> str:
+    types = [f"{name} {number}" for name, number in category.defect_types.items()]
     if category.multiple_defects:
-        types += f"{', ' if types else ''}several at once {category.multiple_defects}"
-
-    def cell(value: int, field: str) -> str:
-        expected = getattr(published, field, value)
-        return str(value) if expected == value else f"{value} ({expected})"
-
-    return [
-        category.name,
-        cell(category.train, "train"),
-        str(category.validation or "–"),
-        cell(category.test_good, "test_good"),
-        cell(category.test_defective, "test_defective"),
-        cell(len(category.defect_types), "defect_types"),
-        types or "–",
-    ]
-
-
-def _totals(categories: tuple[CategoryCounts, ...]) -> list[str]:
-    fields = ("train", "validation", "test_good", "test_defective")
-    sums = [str(sum(getattr(category, field) for category in categories)) for field in fields]
-    return [*sums, str(sum(len(category.defect_types) for category in categories)), ""]
+        types.append(f"several at once {category.multiple_defects}")
+    return ", ".join(types) or "none"
 
 
 def _print_findings(console: Any, findings: tuple[Finding, ...]) -> None:
