@@ -1,0 +1,80 @@
+"""The one parallel map: order, errors, laziness, clusters."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from threecad import parallel
+from threecad.errors import ImageError, UsageError
+
+
+def square(value: int) -> int:
+    return value * value
+
+
+def slow_first(value: int) -> int:
+    time.sleep(0.2 if value == 0 else 0)
+    return value
+
+
+def fail_on_three(value: int) -> int:
+    if value == 3:
+        raise ImageError("image 3 is broken")
+    return value
+
+
+def process_id(value: int) -> int:
+    time.sleep(0.01)
+    return os.getpid()
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_results_come_in_order(workers: int) -> None:
+    assert list(parallel.map(square, range(50), workers=workers, batch_size=3)) == [
+        value * value for value in range(50)
+    ]
+    assert list(parallel.map(slow_first, range(8), workers=workers, batch_size=1)) == list(range(8))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_the_function_raises_is_raised_here(workers: int) -> None:
+    with pytest.raises(ImageError, match="image 3"):
+        list(parallel.map(fail_on_three, range(6), workers=workers, batch_size=1))
+
+
+def test_nothing_is_computed_before_it_is_asked_for() -> None:
+    seen: list[int] = []
+    results = parallel.map(seen.append, range(100), workers=0, batch_size=2)
+    next(results)
+    assert len(seen) <= 2
+
+
+def test_workers_are_other_processes() -> None:
+    ids = set(parallel.map(process_id, range(20), workers=2, batch_size=1))
+    assert os.getpid() not in ids
+    assert os.getpid() in set(parallel.map(process_id, range(3), workers=0))
+
+
+def test_empty_input_gives_nothing() -> None:
+    assert list(parallel.map(square, [])) == []
+
+
+def test_negative_workers_are_refused() -> None:
+    with pytest.raises(UsageError, match="workers is -1"):
+        list(parallel.map(square, [1], workers=-1))
+
+
+@pytest.mark.parametrize("address", ["spark://here", "dask", "dask://"])
+def test_unknown_cluster_says_what_is_expected(address: str) -> None:
+    with pytest.raises(UsageError, match="dask://HOST:PORT"):
+        list(parallel.map(square, [1, 2], cluster=address))
+
+
+def test_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    list(parallel.map(square, range(4), workers=0, description="squares"))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "squares" in captured.err
