@@ -10,7 +10,6 @@ import threading
 import time
 import urllib.parse
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 FILE_ID = "F" * 33
@@ -101,7 +100,7 @@ class FileServer(Server):
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *arguments: Any) -> None:
         pass
 
     def reply(
@@ -182,3 +181,88 @@ class _FileHandler(_Handler):
             self.wfile.flush()
             self.connection.shutdown(2)
             self.close_connection = True
+
+
+class HubServer(Server):
+    """A read-only Hugging Face Hub with dataset repositories from memory: name, path, content."""
+
+    def __init__(self, repositories: dict[str, dict[str, bytes]]) -> None:
+        super().__init__(_HubHandler)
+        self.repositories = repositories
+        self.commit = "a" * 40
+        self.gated: set[str] = set()
+        self.token: str | None = None
+        self.large = ".zip"
+        """Files with this suffix are in LFS, with a SHA-256."""
+        self.damage: dict[str, int] = {}
+        """How often a path is served with a wrong byte."""
+        self.statuses: list[int] = []
+        self.requests: list[tuple[str, str, str | None]] = []
+        self.delay = 0.0
+
+
+class _HubHandler(_Handler):
+    server: HubServer
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        server = self.server
+        path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
+        server.requests.append((self.command, path, self.headers.get("Authorization")))
+        if server.statuses:
+            return self.refuse(server.statuses.pop(0), "")
+        match = re.fullmatch(
+            r"/(?:api/)?datasets/([^/]+/[^/]+)(?:/(revision|tree|resolve)/([^/]+)(?:/(.*))?)?", path
+        )
+        if not match or match[1] not in server.repositories:
+            return self.refuse(401, "RepoNotFound")
+        name, what, revision, file = match.groups()
+        if server.token and self.headers.get("Authorization") != f"Bearer {server.token}":
+            return self.refuse(401, "RepoNotFound")
+        if revision not in (None, "main", server.commit):
+            return self.refuse(404, "RevisionNotFound")
+        files = server.repositories[name]
+        if what == "tree":
+            return self.json([self.entry(path, files[path]) for path in sorted(files)])
+        if what != "resolve":
+            return self.json({"id": name, "sha": server.commit, "siblings": []})
+        if name in server.gated:
+            return self.refuse(403, "GatedRepo")
+        if file not in files:
+            return self.refuse(404, "EntryNotFound")
+        return self.file(file, files[file])
+
+    def refuse(self, status: int, code: str) -> None:
+        headers = {"X-Error-Code": code, "X-Repo-Commit": self.server.commit}
+        self.reply(status, b'{"error": "refused"}', "application/json", headers)
+
+    def json(self, value: object) -> None:
+        self.reply(200, json.dumps(value).encode(), "application/json")
+
+    def entry(self, path: str, content: bytes) -> dict[str, Any]:
+        entry: dict[str, Any] = {"type": "file", "path": path, "size": len(content)}
+        entry["oid"] = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        if path.endswith(self.server.large):
+            digest = hashlib.sha256(content).hexdigest()
+            entry["lfs"] = {"oid": digest, "size": len(content), "pointerSize": 130}
+        return entry
+
+    def file(self, path: str, content: bytes) -> None:
+        server = self.server
+        time.sleep(server.delay)
+        etag = hashlib.sha1(content).hexdigest()
+        if self.command == "GET" and server.damage.get(path, 0) > 0:
+            server.damage[path] -= 1
+            content = content[:-1] + bytes([content[-1] ^ 1])
+        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": server.commit, "Accept-Ranges": "bytes"}
+        span = re.match(r"bytes=(\d+)-", self.headers.get("Range") or "")
+        if span and int(span[1]):
+            start = int(span[1])
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            return self.reply(206, content[start:], "application/octet-stream", headers)
+        return self.reply(200, content, "application/octet-stream", headers)

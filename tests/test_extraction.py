@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import random
 import stat
@@ -283,7 +284,7 @@ def test_a_disk_that_fills_up_leaves_whole_files_and_the_next_run_goes_on(
     ballast.write_bytes(bytes(3 << 20))
     with monkeypatch.context() as patch:  # as if the ballast came after the check
         patch.setattr("threecad.extraction.require_room", lambda *_: None)
-        with pytest.raises(DownloadError, match="is full. Nothing is lost"):
+        with pytest.raises(DownloadError, match=r"is full. Nothing is lost"):
             extract(path, disk, progress=False, workers=2)
     ballast.unlink()
     there = read_tree(disk)
@@ -320,10 +321,8 @@ def test_any_damage_is_an_error_or_harmless(
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     folder = tmp_path_factory.mktemp("damaged")
-    try:
+    with contextlib.suppress(ExtractionError):
         unpack(bytes(content), folder)
-    except ExtractionError:
-        pass
     there = read_tree(folder / "root")
     contents = set(FILES.values())
     for name, value in there.items():

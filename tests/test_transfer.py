@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.request import Request
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +24,7 @@ from servers import FileServer, Server, _Handler
 from threecad.disk import format_bytes
 from threecad.errors import DownloadError, TransferInterrupted
 from threecad.transfer import Fetched, fetch
-from threecad.web import open_url
+from threecad.web import _NoDowngrade, open_url
 
 PAYLOAD = b"PK\x03\x04" + random.Random(0).randbytes(900_000)
 DIGEST = hashlib.sha256(PAYLOAD).hexdigest()
@@ -153,7 +155,7 @@ def test_a_server_that_gives_no_length_is_believed_only_if_the_check_is(tmp_path
             raise DownloadError("It ends too early.")
 
     with FileServer(PAYLOAD, length=False, cuts=[600_000]) as server:
-        with pytest.raises(DownloadError, match="ends too early.*kept as .*rejected"):
+        with pytest.raises(DownloadError, match=r"ends too early.*kept as .*rejected"):
             get(server, tmp_path, check=too_short)
         assert names(tmp_path) == {"3CAD.zip.rejected"}
         assert get(server, tmp_path, check=too_short).sha256 == DIGEST
@@ -190,7 +192,7 @@ def test_a_web_page_instead_of_data_is_told_apart(tmp_path: Path, kind: str) -> 
     page = b"<!doctype html><html><title>Hotel login</title>" + b" " * 100
     with (
         FileServer(page, content_type=kind) as server,
-        pytest.raises(DownloadError, match='sent a web page|web page, "Hotel login"'),
+        pytest.raises(DownloadError, match=r'sent a web page|web page, "Hotel login"'),
     ):
         get(server, tmp_path)
     assert "3CAD.zip" not in names(tmp_path)
@@ -228,7 +230,7 @@ def test_a_passing_failure_is_tried_again(tmp_path: Path, status: int) -> None:
 def test_retries_are_bounded(tmp_path: Path) -> None:
     with FileServer(PAYLOAD, statuses=[503] * 10) as server:
         with pytest.raises(
-            DownloadError, match="3 failed attempts in a row.*503 Service Unavailable"
+            DownloadError, match=r"3 failed attempts in a row.*503 Service Unavailable"
         ):
             get(server, tmp_path, retries=2)
         assert len(server.requests) == 3
@@ -262,7 +264,7 @@ def test_a_final_refusal_is_not_tried_again(tmp_path: Path, status: int, said: s
 def test_no_server_and_no_such_host_are_said(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    with pytest.raises(TransferInterrupted, match="No connection to 127.0.0.1"):
+    with pytest.raises(TransferInterrupted, match=r"No connection to 127.0.0.1"):
         open_url(f"http://127.0.0.1:{port}/")
     with pytest.raises(TransferInterrupted, match="cannot be found"):
         open_url("http://no-such-host.invalid/")
@@ -298,9 +300,6 @@ def test_plain_http_where_tls_was_expected_is_refused() -> None:
 
 
 def test_a_redirect_away_from_tls_is_not_followed() -> None:
-    from threecad.web import _NoDowngrade
-    from urllib.request import Request
-
     with pytest.raises(DownloadError, match="unencrypted"):
         _NoDowngrade().redirect_request(
             Request("https://example.org/a"), None, 302, "", {}, "http://example.org/b"
@@ -310,10 +309,10 @@ def test_a_redirect_away_from_tls_is_not_followed() -> None:
 class _Proxy(_Handler):
     """A proxy that wants a password for CONNECT and passes plain requests to nobody."""
 
-    def do_CONNECT(self) -> None:
+    def do_CONNECT(self) -> None:  # noqa: N802
         self.reply(407, b"", "text/plain")
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802
         self.server.seen.append(self.path)  # type: ignore[attr-defined]
         self.reply(407, b"", "text/plain")
 
@@ -331,7 +330,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_proxy_is_used_and_its_refusal_is_explained(proxy: Any, tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="proxy refused to connect.*407.*HTTPS_PROXY"):
+    with pytest.raises(DownloadError, match=r"proxy refused to connect.*407.*HTTPS_PROXY"):
         open_url("https://example.org/3CAD.zip", timeout=5)
     with pytest.raises(DownloadError, match="proxy asks for a password"):
         fetch(partial(open_url, "http://example.org/3CAD.zip"), tmp_path / "x", key="x", what="x")
@@ -365,14 +364,14 @@ def test_a_disk_that_fills_up_loses_nothing(small_disk: Callable[[int], Path]) -
     with FileServer(PAYLOAD, delay=0.02) as server:
 
         def fill() -> None:
-            with pytest.raises(OSError, match="No space"), ballast.open("wb", 0) as file:
+            with contextlib.suppress(OSError), ballast.open("wb", 0) as file:
                 while True:
                     file.write(bytes(1 << 14))
 
         # Another program takes the room once the check before the transfer has passed.
         filler = threading.Timer(0.1, fill)
         filler.start()
-        with pytest.raises(DownloadError, match="is full. Nothing is lost"):
+        with pytest.raises(DownloadError, match=r"is full. Nothing is lost"):
             get(server, folder)
         filler.join()
         held = (folder / "3CAD.zip.part").read_bytes()

@@ -19,7 +19,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -79,11 +79,10 @@ class Extraction:
     skipped: int = 0
     ignored: int = 0
 
-    def count(self, member: _Member, written: bool) -> None:
-        """Count one file that is in place."""
-        category = member.target.parts[0]
+    def count(self, category: str, size: int, written: bool) -> None:
+        """Count one file of ``size`` bytes that is in place, written now or before."""
         self.files[category] += 1
-        self.bytes[category] += member.info.file_size
+        self.bytes[category] += size
         self.written += written
         self.skipped += not written
 
@@ -94,6 +93,16 @@ class Extraction:
         self.written += other.written
         self.skipped += other.skipped
         self.ignored += other.ignored
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts as JSON-able data."""
+        return {**vars(self), "files": dict(self.files), "bytes": dict(self.bytes)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Extraction:
+        """Return what `to_dict` was called on, nothing of it written now."""
+        files, sizes = Counter(data["files"]), Counter(data["bytes"])
+        return cls(files, sizes, 0, data["written"] + data["skipped"], data["ignored"])
 
 
 @dataclass(frozen=True)
@@ -342,7 +351,7 @@ def _write_all(
                 for member, written in zip(batch, outcomes, strict=True):
                     bar.update(member.info.file_size)
                     if written is not None:
-                        done.count(member, written)
+                        done.count(member.target.parts[0], member.info.file_size, written)
     finally:
         pool.shutdown(cancel_futures=True)
     if broken:

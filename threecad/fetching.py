@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -197,6 +198,7 @@ class _Job:
         if not self._keeps_archive():
             for archive in archives:
                 archive.path.unlink()
+            shutil.rmtree(self.root / OWN_FOLDER / "hub", ignore_errors=True)
             with suppress(OSError):  # kept archives and rejected ones stay
                 self._path.parent.rmdir()
         return self.root
@@ -216,8 +218,12 @@ class _Job:
             )
 
     def _keeps_archive(self) -> bool:
-        archive = self.known.archives.get(self.origin.name)
-        return self.origin.kind == "file" or self.keep_archive or bool(archive and archive.keep)
+        kept = any(
+            archive.keep
+            for name, archive in self.known.archives.items()
+            if name == self.origin.name or name.startswith(f"{self.origin.name}/")
+        )
+        return self.origin.kind == "file" or self.keep_archive or kept
 
     def _reject_other_source(self, sha256: str | None) -> None:
         """Refuse to mix the files of two archives in one category.
@@ -227,13 +233,11 @@ class _Job:
         """
         if self.origin.kind == "file" and sha256 is None:
             return
-        mine = self.known.archives.get(self.origin.name)
-        digest = sha256 or (mine.sha256 if mine else None)
+        mine = {sha256} if sha256 else self.known.digests(self.origin.name)
         for category, entry in self.known.unpacked.items():
             if entry.source == self.origin.name or not is_wanted(category, self.wanted):
                 continue
-            theirs = self.known.archives.get(entry.source)
-            if digest is None or theirs is None or theirs.sha256 != digest:
+            if not mine & self.known.digests(entry.source):
                 raise DownloadError(
                     f"{self.root} holds {category} from {entry.source}, which is not known to be "
                     f"the same data as {self.origin.name}. Choose another --root, or remove that "
@@ -247,10 +251,7 @@ class _Job:
             path = Path(origin.value)
             check_zip(path)
             archive = Fetched(path, path.stat().st_size, hash_file(path))
-            if self.sha256 and archive.sha256 != self.sha256.lower():
-                raise DownloadError(
-                    f"{path} has SHA-256 {archive.sha256}; expected {self.sha256.lower()}."
-                )
+            _reject_other_hash(archive, self.sha256)
         else:
             archive = self._earlier() or self._fetch()
         self.known.record_archive(origin.name, archive.size, archive.sha256, keep=self.keep_archive)
@@ -298,7 +299,37 @@ class _Job:
 
     def _from_hub(self, extract: bool) -> list[Fetched] | None:
         """Return the archives of a Hub repository; ``None`` if it was a tree and is in place."""
-        raise NotImplementedError
+        from threecad.hubsource import Repository
+
+        origin = self.origin
+        folder = self.root / OWN_FOLDER / "hub"
+        repository = Repository(origin.value, origin.revision, folder, self.progress)
+        names = repository.archives(self.wanted)
+        if not names:
+            if not extract or self.sha256:
+                raise UsageError(
+                    f"{origin.name} holds no zip: there is nothing to keep or compare."
+                )
+            self._finish(repository.fetch_tree(self.root, self.wanted))
+            return None
+        archives = []
+        for name in names:
+            path = repository.fetch_archive(name)
+            check_zip(path)
+            archive = Fetched(path, path.stat().st_size, hash_file(path))
+            _reject_other_hash(archive, self.sha256)
+            self.known.record_archive(
+                f"{origin.name}/{name}", archive.size, archive.sha256, keep=self.keep_archive
+            )
+            archives.append(archive)
+        return archives
+
+
+def _reject_other_hash(archive: Fetched, sha256: str | None) -> None:
+    if sha256 and archive.sha256 != sha256.lower():
+        raise DownloadError(
+            f"{archive.path} has SHA-256 {archive.sha256}; expected {sha256.lower()}."
+        )
 
 
 def _open(origin: Source, headers: dict[str, str]) -> Response:

@@ -106,6 +106,14 @@ class Provenance:
         self.archives[source] = Archive(size, sha256, received, keep)
         self.save()
 
+    def digests(self, source: str) -> set[str]:
+        """Return the SHA-256 of every archive received from a source."""
+        return {
+            archive.sha256
+            for name, archive in self.archives.items()
+            if name == source or name.startswith(f"{source}/")
+        }
+
     def record_unpacked(self, source: str, extraction: Extraction, *, complete: bool) -> None:
         """Write down the categories that are in place."""
         for category, files in extraction.files.items():

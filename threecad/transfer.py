@@ -17,7 +17,7 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tqdm import tqdm
 
@@ -374,7 +374,7 @@ def _blocks(file: BinaryIO) -> Iterator[bytes]:
         yield block
 
 
-def _bar(total: int | None, initial: int, description: str, shown: bool) -> tqdm[None]:
+def _bar(total: int | None, initial: int, description: str, shown: bool) -> tqdm[Any]:
     return tqdm(
         total=total,
         initial=initial,
