@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from threecad.hub import install_hook
+
 __version__ = "0.1.0"
 
 # Public name -> the module that defines it. Nothing is imported before it is asked for, so that
@@ -14,16 +16,22 @@ _EXPORTS: dict[str, str] = {
     "Category": "threecad.catalog",
     "DecodedMask": "threecad.masks",
     "DefectStatistics": "threecad.statistics",
+    "Evaluator": "threecad.metrics",
     "Finding": "threecad.findings",
     "Index": "threecad.indexing",
+    "PredictionWriter": "threecad.predictions",
     "Region": "threecad.geometry",
+    "Result": "threecad.results",
     "Sample": "threecad.indexing",
     "ThreeCAD": "threecad.dataset",
     "ThreecadError": "threecad.errors",
+    "convert": "threecad.formats",
     "decode_mask": "threecad.masks",
     "download": "threecad.fetching",
     "enclosing_rectangle": "threecad.geometry",
+    "evaluate": "threecad.evaluation",
     "label_regions": "threecad.geometry",
+    "load_dataset": "threecad.hub",
     "mask_to_polygons": "threecad.encodings",
     "mask_to_rle": "threecad.encodings",
     "polygons_to_mask": "threecad.encodings",
@@ -41,17 +49,23 @@ __all__ = [
     "Category",
     "DecodedMask",
     "DefectStatistics",
+    "Evaluator",
     "Finding",
     "Index",
+    "PredictionWriter",
     "Region",
+    "Result",
     "Sample",
     "ThreeCAD",
     "ThreecadError",
     "__version__",
+    "convert",
     "decode_mask",
     "download",
     "enclosing_rectangle",
+    "evaluate",
     "label_regions",
+    "load_dataset",
     "mask_to_polygons",
     "mask_to_rle",
     "polygons_to_mask",
@@ -69,13 +83,19 @@ if TYPE_CHECKING:
     from threecad.dataset import ThreeCAD
     from threecad.encodings import mask_to_polygons, mask_to_rle, polygons_to_mask, rle_to_mask
     from threecad.errors import ThreecadError
+    from threecad.evaluation import evaluate
     from threecad.fetching import download
     from threecad.findings import Finding
+    from threecad.formats import convert
     from threecad.geometry import Region, enclosing_rectangle, label_regions, regions
+    from threecad.hub import load_dataset
     from threecad.indexing import Index, Sample, scan
     from threecad.masks import DecodedMask, decode_mask, read_mask
+    from threecad.metrics import Evaluator
+    from threecad.predictions import PredictionWriter
     from threecad.procedural import write_sample
     from threecad.resizing import resize_mask
+    from threecad.results import Result
     from threecad.statistics import DefectStatistics, stats
 
 
@@ -89,3 +109,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+# From here on the literal datasets.load_dataset("3cad") works; datasets is not imported for it.
+install_hook()

@@ -9,6 +9,7 @@ import click
 
 from threecad.cli.convert import convert, import_
 from threecad.cli.download import cite, download
+from threecad.cli.evaluate import evaluate
 from threecad.cli.group import FriendlyGroup
 from threecad.cli.info import info
 from threecad.cli.sample import sample
@@ -24,5 +25,5 @@ def main() -> None:
     """Download, check, describe, convert and evaluate 3CAD, industrial surface defects."""
 
 
-for command in (cite, convert, download, import_, info, sample, split, verify):
+for command in (cite, convert, download, evaluate, import_, info, sample, split, verify):
     main.add_command(command)

@@ -1,0 +1,238 @@
+"""From a dataset and a model's predictions to a ``Result``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Union
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from threecad import parallel
+from threecad.errors import EvaluationError, UsageError
+from threecad.masks import read_mask
+from threecad.metrics import Evaluator
+from threecad.predictions import PredictionFolder
+
+if TYPE_CHECKING:
+    import os
+
+    from numpy.typing import NDArray
+
+    from threecad.results import Result
+    from threecad.samples import Index, Sample
+
+__all__ = ["Protocol", "evaluate", "resize_map", "score_image"]
+
+Protocol = Literal["full", "paper"]
+
+Predictions = Union[
+    "str | os.PathLike[str]", Mapping[str, Any], Callable[[str], Any], PredictionFolder
+]
+
+LISTED = 10
+"""Problems of one kind that a message lists."""
+
+
+def evaluate(
+    index: Index,
+    predictions: Predictions,
+    *,
+    protocol: Protocol = "full",
+    split: str | None = "test",
+    scores: Mapping[str, float] | None = None,
+    image_score: str = "auto",
+    bootstrap: int = 0,
+    seed: int = 0,
+    workers: int | None = 0,
+    progress: bool = False,
+) -> Result:
+    """Score a model's predictions on a dataset.
+
+    Args:
+        index: The samples, from :func:`threecad.scan`.
+        predictions: A predictions folder, or sample id → anomaly map ``(H, W)`` as a mapping or a
+            function. Maps may be asked for more than once.
+        protocol: ``full``: maps are resized to the mask's size; ``paper``: as the authors of 3CAD
+            evaluate, see ``docs/evaluation.md``.
+        split: Evaluate the samples of this split; ``None`` for all of ``index``.
+        scores: Sample id → image score, instead of the folder's table.
+        image_score: ``table`` (the scores given), ``max`` of the map, ``top:F`` (mean of the
+            highest fraction F of the map's pixels), or ``auto``: ``table`` where there is one,
+            else ``max``.
+        bootstrap: Number of bootstrap replicates over images for confidence intervals.
+        seed: Seed of the bootstrap.
+        workers: Worker processes; 0 runs in this process, ``None`` is one per core.
+        progress: Show a progress bar on stderr.
+
+    Raises:
+        EvaluationError: If predictions are missing, left over, misshapen or not finite: all of
+            them are named.
+        UsageError: If an argument is out of range.
+    """
+    if protocol not in ("full", "paper"):
+        raise UsageError(f"protocol is {protocol!r}; expected 'full' or 'paper'.")
+    samples = [sample for sample in index if split is None or sample.split == split]
+    if not samples:
+        raise EvaluationError(f"There are no samples of split {split!r} to evaluate.")
+    source = PredictionFolder(predictions) if isinstance(predictions, (str, Path)) else predictions
+    if scores is None and isinstance(source, PredictionFolder):
+        scores = source.scores
+    rule = _choose_rule(image_score, scores)
+    _check_ids(index, samples, source, scores if rule == "table" else None)
+    read = partial(_read, source=source, scores=scores, rule=rule)
+    evaluator = Evaluator(bootstrap=bootstrap, seed=seed)
+    problems: list[str] = []
+    batches = [samples[i : i + BATCH] for i in range(0, len(samples), BATCH)]
+    for part, found in parallel.map(
+        partial(_evaluate_batch, read=read, settings=evaluator.settings()),
+        batches,
+        workers=workers,
+        batch_size=1,
+        description="evaluate" if progress else None,
+        unit="batch",
+    ):
+        problems += found
+        evaluator.merge(part)
+    if problems:
+        raise EvaluationError(_list_problems("not usable", problems))
+    result = evaluator.compute()
+    settings = {**result.settings, "image_score": rule, "split": split}
+    provenance = {**result.provenance, "fingerprint": index.fingerprint}
+    return replace(result, protocol=protocol, settings=settings, provenance=provenance)
+
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One sample, ready to be counted."""
+
+    scores: NDArray[np.floating[Any]]  # (H, W) of the mask's size
+    mask: NDArray[np.bool_] | None
+    score: float
+
+
+def resize_map(
+    anomaly_map: NDArray[np.floating[Any]], size: tuple[int, int]
+) -> NDArray[np.floating[Any]]:
+    """Resize a map to ``(height, width)``: bilinear, half-pixel centres, without antialiasing.
+
+    A map of that size already is returned as it is.
+    """
+    if anomaly_map.shape == size:
+        return anomaly_map
+    values = np.ascontiguousarray(anomaly_map)
+    if values.dtype == np.float16:
+        values = values.astype(np.float32)
+    resized = cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized)
+
+
+def score_image(anomaly_map: NDArray[np.floating[Any]], rule: str) -> float:
+    """Return the image score of a map by ``max`` or ``top:F``.
+
+    Raises:
+        UsageError: If ``rule`` is neither.
+    """
+    if rule == "max":
+        return float(anomaly_map.max())
+    fraction = _top_fraction(rule)
+    values = anomaly_map.astype(np.float64).reshape(-1)
+    chosen = max(1, math.ceil(fraction * values.size))
+    return float(np.partition(values, values.size - chosen)[values.size - chosen :].mean())
+
+
+def _top_fraction(rule: str) -> float:
+    kind, _, number = rule.partition(":")
+    try:
+        fraction = float(number)
+    except ValueError:
+        fraction = -1.0
+    if kind != "top" or not 0 < fraction <= 1:
+        raise UsageError(
+            f"The image-score rule is {rule!r}; expected auto, table, max or top:F with a "
+            "fraction F above 0 and up to 1, such as top:0.01."
+        )
+    return fraction
+
+
+def _choose_rule(rule: str, scores: Mapping[str, float] | None) -> str:
+    if rule == "auto":
+        return "max" if scores is None else "table"
+    if rule == "table" and scores is None:
+        raise UsageError("The image scores shall come from a table, but there is none.")
+    if rule not in ("table", "max"):
+        _top_fraction(rule)
+    return rule
+
+
+def _check_ids(
+    index: Index, samples: list[Sample], source: Any, scores: Mapping[str, float] | None
+) -> None:
+    """Refuse predictions that are missing or belong to no sample."""
+    wanted = [sample.id for sample in samples]
+    known = {sample.id for sample in index}
+    complaints = []
+    maps = source.maps if isinstance(source, PredictionFolder) else source
+    for name, table in (("map", maps), ("score", scores)):
+        if not isinstance(table, Mapping):
+            continue
+        if missing := [sample_id for sample_id in wanted if sample_id not in table]:
+            complaints.append(_list_problems(f"without a {name}", missing))
+        if extra := sorted(set(table) - known):
+            complaints.append(_list_problems(f"{name}s that belong to no sample", extra))
+    if complaints:
+        raise EvaluationError("\n".join(complaints))
+
+
+def _list_problems(kind: str, lines: list[str]) -> str:
+    listed = "".join(f"\n  {line}" for line in lines[:LISTED])
+    more = f"\n  … and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
+    return f"{len(lines)} predictions {kind}:{listed}{more}"
+
+
+def _evaluate_batch(
+    samples: list[Sample],
+    read: Callable[[Sample], Prediction],
+    settings: dict[str, Any],
+) -> tuple[Evaluator, list[str]]:
+    """Count some samples; return what was counted, and a line for each that was not."""
+    evaluator = Evaluator(**settings)
+    problems: list[str] = []
+    for sample in samples:
+        try:
+            prediction = read(sample)
+            evaluator.update(
+                [prediction.scores],
+                [prediction.mask],
+                [prediction.score],
+                [sample.label],
+                {"category": [sample.category], "defect_type": [sample.defect_type]},
+            )
+        except EvaluationError as error:
+            problems.append(f"{sample.id}: {error}")
+    return evaluator, problems
+
+
+def _read(sample: Sample, source: Any, scores: Mapping[str, float] | None, rule: str) -> Prediction:
+    """Read the map, the mask and the image score of a sample."""
+    anomaly_map = source(sample.id) if callable(source) else source[sample.id]
+    values = np.asarray(anomaly_map.cpu() if hasattr(anomaly_map, "cpu") else anomaly_map)
+    if values.ndim != 2:
+        raise EvaluationError(f"The map has shape {values.shape}; expected (H, W).")
+    score = scores[sample.id] if rule == "table" and scores else score_image(values, rule)
+    if sample.label == 0:
+        with Image.open(sample.image) as image:
+            mask = np.zeros((image.height, image.width), np.bool_)
+    elif sample.mask is None:
+        return Prediction(values, None, score)
+    else:
+        mask = read_mask(sample.mask)
+    return Prediction(resize_map(values, (mask.shape[0], mask.shape[1])), mask, score)

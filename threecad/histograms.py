@@ -1,0 +1,234 @@
+"""Histograms of scores whose bins find their own width, in bounded memory, free of order.
+
+A score is mapped to an integer *key* in the order of the numbers: the bits of its float64 value,
+so that float16, float32 and float64 share one scale and nothing is rounded. A *bin* is
+``key >> shift``. Bins live in pages that exist only where scores are; when the pages would outgrow
+their budget, the shift grows by one and neighbouring bins join. The final state is a function of
+the multiset of scores alone:
+
+* ``alignment`` is the number of low bits that are zero in every key (29 or more for float32, 42 or
+  more for float16): two different keys cannot share a bin while ``shift <= alignment``;
+* ``shift`` is the smallest number, not below ``alignment``, at which the pages fit the budget.
+
+The number of pages never shrinks as scores are added, so the order and grouping of additions and
+merges cannot matter. Counts are int64 and never rounded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from threecad import kernels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Bins", "ScoreHistogram", "join_bins"]
+
+PAGE_BITS = 10
+
+
+class Bins(NamedTuple):
+    """The occupied bins of a histogram, in ascending order of score."""
+
+    ids: NDArray[np.uint64]  # (B,) key >> shift
+    counts: NDArray[np.int64]  # (B, channels)
+    shift: int
+    alignment: int
+
+    @property
+    def exact(self) -> bool:
+        """Whether all scores of a bin are equal, in every bin."""
+        return self.shift <= self.alignment
+
+    def at(self, shift: int) -> Bins:
+        """Return the same counts in bins of another shift: wider ones, or any if exact."""
+        if shift == self.shift:
+            return self
+        if shift < self.shift:
+            assert self.exact
+            ids = self.ids << np.uint64(self.shift - shift)
+            return Bins(ids, self.counts, shift, self.alignment)
+        ids, counts = _sum_equal(self.ids >> np.uint64(shift - self.shift), self.counts)
+        return Bins(ids, counts, shift, self.alignment)
+
+
+class ScoreHistogram:
+    """Counts of scores in bins that are as narrow as the memory budget allows.
+
+    Args:
+        channels: Numbers counted per bin: the first counts scores, further ones sum the integer
+            weights given to :meth:`add`.
+        max_bins: Budget: at most this many bins exist (8 bytes per bin and channel).
+        page_bits: A page holds ``2 ** page_bits`` bins.
+    """
+
+    def __init__(
+        self, *, channels: int = 1, max_bins: int = 2**22, page_bits: int = PAGE_BITS
+    ) -> None:
+        self.channels = channels
+        self.page_bits = page_bits
+        self.max_pages = max_bins >> page_bits
+        self._clear()
+
+    def _clear(self) -> None:
+        self.shift = self.alignment = kernels.MANTISSA
+        self._table = kernels.empty_table(self.max_pages)
+        self._pages: NDArray[np.uint64] = np.empty(0, np.uint64)  # in order of allocation
+        self._counts = np.zeros((self.channels, 0, 1 << self.page_bits), np.int64)
+
+    @property
+    def total(self) -> int:
+        """Number of scores counted."""
+        return int(self._counts[0].sum())
+
+    def add(
+        self, scores: NDArray[np.floating[Any]], weights: NDArray[np.int64] | None = None
+    ) -> None:
+        """Count finite scores, (N,) float32 or float64; ``weights``, (N,), go to channel 1."""
+        if scores.size == 0:
+            return
+        zeros = kernels.trailing_zeros(kernels.scan(scores)[0])
+        if zeros < self.alignment:
+            self._align(zeros)
+        done = 0
+        while True:
+            done += self._count(scores[done:], None if weights is None else weights[done:])
+            if done == scores.size:
+                return
+            self._open_pages(scores[done:])
+
+    def merge(self, other: ScoreHistogram) -> None:
+        """Add the counts of ``other``; the result is the histogram of all scores of both."""
+        if other._pages.size == 0:
+            return
+        joined = join_bins(self.bins(), other.bins()) if self._pages.size else other.bins()
+        self._load(joined)
+
+    def bins(self) -> Bins:
+        """Return the occupied bins, ascending."""
+        order = np.argsort(self._pages)
+        ids = (self._pages[order, None] << np.uint64(self.page_bits)) + np.arange(
+            1 << self.page_bits, dtype=np.uint64
+        )
+        counts = self._counts[:, : self._pages.size][:, order]
+        occupied = counts[0] != 0
+        return Bins(
+            ids[occupied], np.ascontiguousarray(counts[:, occupied].T), self.shift, self.alignment
+        )
+
+    def _align(self, alignment: int) -> None:
+        """Lower the alignment; bins that were exact so far may become narrower."""
+        if self._pages.size == 0:
+            self.shift = self.alignment = alignment
+        elif self.shift > self.alignment:  # inexact already
+            self.alignment = alignment
+        else:
+            self._load(self.bins().at(alignment)._replace(alignment=alignment))
+
+    def _count(self, scores: NDArray[np.floating[Any]], weights: NDArray[np.int64] | None) -> int:
+        """Count scores up to the first that has no page; return how many were counted."""
+        keys, slots = self._table
+        if weights is None:
+            return int(
+                kernels.count(
+                    scores, self.shift, self.page_bits, keys, slots, self._counts[0].reshape(-1)
+                )
+            )
+        return int(
+            kernels.count_weighted(
+                scores,
+                weights,
+                self.shift,
+                self.page_bits,
+                keys,
+                slots,
+                self._counts[0].reshape(-1),
+                self._counts[1].reshape(-1),
+            )
+        )
+
+    def _open_pages(self, scores: NDArray[np.floating[Any]]) -> None:
+        """Make every page that ``scores`` need, widening the bins if they would be too many."""
+        pages, shift = kernels.find_pages(
+            scores, self._pages, self.shift, self.page_bits, self.max_pages
+        )
+        if shift > self.shift:
+            self._load(self.bins().at(int(shift)))
+        known = np.isin(pages, self._pages, assume_unique=True)
+        self._append(pages[~known])
+
+    def _append(self, pages: NDArray[np.uint64]) -> None:
+        needed = self._pages.size + pages.size
+        capacity = self._counts.shape[1]
+        if needed > capacity:
+            grown = np.zeros(
+                (
+                    self.channels,
+                    min(max(needed, 2 * capacity), self.max_pages),
+                    1 << self.page_bits,
+                ),
+                np.int64,
+            )
+            grown[:, :capacity] = self._counts
+            self._counts = grown
+        kernels.insert(*self._table, pages, self._pages.size)
+        self._pages = np.concatenate([self._pages, pages])
+
+    def _load(self, bins: Bins) -> None:
+        """Become the histogram of ``bins``, in bins at least as wide."""
+        shift = bins.shift
+        pages = np.unique(bins.ids >> np.uint64(self.page_bits))
+        while pages.size > self.max_pages:
+            shift += 1
+            pages = np.unique(pages >> np.uint64(1))
+        bins = bins.at(shift)
+        self._clear()
+        self.shift, self.alignment = shift, bins.alignment
+        self._append(pages)
+        rows = np.searchsorted(pages, bins.ids >> np.uint64(self.page_bits))
+        columns = bins.ids & np.uint64((1 << self.page_bits) - 1)
+        self._counts[:, rows, columns.astype(np.intp)] = bins.counts.T
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "channels": self.channels,
+            "page_bits": self.page_bits,
+            "max_pages": self.max_pages,
+            "bins": self.bins(),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.channels, self.page_bits = state["channels"], state["page_bits"]
+        self.max_pages = state["max_pages"]
+        self._clear()
+        if state["bins"].ids.size:
+            self._load(state["bins"])
+
+
+def join_bins(first: Bins, second: Bins) -> Bins:
+    """Return the sum of two sets of bins, at the narrowest width that both allow."""
+    shift = alignment = min(first.alignment, second.alignment)
+    for bins in (first, second):
+        if not bins.exact:
+            shift = max(shift, bins.shift)
+    first, second = first.at(shift), second.at(shift)
+    ids, counts = _sum_equal(
+        np.concatenate([first.ids, second.ids]), np.concatenate([first.counts, second.counts])
+    )
+    return Bins(ids, counts, shift, alignment)
+
+
+def _sum_equal(
+    ids: NDArray[np.uint64], counts: NDArray[np.int64]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the distinct ids, ascending, and the sum of the counts of each."""
+    if ids.size == 0:
+        return ids, counts
+    if np.any(ids[1:] < ids[:-1]):
+        order = np.argsort(ids, kind="stable")
+        ids, counts = ids[order], counts[order]
+    first = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
+    return ids[first], np.add.reduceat(counts, first, axis=0)

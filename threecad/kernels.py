@@ -1,0 +1,203 @@
+"""Compiled inner loops of the histograms.
+
+A key is the position of a float64 value in the order of all float64 values: ``2**63 + bits`` for
+positive numbers and ``2**63 - magnitude bits`` for negative ones, so that -0.0 equals 0.0 and the
+trailing zero bits of the magnitude stay trailing zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numba
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "count",
+    "count_weighted",
+    "empty_table",
+    "find_pages",
+    "insert",
+    "keys_of",
+    "scan",
+    "trailing_zeros",
+]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
+_MAGNITUDE = np.uint64(0x7FFFFFFFFFFFFFFF)
+_SIGN = np.uint64(0x8000000000000000)
+_INFINITY = np.uint64(0x7FF0000000000000)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_ONE = np.uint64(1)
+
+MANTISSA = 52
+"""Bits of a float64 below its exponent. A shift by this and a page still fits 64 bits."""
+
+
+def compiled(function: Function) -> Function:
+    """Compile ``function``, and cache the result on disk where some folder can be written."""
+    try:
+        return cast("Function", numba.njit(cache=True, nogil=True)(function))
+    except RuntimeError:  # numba found no place for its cache
+        return cast("Function", numba.njit(nogil=True)(function))
+
+
+def trailing_zeros(bits: int) -> int:
+    """Return the number of zero bits below the lowest one of ``bits``, at most 52: the mantissa."""
+    bits = int(bits)
+    return min((bits & -bits).bit_length() - 1, MANTISSA) if bits else MANTISSA
+
+
+def empty_table(max_pages: int) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+    """Return an open-addressing hash table, page id -> slot, with room for ``max_pages``."""
+    size = 1 << (4 * max_pages - 1).bit_length()
+    return np.full(size, EMPTY, np.uint64), np.zeros(size, np.int32)
+
+
+@compiled
+def _key(score: float) -> Any:
+    bits = np.float64(score).view(np.uint64)
+    magnitude = bits & _MAGNITUDE
+    return _SIGN - magnitude if bits & _SIGN else _SIGN + magnitude
+
+
+@compiled
+def _find(keys: NDArray[np.uint64], page: Any) -> Any:
+    """Return the position of ``page`` in the table, or of the free place where it belongs."""
+    last = keys.size - 1
+    at = np.int64((page * _GOLDEN) >> np.uint64(32)) & last
+    while keys[at] != page and keys[at] != EMPTY:
+        at = (at + 1) & last
+    return at
+
+
+@compiled
+def scan(scores: NDArray[np.floating[Any]]) -> tuple[int, bool]:
+    """Return the magnitude bits of all scores, or-ed, and whether all scores are finite."""
+    union = np.uint64(0)
+    largest = np.uint64(0)
+    for i in range(scores.size):
+        magnitude = np.float64(scores[i]).view(np.uint64) & _MAGNITUDE
+        union |= magnitude
+        largest = max(largest, magnitude)
+    return union, largest < _INFINITY
+
+
+@compiled
+def keys_of(scores: NDArray[np.floating[Any]]) -> NDArray[np.uint64]:
+    """Return the key of every score."""
+    keys = np.empty(scores.size, np.uint64)
+    for i in range(scores.size):
+        keys[i] = _key(scores[i])
+    return keys
+
+
+@compiled
+def insert(
+    keys: NDArray[np.uint64],
+    slots: NDArray[np.int32],
+    pages: NDArray[np.uint64],
+    first_slot: int,
+) -> None:
+    """Enter new pages into the table with consecutive slots."""
+    for i in range(pages.size):
+        at = _find(keys, pages[i])
+        keys[at] = pages[i]
+        slots[at] = first_slot + i
+
+
+@compiled
+def find_pages(
+    scores: NDArray[np.floating[Any]],
+    known: NDArray[np.uint64],
+    shift: int,
+    page_bits: int,
+    max_pages: int,
+) -> tuple[NDArray[np.uint64], int]:
+    """Return the pages of ``known`` and ``scores`` together, and the shift at which they fit."""
+    size = 4
+    while size < 4 * max_pages:
+        size *= 2
+    table = np.full(size, EMPTY, np.uint64)
+    pages = np.empty(max_pages + 1, np.uint64)
+    pages[: known.size] = known
+    found = known.size
+    for i in range(found):
+        table[_find(table, pages[i])] = pages[i]
+    down = np.uint64(shift + page_bits)
+    for i in range(scores.size):
+        page = _key(scores[i]) >> down
+        at = _find(table, page)
+        if table[at] == page:
+            continue
+        table[at] = page
+        pages[found] = page
+        found += 1
+        while found > max_pages:
+            down += _ONE
+            table[:] = EMPTY
+            previous, found = found, 0
+            for j in range(previous):
+                page = pages[j] >> _ONE
+                at = _find(table, page)
+                if table[at] != page:
+                    table[at] = page
+                    pages[found] = page
+                    found += 1
+    return pages[:found].copy(), np.int64(down) - page_bits
+
+
+@compiled
+def count(
+    scores: NDArray[np.floating[Any]],
+    shift: int,
+    page_bits: int,
+    keys: NDArray[np.uint64],
+    slots: NDArray[np.int32],
+    counts: NDArray[np.int64],
+) -> int:
+    """Count scores until one has no page; return how many were counted."""
+    down = np.uint64(shift)
+    width = np.uint64(page_bits)
+    inside = (_ONE << width) - _ONE
+    for i in range(scores.size):
+        cell = _key(scores[i]) >> down
+        page = cell >> width
+        at = _find(keys, page)
+        if keys[at] != page:
+            return i
+        counts[(np.int64(slots[at]) << np.int64(page_bits)) + np.int64(cell & inside)] += 1
+    return scores.size
+
+
+@compiled
+def count_weighted(
+    scores: NDArray[np.floating[Any]],
+    weights: NDArray[np.int64],
+    shift: int,
+    page_bits: int,
+    keys: NDArray[np.uint64],
+    slots: NDArray[np.int32],
+    counts: NDArray[np.int64],
+    sums: NDArray[np.int64],
+) -> int:
+    """Count scores and sum their weights until one has no page; return how many were counted."""
+    down = np.uint64(shift)
+    width = np.uint64(page_bits)
+    inside = (_ONE << width) - _ONE
+    for i in range(scores.size):
+        cell = _key(scores[i]) >> down
+        page = cell >> width
+        at = _find(keys, page)
+        if keys[at] != page:
+            return i
+        place = (np.int64(slots[at]) << np.int64(page_bits)) + np.int64(cell & inside)
+        counts[place] += 1
+        sums[place] += weights[i]
+    return scores.size

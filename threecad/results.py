@@ -1,0 +1,266 @@
+"""The outcome of an evaluation: figures with intervals, printable, storable, comparable."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from threecad import atomic
+from threecad.errors import EvaluationError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from rich.table import Table
+
+__all__ = ["FIGURE_NAMES", "KEYS", "SCHEMA", "Figure", "Result", "Scores"]
+
+SCHEMA = "threecad.result/1"
+
+FIGURE_NAMES: dict[str, str] = {
+    "image_auroc": "Image AUROC",
+    "image_ap": "Image AP",
+    "image_f1_max": "Image F1-max",
+    "pixel_auroc": "Pixel AUROC",
+    "pixel_ap": "Pixel AP",
+    "pixel_f1_max": "Pixel F1-max",
+    "pro_30": "PRO@0.3",
+    "pro_05": "PRO@0.05",
+    "region_recall_05": "Region recall@0.05",
+    "region_recall_01": "Region recall@0.01",
+}
+"""Every figure a result can hold under the default settings, and its name in tables."""
+
+KEYS = tuple(FIGURE_NAMES)[:8]
+"""The figures every result has at its top level."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure, a fraction, or the reason why there is none.
+
+    Attributes:
+        value: The figure; ``None`` if it is undefined.
+        low: The exact value is at least this (certified, not statistical).
+        high: The exact value is at most this.
+        confidence: Bounds of the 95 % bootstrap interval over images, if one was asked for.
+        reason: Why the figure is undefined.
+        n: For a mean over categories, the number of categories it is defined for.
+        within_tolerance: Whether ``high - low`` is within the tolerance.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    confidence: tuple[float, float] | None = None
+    reason: str | None = None
+    n: int | None = None
+    within_tolerance: bool = True
+
+    @classmethod
+    def undefined(cls, reason: str, n: int | None = None) -> Figure:
+        """Return a figure that does not exist."""
+        return cls(None, reason=reason, n=n)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figure as JSON values; what does not apply is left out."""
+        if self.value is None:
+            plain: dict[str, Any] = {"value": None, "reason": self.reason}
+        else:
+            plain = {"value": self.value, "low": self.low, "high": self.high}
+            if not self.within_tolerance:
+                plain["within_tolerance"] = False
+        if self.confidence is not None:
+            plain["confidence"] = list(self.confidence)
+        if self.n is not None:
+            plain["n"] = self.n
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Figure:
+        """Return the figure that :meth:`to_dict` wrote."""
+        confidence = plain.get("confidence")
+        return cls(
+            value=plain["value"],
+            low=plain.get("low"),
+            high=plain.get("high"),
+            confidence=None if confidence is None else (confidence[0], confidence[1]),
+            reason=plain.get("reason"),
+            n=plain.get("n"),
+            within_tolerance=plain.get("within_tolerance", True),
+        )
+
+    def __str__(self) -> str:
+        """Return the figure in percent, as tables show it."""
+        if self.value is None:
+            return "–"
+        text = f"{100 * self.value:.2f}"
+        if self.confidence is not None:
+            text += f" [{100 * self.confidence[0]:.1f}, {100 * self.confidence[1]:.1f}]"
+        return text if self.within_tolerance else f"{text} ±{50 * _width(self):.2g}"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The figures of one group of images.
+
+    Attributes:
+        figures: Key (see ``FIGURE_NAMES``) → figure.
+        counts: How much the figures rest on: ``good``, ``defective`` (images), ``regions``,
+            ``pixels``, ``defective_pixels``; only what applies.
+    """
+
+    figures: dict[str, Figure]
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scores as JSON values."""
+        figures = {key: figure.to_dict() for key, figure in self.figures.items()}
+        return {"counts": self.counts, "figures": figures}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Scores:
+        """Return the scores that :meth:`to_dict` wrote."""
+        figures = {key: Figure.from_dict(value) for key, value in plain["figures"].items()}
+        return cls(figures, dict(plain["counts"]))
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of an evaluation. All figures are fractions.
+
+    Attributes:
+        mean: Unweighted mean over the categories for which a figure is defined.
+        by_category: Category → scores.
+        by_defect_type: ``Category/defect type`` → scores of that type's images and all good ones.
+        by_size: ``small``, ``medium``, ``large`` → mean over categories of the scores of regions
+            of that size; ``Category/small`` … → the scores themselves.
+        pooled: All images as if they were one category.
+        protocol: ``full`` or ``paper``.
+        settings: What else decides the figures: image-score rule, tolerance, bootstrap, seed …
+        provenance: Versions, and the fingerprint of the dataset where it is known.
+    """
+
+    mean: Scores
+    by_category: dict[str, Scores] = field(default_factory=dict)
+    by_defect_type: dict[str, Scores] = field(default_factory=dict)
+    by_size: dict[str, Scores] = field(default_factory=dict)
+    pooled: Scores | None = None
+    protocol: str = "full"
+    settings: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, key: str) -> Figure:
+        return self.mean.figures[key]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON values: the bare figures by key, the rest beside them."""
+        groups = {
+            name: {group: scores.to_dict() for group, scores in getattr(self, name).items()}
+            for name in ("by_category", "by_defect_type", "by_size")
+        }
+        return {
+            "schema": SCHEMA,
+            "protocol": self.protocol,
+            **{key: figure.value for key, figure in self.mean.figures.items()},
+            "mean": self.mean.to_dict(),
+            **groups,
+            "pooled": None if self.pooled is None else self.pooled.to_dict(),
+            "settings": self.settings,
+            "provenance": self.provenance,
+        }
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the result as JSON, and write it to ``path`` if one is given."""
+        plain = self.to_dict()
+        if path is not None:
+            atomic.write_json(path, plain)
+        return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Result:
+        """Return the result that :meth:`to_dict` wrote.
+
+        Raises:
+            EvaluationError: If ``plain`` is no result, or of another schema version.
+        """
+        if not isinstance(plain, dict) or plain.get("schema") != SCHEMA:
+            found = plain.get("schema") if isinstance(plain, dict) else type(plain).__name__
+            raise EvaluationError(
+                f"Expected a result of schema {SCHEMA!r}, found {found!r}. Write one with "
+                "`threecad evaluate ROOT PREDICTIONS --out FILE`."
+            )
+        try:
+            groups = {
+                name: {group: Scores.from_dict(scores) for group, scores in plain[name].items()}
+                for name in ("by_category", "by_defect_type", "by_size")
+            }
+            return cls(
+                mean=Scores.from_dict(plain["mean"]),
+                pooled=Scores.from_dict(plain["pooled"]) if plain["pooled"] else None,
+                protocol=plain["protocol"],
+                settings=plain["settings"],
+                provenance=plain["provenance"],
+                **groups,
+            )
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise EvaluationError(f"The result is incomplete or damaged: {error!r}.") from None
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> Result:
+        """Read the result in the file ``path``.
+
+        Raises:
+            EvaluationError: If the file holds no result.
+        """
+        try:
+            plain = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise EvaluationError(f"{path} is not JSON: {error}.") from None
+        try:
+            return cls.from_dict(plain)
+        except EvaluationError as error:
+            raise EvaluationError(f"{path}: {error}") from None
+
+    def table(self) -> Table:
+        """Return the categories and their mean as a table, in percent."""
+        from rich.table import Table
+
+        keys = [key for key in KEYS if key in self.mean.figures]
+        table = Table(title=f"Protocol {self.protocol}, percent")
+        table.add_column("Category")
+        for key in keys:
+            table.add_column(FIGURE_NAMES[key], justify="right")
+        for category, scores in self.by_category.items():
+            table.add_row(category, *(str(scores.figures[key]) for key in keys))
+        if len(self.by_category) > 1:
+            table.add_section()
+            table.add_row("Mean", *(str(self.mean.figures[key]) for key in keys))
+        return table
+
+    def __str__(self) -> str:
+        """Return :meth:`table` as text, with the reasons of undefined figures below."""
+        from rich.console import Console
+
+        console = Console(width=160, no_color=True)
+        with console.capture() as capture:
+            console.print(self.table())
+            for line in self.undefined():
+                console.print(line, highlight=False, markup=False)
+        return capture.get().rstrip()
+
+    def undefined(self) -> list[str]:
+        """Return one line for every undefined figure of a category: which, and why."""
+        return [
+            f"{category}: {FIGURE_NAMES.get(key, key)} is undefined: {figure.reason}"
+            for category, scores in self.by_category.items()
+            for key, figure in scores.figures.items()
+            if figure.value is None
+        ]
+
+
+def _width(figure: Figure) -> float:
+    return (figure.high or 0.0) - (figure.low or 0.0)
