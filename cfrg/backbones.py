@@ -153,7 +153,7 @@ class MBConv(nn.Module):
             self.drop = StochasticDepth(drop, mode="row")
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x
+        y: Tensor = x
         if self.expand is not None:
             y = self.activation(self.expand_norm(self.expand(y)))
         y = self.activation(self.depthwise_norm(self.depthwise(y)))

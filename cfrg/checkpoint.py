@@ -20,12 +20,13 @@ from cfrg.backbones import rename_efficientnet
 from cfrg.config import CFRGConfig
 from cfrg.model import CFRG
 from cfrg.weights import assign_tensors, read_pickle, read_safetensors
-from threecad.errors import ModelError
+from threecad.errors import ModelError, UsageError
+from threecad.samples import hash_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["UNUSED", "ImportedCheckpoint", "import_checkpoint"]
+__all__ = ["UNUSED", "ImportedCheckpoint", "convert_checkpoint", "import_checkpoint"]
 
 UNUSED: dict[str, str] = {
     r"teacher\.(layer4|fc)\.": "the teacher's layer4 and classifier, which nothing reads",
@@ -93,6 +94,43 @@ def import_checkpoint(path: Path) -> ImportedCheckpoint:
         epoch if isinstance(epoch, int) else None,
         vars(arguments) if isinstance(arguments, argparse.Namespace) else {},
     )
+
+
+def convert_checkpoint(
+    path: Path, run: Path, *, category: str | None = None, force: bool = False
+) -> ImportedCheckpoint:
+    """Convert a checkpoint of the authors' code into a run folder.
+
+    Args:
+        path: Their file.
+        run: The folder to write.
+        category: What the model was trained on; by default taken from a name such as
+            ``model_Copper_Stator.pth``.
+        force: Write into a folder that holds something already.
+
+    Raises:
+        UsageError: The folder holds something, and ``force`` is not given.
+        ModelError: See ``import_checkpoint``.
+    """
+    if run.is_dir() and any(run.iterdir()) and not force:
+        raise UsageError(f"{run} is not empty. Choose another --out, or replace it with --force.")
+    imported = import_checkpoint(path)
+    named = re.fullmatch(r"model_(.+)", path.stem)
+    imported.model.companions["run.json"] = {
+        "schema": "cfrg.run/1",
+        "category": category or (named[1] if named else "all"),
+        "seed": None,
+        "data_fingerprint": None,
+        "imported_from": {
+            "file": path.name,
+            "sha256": hash_file(path),
+            "epoch": imported.epoch,
+            "arguments": {key: str(value) for key, value in imported.arguments.items()},
+        },
+        "config": imported.model.config.to_dict(),
+    }
+    imported.model.save_pretrained(run)
+    return imported
 
 
 def _reason_to_drop(key: str) -> str | None:

@@ -13,7 +13,7 @@ from cfrg.model import CFRG
 if TYPE_CHECKING:
     from cfrg.config import CFRGConfig
 
-__all__ = ["Complexity", "Part", "measure_complexity"]
+__all__ = ["Complexity", "Part", "measure_complexity", "print_complexity"]
 
 PARTS = ("teacher", "student", "adapters", "fusion", "decoder", "unet")
 
@@ -94,3 +94,22 @@ def measure_complexity(config: CFRGConfig, image_size: tuple[int, int] | None = 
             )
         )
     return Complexity(size, tuple(parts))
+
+
+def print_complexity(complexity: Complexity) -> None:
+    """Print the parts as a table on stdout."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    height, width = complexity.image_size
+    table = Table(box=box.SIMPLE, title=f"per image of {height}×{width}")
+    table.add_column("part")
+    for column in ("parameters, M", "trained, M", "GFLOP"):
+        table.add_column(column, justify="right")
+    for part in (*complexity.parts, complexity.total):
+        if part.name == "total":
+            table.add_section()
+        figures = (part.parameters / 1e6, part.trained / 1e6, part.flops / 1e9)
+        table.add_row(part.name, *(f"{figure:.2f}" for figure in figures))
+    Console().print(table)

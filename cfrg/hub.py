@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["COMPANIONS", "PretrainedModel"]
+__all__ = ["COMPANIONS", "PretrainedModel", "read_config", "write_card"]
 
 COMPANIONS = ("run.json", "result.json", "calibration.json")
 """What travels with a model, where it is there: content by file name in ``CFRG.companions``."""
@@ -115,20 +116,14 @@ class PretrainedModel(
                     local_files_only=local_files_only,
                 )
 
-        values = _read_json(locate("config.json"))
-        if not isinstance(values, dict):
-            raise ModelError(f"{source}: config.json is not a configuration of CFRG")
+        values = _read_config_json(locate("config.json"))
         config = CFRGConfig.from_dict({**values, **overrides})
         with torch.device("meta" if strict else "cpu"):  # no values that would be replaced
             model = cls(config)
         weights = locate("model.safetensors")
         assign_tensors(model, read_safetensors(weights), str(weights), strict=strict)
         model.to(memory_format=torch.channels_last)
-        for name in COMPANIONS:
-            try:
-                model.companions[name] = _read_json(locate(name))
-            except _AbsentError:
-                continue
+        model.companions = _read_companions(locate)
         return model.to(map_location).eval()
 
     def save_pretrained(
@@ -158,9 +153,7 @@ class PretrainedModel(
         atomic.write_json(folder / "config.json", self.config.to_dict())
         for name, content in self.companions.items():
             atomic.write_json(folder / name, content)
-        card = folder / "README.md"
-        if not card.exists() or MARKER in card.read_text(encoding="utf-8", errors="replace"):
-            atomic.write_text(card, make_card(self.config, self.companions))
+        write_card(folder)
         if push_to_hub:
             return self.push_to_hub(repo_id or folder.resolve().name, **options)
         return None
@@ -178,6 +171,32 @@ class PretrainedModel(
             The address of the commit.
         """
         return super().push_to_hub(repo_id, private=private, **options)
+
+
+def read_config(folder: Path) -> CFRGConfig:
+    """The configuration of a run folder.
+
+    Raises:
+        ModelError: It holds none.
+    """
+    return CFRGConfig.from_dict(_read_config_json(folder / "config.json"))
+
+
+def write_card(folder: Path) -> None:
+    """Write the model card of a run folder anew, from what lies in it.
+
+    A ``README.md`` that a person has written or edited is left alone.
+
+    Args:
+        folder: Holds ``config.json`` and perhaps ``run.json`` and ``result.json``.
+
+    Raises:
+        ModelError: It holds no configuration.
+    """
+    card = folder / "README.md"
+    if card.exists() and MARKER not in card.read_text(encoding="utf-8", errors="replace"):
+        return
+    atomic.write_text(card, make_card(read_config(folder), _read_companions(folder.joinpath)))
 
 
 class _AbsentError(ModelError):
@@ -216,6 +235,21 @@ def _download(repository: str, name: str, **options: Any) -> Path:
         ) from None
     except (HfHubHTTPError, OSError) as error:
         raise ModelError(f"{repository}: cannot be fetched from the Hub ({error})") from None
+
+
+def _read_config_json(path: Path) -> dict[str, Any]:
+    values = _read_json(path)
+    if not isinstance(values, dict):
+        raise ModelError(f"{path}: not a configuration of CFRG")
+    return values
+
+
+def _read_companions(locate: Callable[[str], Path]) -> dict[str, Any]:
+    companions = {}
+    for name in COMPANIONS:
+        with suppress(_AbsentError):
+            companions[name] = _read_json(locate(name))
+    return companions
 
 
 def _read_json(path: Path) -> Any:

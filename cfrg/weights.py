@@ -96,11 +96,16 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write tensors to a safetensors file, whole or not at all."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic.replacing(path) as temporary:
-        save_file(plain, temporary, metadata={"format": "pt"})
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        save_file(plain, temporary, metadata={"format": "pt", **(metadata or {})})
+        temporary.chmod(mode)  # safetensors lets nobody but the owner read
 
 
 def assign_tensors(

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -202,6 +203,12 @@ def keys_and_shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
         yield f"adapter{i}.op.4.weight", (inputs, inputs, 3, 3)
         yield f"adapter{i}.op.5.weight", (outputs, inputs, 1, 1)
         yield from _norm(f"adapter{i}.op.6", outputs)
+
+
+def write_blank(path: Path) -> None:
+    """A checkpoint of zeros, small on disk: every tensor is one number, expanded."""
+    state = {key: torch.zeros(()).expand(shape) for key, shape in keys_and_shapes()}
+    torch.save({"model": state}, path)
 
 
 def _prefixed(

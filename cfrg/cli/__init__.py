@@ -8,6 +8,8 @@ from __future__ import annotations
 import click
 
 from cfrg.cli.evaluate import evaluate
+from cfrg.cli.import_checkpoint import import_checkpoint
+from cfrg.cli.info import info
 from cfrg.cli.predict import predict
 from cfrg.cli.train import train
 from threecad.cli.group import FriendlyGroup
@@ -23,6 +25,8 @@ def main() -> None:
 
 for command in (
     evaluate,
+    import_checkpoint,
+    info,
     predict,
     train,
 ):
