@@ -43,7 +43,7 @@ def run(line: str) -> click.testing.Result:
 
 @pytest.fixture(scope="module")
 def workplace(sample_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a tree ``3cad``, a trained ``run`` and its ``predictions``, and a checkpoint."""
+    """A folder with a tree ``3cad``, a trained ``run`` and ``predictions``, and a checkpoint."""
     folder = tmp_path_factory.mktemp("examples")
     shutil.copytree(sample_tree, folder / "3cad")
     reference_network.write_blank(folder / "model_Copper_Stator.pth")
