@@ -34,6 +34,7 @@ __all__ = [
     "Index",
     "Sample",
     "Split",
+    "category_folders",
     "find_root",
     "masks_expected",
     "scan",
@@ -75,7 +76,7 @@ def scan(
         UsageError: If a category asked for is not there.
     """
     folder = find_root(root)
-    found = _category_folders(folder)
+    found = category_folders(folder)
     if categories is not None:
         if missing := sorted(set(categories) - set(found)):
             raise UsageError(
@@ -116,9 +117,9 @@ def find_root(root: str | os.PathLike[str] | None = None) -> Path:
             else "Check the path, or run `threecad sample` or `threecad download` to make one."
         )
         raise LayoutError(f"There is no folder {folder}. {advice}")
-    if _category_folders(folder):
+    if category_folders(folder):
         return folder
-    holders = [child for child in _folders(folder).values() if _category_folders(child)]
+    holders = [child for child in _folders(folder).values() if category_folders(child)]
     if len(holders) == 1:
         return holders[0]
     if _is_category(folder):
@@ -151,7 +152,9 @@ def _folders(folder: Path) -> dict[str, Path]:
         return {
             unicodedata.normalize("NFC", entry.name): Path(entry.path)
             for entry in entries
-            if entry.is_dir() and entry.name.casefold() not in _STRAY_FOLDERS
+            if entry.is_dir()
+            and not entry.name.startswith(".")
+            and entry.name.casefold() not in _STRAY_FOLDERS
         }
 
 
@@ -159,7 +162,8 @@ def _is_category(folder: Path) -> bool:
     return (folder / "train").is_dir() or (folder / "test").is_dir()
 
 
-def _category_folders(folder: Path) -> dict[str, Path]:
+def category_folders(folder: Path) -> dict[str, Path]:
+    """Return the folders that hold a category (``train`` or ``test``), by NFC name."""
     return {name: path for name, path in _folders(folder).items() if _is_category(path)}
 
 

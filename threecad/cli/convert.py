@@ -99,7 +99,6 @@ def _mask_rule_option(function: Function) -> Function:
     help="Scale images down until no side is longer.",
 )
 @click.option("--polygons", is_flag=True, help="coco: outlines instead of run lengths.")
-@click.option("--with-stats", is_flag=True, help="parquet: add region statistics.")
 @_mask_rule_option
 @force_option
 @workers_option

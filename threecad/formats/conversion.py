@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from threecad import atomic
 from threecad.errors import ConversionError, UsageError
-from threecad.formats import coco, meta_json, mvtec, pairs, photographs, tabular, tree, visa
+from threecad.formats import (
+    coco,
+    meta_json,
+    mvtec,
+    pairs,
+    parquet,
+    photographs,
+    tabular,
+    tree,
+    visa,
+)
 from threecad.formats.items import File, MaskImage
 from threecad.formats.placing import Placement, Tally, WriteOptions, check_disk_space
 from threecad.formats.reading import ReadOptions, assign_splits, item_of_id
@@ -57,6 +67,12 @@ class Format:
 # In the order in which they are tried when the layout of a folder is to be found out.
 FORMATS: dict[str, Format] = {
     "visa": Format("VisA: split_csv/1cls.csv", visa.read, visa.write, visa.looks_like),
+    "parquet": Format(
+        "a Hugging Face dataset, images embedded",
+        parquet.read,
+        parquet.write,
+        parquet.looks_like,
+    ),
     "coco": Format(
         "COCO instance segmentation",
         coco.read,
@@ -137,7 +153,6 @@ def convert(
     size: int | None = None,
     mask_rule: MaskRule | None = None,
     polygons: bool = False,
-    with_stats: bool = False,
     shard_bytes: int = 500_000_000,
     force: bool = False,
     workers: int | None = None,
@@ -169,7 +184,6 @@ def convert(
         size: Scale images down until no side is longer.
         mask_rule: Overrides how masks are binarised.
         polygons: Outlines instead of run lengths, in ``coco``.
-        with_stats: Add region statistics, in ``parquet``.
         shard_bytes: Largest size of a shard, in ``parquet`` and ``webdataset``.
         force: Replace what an earlier conversion wrote.
         workers: Number of processes; ``None`` is one per core.
@@ -211,7 +225,6 @@ def convert(
         placement=placement,
         mask_rule=mask_rule,
         polygons=polygons,
-        with_stats=with_stats,
         shard_bytes=shard_bytes,
         workers=workers,
         progress=progress,

@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -55,7 +55,6 @@ class WriteOptions:
         placement: ``copy`` the images, hard-``link`` them, or ``reference`` them where they are.
         mask_rule: Overrides the rule by which masks are binarised.
         polygons: Outlines instead of run lengths, where a format has both.
-        with_stats: Add region statistics, where a format has room for them.
         shard_bytes: Largest size of a shard.
         workers: Number of processes; ``None`` is one per core.
         progress: Show a progress bar on stderr.
@@ -65,7 +64,6 @@ class WriteOptions:
     placement: Placement = "copy"
     mask_rule: MaskRule | None = None
     polygons: bool = False
-    with_stats: bool = False
     shard_bytes: int = 500_000_000
     workers: int | None = None
     progress: bool = False
@@ -115,8 +113,8 @@ def work_through(
     for value, error in results:
         if error is not None:
             errors.append(error)
-        elif value is not None:
-            yield value
+        elif not errors:  # the caller pairs results with items: none may be left out
+            yield cast("Value", value)
     if errors:
         shown = "\n".join(f"  {error}" for error in errors[:_ERRORS_SHOWN])
         more = f"\n  and {len(errors) - _ERRORS_SHOWN} more" if len(errors) > _ERRORS_SHOWN else ""

@@ -1,0 +1,148 @@
+"""The card of the dataset on the Hugging Face Hub: YAML for machines, Markdown for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from threecad.catalog import CATEGORIES, CITATIONS, LICENSE_NOTICE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from threecad.formats.items import Item
+
+__all__ = ["dataset_card"]
+
+_HOMEPAGE = "https://github.com/EnquanYang2022/3CAD"
+_PAPER = "https://arxiv.org/abs/2502.05761"
+_LICENSE = {"license": "other", "license_name": "none-stated", "license_link": _HOMEPAGE}
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
+
+
+def dataset_card(items: Sequence[Item], *, figures: Iterable[str] = ()) -> str:
+    """Return the ``README.md`` of a folder in the ``parquet`` format.
+
+    Args:
+        items: The images in it.
+        figures: Paths of pictures to show, relative to the card.
+    """
+    import yaml
+
+    head = yaml.safe_dump(_metadata(items), sort_keys=False, allow_unicode=True)
+    parts = [
+        f"---\n{head}---\n\n# {_title(items)}",
+        _introduction(items),
+        "\n\n".join(f"![{name}]({name})" for name in figures),
+        "## Splits\n\n" + _table(items),
+        "## Columns\n\n" + _COLUMNS,
+        "## Use\n\n" + _USE,
+    ]
+    if _is_3cad(items):
+        parts += [
+            f"## Licence\n\n{LICENSE_NOTICE}",
+            f"## Citation\n\n```bibtex\n{CITATIONS['3CAD']}\n```",
+        ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _metadata(items: Sequence[Item]) -> dict[str, Any]:
+    categories = sorted({item.category for item in items})
+    splits = [s for s in ("train", "val", "test") if any(item.split == s for item in items)]
+    of_category = {
+        name: [s for s in splits if any(i.split == s for i in items if i.category == name)]
+        for name in categories
+    }
+    return {
+        "pretty_name": _title(items),
+        **(_LICENSE if _is_3cad(items) else {"license": "unknown"}),
+        "task_categories": ["image-segmentation", "image-classification"],
+        "tags": ["anomaly-detection", "defect-detection", "industrial"],
+        "size_categories": [next((n for size, n in _SIZES if len(items) < size), "n>1M")],
+        "configs": [
+            {
+                "config_name": "all",
+                "default": True,
+                "data_files": [_data_files("*", split) for split in splits],
+            },
+            *(
+                {
+                    "config_name": name,
+                    "data_files": [_data_files(name, split) for split in of_category[name]],
+                }
+                for name in categories
+            ),
+        ],
+    }
+
+
+def _data_files(category: str, split: str) -> dict[str, str]:
+    # The Hub calls it validation.
+    return {
+        "split": "validation" if split == "val" else split,
+        "path": f"{category}/{split}-*.parquet",
+    }
+
+
+def _is_3cad(items: Sequence[Item]) -> bool:
+    return all(item.category in CATEGORIES for item in items)
+
+
+def _title(items: Sequence[Item]) -> str:
+    if _is_3cad(items):
+        return "3CAD: surface defects on 3C parts"
+    return "Images in the layout of 3CAD"
+
+
+def _introduction(items: Sequence[Item]) -> str:
+    count = f"{len(items):,} images, {sum(item.label for item in items):,} of them defective"
+    if not _is_3cad(items):
+        return f"{count}, with pixel masks. Written by threecad; the images are not those of 3CAD."
+    return (
+        f"{count}, with pixel masks, from production lines of aluminium, copper and iron parts. "
+        f"Converted with threecad from [3CAD]({_HOMEPAGE}) ([paper]({_PAPER})); whether these are "
+        "all of its images, `threecad verify` tells on the tree."
+    )
+
+
+def _table(items: Sequence[Item]) -> str:
+    counts = Counter((i.category, i.split, "defective" if i.label else "good") for i in items)
+    kinds = [
+        (split, kind)
+        for split in ("train", "val", "test")
+        for kind in ("good", "defective")
+        if any(key[1:] == (split, kind) for key in counts)
+    ]
+    lines = [
+        "| category | " + " | ".join(f"{split} {kind}" for split, kind in kinds) + " |",
+        "|---" * (len(kinds) + 1) + "|",
+    ]
+    lines += [
+        f"| {name} | " + " | ".join(f"{counts[name, s, k]:,}" for s, k in kinds) + " |"
+        for name in sorted({item.category for item in items})
+    ]
+    return "\n".join(lines)
+
+
+_COLUMNS = """\
+| column | content |
+|---|---|
+| `image_id` | `<category>/<split>/<defect_type>/<stem>` as in the tree |
+| `image` | the image as it was shipped |
+| `mask` | 0 and 255, one channel; null for a good image |
+| `label` | `normal` or `anomalous` |
+| `category` | the part |
+| `defect_type` | the folder the image stands in; `good` for a good one |
+| `defect_types` | the types seen in it; empty for a good image and where the folder does not tell |
+| `num_regions` | 8-connected defect regions |
+| `area_ratio` | defect pixels over image pixels |
+| `aspect_ratio` | long over short side of the smallest rectangle round all defect pixels |
+| `region_areas`, `region_boxes` | pixels and `[x, y, width, height]` of each region |"""
+
+_USE = """\
+```python
+from datasets import load_dataset
+
+everything = load_dataset("OWNER/NAME")  # or the path of this folder
+part = load_dataset("OWNER/NAME", "CATEGORY", split="test", streaming=True)
+```"""
