@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from threecad.catalog import is_multiple_defects
 from threecad.geometry import SIZES, size_of
 
 if TYPE_CHECKING:
@@ -245,11 +246,17 @@ def group_defects(
         }[by]
         groups.setdefault(key, []).append(record)
     if by != "size":
-        groups = dict(sorted(groups.items(), key=lambda item: tuple(map(str, item[0]))))
+        groups = dict(sorted(groups.items(), key=lambda item: _by_name(item[0])))
     return tuple(
         summarise(records, category=category, defect_type=defect_type, size=size)
         for (category, defect_type, size), records in groups.items()
     )
+
+
+def _by_name(key: tuple[str | None, str | None, str | None]) -> tuple[str, bool, str]:
+    """Sort by category, then type, with the label for several types last."""
+    category, defect_type = str(key[0]), str(key[1])
+    return category, is_multiple_defects(defect_type), defect_type
 
 
 def summarise(
