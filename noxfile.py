@@ -16,7 +16,11 @@ def check(session: nox.Session) -> None:
 @nox.session(python="3.10")
 def oldest(session: nox.Session) -> None:
     """Run the suite on the lowest version of every dependency that pyproject.toml admits."""
-    session.install("-e", ".[dev]", "-c", "tests/oldest.txt")
+    session.install("uv")
+    session.run(
+        "uv", "pip", "install", "--resolution", "lowest-direct", "-c", "tests/oldest.txt",
+        "-e", ".[dev]",
+    )  # fmt: skip
     session.run("pytest", "-q", "-n", "2", *session.posargs)
 
 

@@ -25,7 +25,7 @@ from cfrg.backbones import STUDENTS, TEACHERS, load_teacher
 from cfrg.config import CFRGConfig
 from cfrg.hub import PretrainedModel
 from cfrg.losses import discrepancy_loss, recovery_loss, segmentation_loss
-from cfrg.smoothing import smooth_maps
+from cfrg.smoothing import score_maps, smooth_maps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -383,9 +383,7 @@ class CFRG(PretrainedModel):
         """
         with _evaluating(self):
             maps = smooth_maps(self(image).anomaly_map.float(), self.config.smoothing_sigma)
-        pixels = maps.flatten(1)  # (N, H·W)
-        count = max(1, round(self.config.score_fraction * pixels.shape[1]))
-        return maps, pixels.topk(count).values.mean(1)
+        return maps, score_maps(maps, self.config.score_fraction)
 
     @torch.no_grad()
     def branches(self, image: Tensor) -> dict[str, Tensor]:

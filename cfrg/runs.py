@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cfrg.data import ImageCache, TrainingPairs, hold_out
+from cfrg.memory import NearestNeighbourMemory
 from cfrg.model import CFRG
 from cfrg.preprocessing import normalize
-from cfrg.synthesis import make_synthesizer
+from cfrg.synthesis import make_defects
 from cfrg.training import TrainingOptions, fit, read_log
 from threecad import atomic
 from threecad.dataset import ThreeCAD
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from cfrg.config import CFRGConfig
     from threecad.samples import Index
 
-__all__ = ["read_run", "train"]
+__all__ = ["fit_memory", "read_run", "train"]
 
 HELD_OUT = 0.1
 """Share of the good training images that are kept for model selection and calibration."""
@@ -87,7 +88,8 @@ def train(
     training, held_out = hold_out(ThreeCAD(index), [sample.id for sample in index], HELD_OUT)
     images = ImageCache(training, config.image_size, workers=options.workers)
     unseen = ImageCache(held_out, config.image_size, workers=options.workers)
-    pairs = TrainingPairs(images, make_synthesizer(config, images, textures), seed=options.seed)
+    make_defect = make_defects(options.synthesis, images, textures)
+    pairs = TrainingPairs(images, make_defect, seed=options.seed)
 
     def prepare(fresh: CFRG) -> None:
         fresh.fit_features(_batches(images, fresh))
@@ -97,6 +99,20 @@ def train(
     model.cpu().save_pretrained(run)
     _draw_curve(run)
     return run
+
+
+def fit_memory(model: CFRG, index: Index, *, category: str, seed: int) -> NearestNeighbourMemory:
+    """Return the baseline: a memory of the good training images under the model's own teacher.
+
+    Args:
+        model: Gives the teacher, the input size, the smoothing and the image score.
+        index: The samples.
+        category: Name of the category, or ``"all"``.
+        seed: Seed of the memory.
+    """
+    images = ImageCache(ThreeCAD(_good_images(index, category)), model.config.image_size)
+    memory = NearestNeighbourMemory(model.config, teacher=model.teacher, seed=seed)
+    return memory.fit(_batches(images, model))
 
 
 def read_run(run: str | os.PathLike[str]) -> dict[str, Any]:

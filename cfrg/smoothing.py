@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["smooth_maps"]
+__all__ = ["score_maps", "smooth_maps"]
 
 TRUNCATE = 4.0  # the kernel ends at this many standard deviations
 
@@ -36,6 +36,21 @@ def smooth_maps(maps: Tensor, sigma: float) -> Tensor:
     rows = torch.from_numpy(_smoothing_matrix(height, sigma)).to(maps)
     columns = torch.from_numpy(_smoothing_matrix(width, sigma)).to(maps)
     return rows @ maps @ columns.T
+
+
+def score_maps(maps: Tensor, fraction: float) -> Tensor:
+    """Return the image score of each map: the mean over its largest pixels.
+
+    Args:
+        maps: ``(N, 1, H, W)`` float.
+        fraction: Share of the pixels that count; 0 takes the maximum.
+
+    Returns:
+        ``(N,)`` scores.
+    """
+    pixels = maps.flatten(1)  # (N, H·W)
+    count = max(1, round(fraction * pixels.shape[1]))
+    return pixels.topk(count).values.mean(1)
 
 
 @lru_cache(maxsize=16)

@@ -57,6 +57,7 @@ class TrainingOptions:
         compile: Compile the network with ``torch.compile``.
         seed: Seed of initial weights, order, defects and drop-connect.
         workers: Processes that draw pairs; 0 draws them in the training process.
+        synthesis: ``"paper"``: Perlin masks and textures; ``"varied"``: many shapes and kinds.
         device: ``"cpu"``, ``"cuda"``, …; chosen by Accelerate when ``None``.
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between lines of the log.
@@ -74,6 +75,7 @@ class TrainingOptions:
     compile: bool = False
     seed: int = 42
     workers: int = 0
+    synthesis: Literal["paper", "varied"] = "paper"
     device: str | None = None
     checkpoint_every: int = 200
     log_every: int = 10
@@ -115,7 +117,13 @@ class TrainingOptions:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    "lite": {"steps": 1200, "batch_size": 16, "schedule": "cosine", "clip": 1.0},
+    "lite": {
+        "steps": 1200,
+        "batch_size": 16,
+        "schedule": "cosine",
+        "clip": 1.0,
+        "synthesis": "varied",
+    },
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,9 @@ from threecad.cli.group import (
     seed_option,
     split_file_option,
 )
+
+if TYPE_CHECKING:
+    from threecad.evaluation import Protocol
 
 __all__ = ["evaluate"]
 
@@ -60,7 +64,7 @@ def evaluate(
     root: Path | None,
     split_file: Path | None,
     errata: Path | None,
-    protocol: str,
+    protocol: Protocol,
     baseline: bool,
     bootstrap: int,
     batch_size: int,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from threecad.cli.group import examples, force_option, split_file_option
+
+if TYPE_CHECKING:
+    from threecad.predictions import MapFormat
 
 __all__ = ["predict"]
 
@@ -42,7 +46,7 @@ def predict(
     category: str | None,
     split: str,
     split_file: Path | None,
-    map_format: str,
+    map_format: MapFormat,
     batch_size: int,
     workers: int,
     device: str | None,
