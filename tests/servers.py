@@ -12,7 +12,9 @@ import urllib.parse
 from dataclasses import dataclass, field
 from typing import Any
 
-FILE_ID = "F" * 33
+from threecad.catalog import DRIVE_ARCHIVES
+
+FILE_ID = DRIVE_ARCHIVES["english"]
 
 QUOTA_PAGE = (
     "<html><head><title>Google Drive - Quota exceeded</title></head><body>"
@@ -79,6 +81,9 @@ class Behaviour:
     """Statuses of the next answers."""
     delay: float = 0.0
     """Seconds before each 64 KiB of the body."""
+    hold_at: int | None = None
+    """Offset in the file at which the body stops until ``go_on`` is set."""
+    go_on: threading.Event = field(default_factory=threading.Event)
     redirect: str | None = None
 
 
@@ -165,22 +170,28 @@ class _FileHandler(_Handler):
         else:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.send_body(memoryview(server.payload)[start:])
+        self.send_body(memoryview(server.payload)[start:], start)
         return None
 
-    def send_body(self, body: memoryview) -> None:
+    def send_body(self, body: memoryview, start: int) -> None:
         how = self.server.behaviour
-        end = how.cuts.pop(0) if how.cuts else None
-        for offset in range(0, len(body[:end]), 1 << 16):
-            if how.delay:
-                time.sleep(how.delay)
-            block = body[:end][offset : offset + (1 << 16)]
-            self.wfile.write(block)
-            self.server.sent += len(block)
-        if end is not None and end < len(body):
+        end = how.cuts.pop(0) if how.cuts else len(body)
+        if how.hold_at is not None and how.hold_at > start:
+            self.send_blocks(body[: how.hold_at - start])
+            body, end = body[how.hold_at - start :], end - (how.hold_at - start)
+            how.go_on.wait()
+        self.send_blocks(body[: max(end, 0)])
+        if end < len(body):
             self.wfile.flush()
             self.connection.shutdown(2)
             self.close_connection = True
+
+    def send_blocks(self, body: memoryview) -> None:
+        for offset in range(0, len(body), 1 << 16):
+            time.sleep(self.server.behaviour.delay)
+            block = body[offset : offset + (1 << 16)]
+            self.wfile.write(block)
+            self.server.sent += len(block)
 
 
 class HubServer(Server):

@@ -273,9 +273,11 @@ def test_no_server_and_no_such_host_are_said(tmp_path: Path) -> None:
 
 
 def test_a_server_that_falls_silent_is_interrupted(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        with pytest.raises(TransferInterrupted, match="did not answer in time"):
-            open_url(f"http://127.0.0.1:{silent.getsockname()[1]}/", timeout=0.2)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(TransferInterrupted, match="did not answer in time"),
+    ):
+        open_url(f"http://127.0.0.1:{silent.getsockname()[1]}/", timeout=0.2)
 
 
 def test_a_certificate_nobody_vouches_for_is_refused_at_once(tmp_path: Path) -> None:
@@ -352,9 +354,9 @@ def test_a_disk_that_is_too_small_is_noticed_before_the_body(
     tmp_path: Path, small_disk: Callable[[int], Path]
 ) -> None:
     folder = small_disk(512 << 10)
-    with FileServer(PAYLOAD) as server:
-        with pytest.raises(DownloadError, match=r"free, but 3CAD\.zip needs 900\.0 kB"):
-            get(server, folder)
+    said = r"free, but 3CAD\.zip needs 900\.0 kB"
+    with FileServer(PAYLOAD) as server, pytest.raises(DownloadError, match=said):
+        get(server, folder)
     assert names(folder) == set()
 
 

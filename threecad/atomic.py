@@ -38,8 +38,8 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
 
     Args:
         path: The file to replace.
-        durable: Whether to force the data to disk before the rename. Writers of many files whose
-            content is checked later do without, and flush once at the end.
+        durable: Whether to force the data to disk before the rename. Writers of thousands of
+            files that can be checked and written again do without.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ that an extraction that was killed goes on where it stopped.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import stat
 import struct
@@ -33,6 +32,7 @@ from threecad.naming import Claims, decode_name, is_junk, is_wanted, safe_parts,
 from threecad.parallel import worker_count
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Collection, Iterable, Iterator
 
 __all__ = ["Extraction", "check_zip", "extract", "sweep"]
@@ -156,8 +156,6 @@ def extract(
             done = _extract(Path(archive), root, wanted, worker_count(workers), progress, nested, 1)
         finally:
             shutil.rmtree(nested, ignore_errors=True)
-        if hasattr(os, "sync"):
-            os.sync()
     if not done.files:
         asked = f"of the categories {', '.join(wanted)} " if wanted else ""
         raise ExtractionError(

@@ -87,8 +87,10 @@ def download(
             if progress:
                 say(LICENSE_NOTICE)
             sweep(root)
-            job = _Job(root, origin, wanted, sha256, keep_archive, force, workers, progress)
-            result = job.run(extract)
+            job = _Job(
+                root, origin, wanted, sha256, keep_archive, extract, force, workers, progress
+            )
+            result = job.run()
         elif progress:
             say(f"Nothing to do: {root} holds everything asked for.")
         if textures:
@@ -164,6 +166,7 @@ class _Job:
     wanted: tuple[str, ...] | None
     sha256: str | None
     keep_archive: bool
+    extract: bool
     force: bool
     workers: int | None
     progress: bool
@@ -171,16 +174,16 @@ class _Job:
     def __post_init__(self) -> None:
         self.known = Provenance.load(self.root)
 
-    def run(self, extract: bool) -> Path:
+    def run(self) -> Path:
         """Get the archive, unpack it unless told not to, and tidy up."""
         self._reject_other_source(None)
         if self.origin.kind == "hub":
-            archives = self._from_hub(extract)
+            archives = self._from_hub()
             if archives is None:
                 return self.root
         else:
             archives = [self._archive()]
-        if not extract:
+        if not self.extract:
             return archives[0].path
         done = Extraction()
         for archive in archives:
@@ -254,7 +257,9 @@ class _Job:
             _reject_other_hash(archive, self.sha256)
         else:
             archive = self._earlier() or self._fetch()
-        self.known.record_archive(origin.name, archive.size, archive.sha256, keep=self.keep_archive)
+        self.known.record_archive(
+            origin.name, archive.size, archive.sha256, keep=self.keep_archive or not self.extract
+        )
         return archive
 
     @property
@@ -293,11 +298,11 @@ class _Job:
             sha256=sha256,
             magic=b"PK",
             check=check_zip,
-            copies=0 if self.wanted else 1,
+            copies=0 if self.wanted or not self.extract else 1,
             progress=self.progress,
         )
 
-    def _from_hub(self, extract: bool) -> list[Fetched] | None:
+    def _from_hub(self) -> list[Fetched] | None:
         """Return the archives of a Hub repository; ``None`` if it was a tree and is in place."""
         from threecad.hubsource import Repository
 
@@ -306,7 +311,7 @@ class _Job:
         repository = Repository(origin.value, origin.revision, folder, self.progress)
         names = repository.archives(self.wanted)
         if not names:
-            if not extract or self.sha256:
+            if not self.extract or self.sha256:
                 raise UsageError(
                     f"{origin.name} holds no zip: there is nothing to keep or compare."
                 )
