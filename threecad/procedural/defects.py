@@ -22,10 +22,19 @@ from threecad.procedural.fields import (
     unit,
     wave,
 )
+from threecad.procedural.placement import (
+    axes,
+    blob,
+    displaced,
+    offsets,
+    on_edge,
+    on_part,
+    sampled,
+    segment,
+    thickness,
+)
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from threecad.procedural.scene import Colour, Scene
 
 Defect = Callable[["Scene", Stream, float], Field]
@@ -43,9 +52,9 @@ _DUST: tuple[Colour, ...] = (
 def scratch(scene: Scene, stream: Stream, strength: float) -> Field:
     """A thin curved groove, bright or dark."""
     reach = stream.real(8.0, 46.0) * scene.scale
-    u, v = _frame(scene, stream, _on_part(scene, stream, 3.0))
+    u, v = axes(scene, stream, on_part(scene, stream, 3.0))
     bend = stream.real(-0.25, 0.25) / reach
-    width = stream.real(0.45, 0.6 + 0.5 * strength) * _thickness(scene)
+    width = stream.real(0.45, 0.6 + 0.5 * strength) * thickness(scene)
     taper = unit(2.2 * (1.0 - np.abs(u) / reach))
     share = unit(width * taper - np.abs(v - bend * u * u) + 0.5) * (np.abs(u) < reach)
     share = share * ramp(scene.matter)
@@ -57,7 +66,7 @@ def scratch(scene: Scene, stream: Stream, strength: float) -> Field:
 def dent(scene: Scene, stream: Stream, strength: float) -> Field:
     """A smooth hollow without sharp border, seen by its shading only."""
     radius = stream.real(4.0, 15.0) * scene.scale
-    bowl = _blob(scene, stream, _on_part(scene, stream, 0.6 * radius), radius, 0.12)
+    bowl = blob(scene, stream, on_part(scene, stream, 0.6 * radius), radius, 0.12)
     bowl = bowl * scene.matter
     scene.height -= ramp(bowl) * radius * (0.12 + 0.42 * strength)
     return ramp(bowl * 2.5)
@@ -66,7 +75,7 @@ def dent(scene: Scene, stream: Stream, strength: float) -> Field:
 def bulge(scene: Scene, stream: Stream, strength: float) -> Field:
     """A smooth raised spot."""
     radius = stream.real(3.0, 9.0) * scene.scale
-    top = _blob(scene, stream, _on_part(scene, stream, 0.6 * radius), radius, 0.12)
+    top = blob(scene, stream, on_part(scene, stream, 0.6 * radius), radius, 0.12)
     top = top * scene.matter
     scene.height += ramp(top) * radius * (0.12 + 0.42 * strength)
     return ramp(top * 2.5)
@@ -74,13 +83,14 @@ def bulge(scene: Scene, stream: Stream, strength: float) -> Field:
 
 def pit(scene: Scene, stream: Stream, strength: float) -> Field:
     """One to five small dark holes, some of only a few pixels."""
-    row, column = _on_part(scene, stream, 3.0)
+    row, column = on_part(scene, stream, 3.0)
     covered = np.zeros(scene.shape)
     for _ in range(stream.integer(1, 6)):
-        radius = stream.real(0.7, 1.0 + 1.6 * strength) * _thickness(scene)
-        u, v = _at(scene, row, column)
-        share = unit(radius - length(u, v) + 0.5) * ramp(scene.matter)
-        scene.height -= share * (1.0 + strength)
+        radius = stream.real(0.7, 1.0 + 1.6 * strength) * thickness(scene)
+        u, v = offsets(scene, row, column)
+        far = length(u, v)
+        share = unit(radius - far + 0.5) * ramp(scene.matter)
+        scene.height -= share * (0.5 + strength) + dome(1.0 - far / radius) * radius * 0.7
         scene.tint(1.0 - share * (0.35 + 0.5 * strength))
         covered = np.maximum(covered, share)
         row += stream.real(-14.0, 14.0) * scene.scale
@@ -91,7 +101,7 @@ def pit(scene: Scene, stream: Stream, strength: float) -> Field:
 def chip(scene: Scene, stream: Stream, strength: float) -> Field:
     """A piece broken off an edge, with a bright fracture."""
     radius = stream.real(2.5, 4.5 + 6.0 * strength) * scene.scale
-    bite = _blob(scene, stream, _on_edge(scene, stream), radius, 0.35)
+    bite = blob(scene, stream, on_edge(scene, stream), radius, 0.35)
     share = unit(bite * radius + 0.5) * (scene.matter > 0.05)
     loss = unit((bite - 0.35) * radius + 0.5)
     scene.tint(1.0 + share * (0.3 + 0.8 * strength))
@@ -103,8 +113,8 @@ def chip(scene: Scene, stream: Stream, strength: float) -> Field:
 def burr(scene: Scene, stream: Stream, strength: float) -> Field:
     """Ragged slivers of metal that stand over an edge."""
     radius = stream.real(5.0, 14.0) * scene.scale
-    near = _blob(scene, stream, _on_edge(scene, stream), radius, 0.2)
-    ragged = noise(stream, scene.shape, 2.2 * scene.scale) + 0.35
+    near = blob(scene, stream, on_edge(scene, stream), radius, 0.2)
+    ragged = noise(stream, scene.shape, 3.2 * scene.scale) + 0.4
     reach = (0.8 + 2.6 * strength) * scene.scale
     fringe = unit((reach * ragged * ramp(near * 2.0) - np.abs(scene.edge)) + 0.5) * (near > 0)
     scene.paint(fringe * 0.8, (0.62, 0.62, 0.62))
@@ -116,7 +126,7 @@ def burr(scene: Scene, stream: Stream, strength: float) -> Field:
 def stain(scene: Scene, stream: Stream, strength: float) -> Field:
     """A dried drop: a tinted film, darker at its rim."""
     radius = stream.real(5.0, 18.0) * scene.scale
-    film = _blob(scene, stream, _on_part(scene, stream, 0.4 * radius), radius, 0.5)
+    film = blob(scene, stream, on_part(scene, stream, 0.4 * radius), radius, 0.5)
     inside = unit(film * radius + 0.5) * scene.matter
     rim = unit(1.0 - np.abs(film * radius - 1.0) * 0.5)
     share = inside * (0.16 + 0.34 * strength) * (0.6 + 0.8 * rim)
@@ -127,28 +137,28 @@ def stain(scene: Scene, stream: Stream, strength: float) -> Field:
 def discolouration(scene: Scene, stream: Stream, strength: float) -> Field:
     """A soft cloud of another hue, as anodising leaves it."""
     radius = stream.real(14.0, 34.0) * scene.scale
-    cloud = _blob(scene, stream, _on_part(scene, stream, 0.3 * radius), radius, 0.5)
+    cloud = blob(scene, stream, on_part(scene, stream, 0.3 * radius), radius, 0.5)
     share = ramp(cloud * 2.0) * scene.matter
     hue = stream.choice(((0.12, 0.0, -0.24), (-0.20, -0.04, 0.15), (0.06, -0.14, 0.08)))
     for channel, shift in zip(scene.albedo, hue, strict=True):
         channel *= 1.0 + shift * (0.4 + 0.9 * strength) * share
-    return ramp(cloud * 6.0) * scene.matter
+    return unit(1.5 * share)
 
 
 def foreign_matter(scene: Scene, stream: Stream, strength: float) -> Field:
     """A fibre or a crumb that lies on the part."""
-    row, column = _on_part(scene, stream, 4.0)
+    row, column = on_part(scene, stream, 4.0)
     colour = stream.choice(_DUST)
     if stream.chance(0.55):
-        u, v = _frame(scene, stream, (row, column))
+        u, v = axes(scene, stream, (row, column))
         reach = stream.real(5.0, 20.0) * scene.scale
         curl = stream.real(1.0, 4.0) * scene.scale * wave(u / (reach * stream.real(1.5, 3.0)))
-        width = stream.real(0.5, 0.9) * _thickness(scene)
+        width = stream.real(0.5, 0.9) * thickness(scene)
         share = unit(width - np.abs(v - curl) * 0.8 + 0.5) * (np.abs(u) < reach)
         lift = 1.0
     else:
         radius = stream.real(1.5, 3.0 + 3.0 * strength) * scene.scale
-        crumb = _blob(scene, stream, (row, column), radius, 0.5)
+        crumb = blob(scene, stream, (row, column), radius, 0.5)
         share = unit(crumb * radius + 0.5)
         lift = radius * 0.5
     opacity = share * (0.45 + 0.55 * strength)
@@ -161,9 +171,9 @@ def foreign_matter(scene: Scene, stream: Stream, strength: float) -> Field:
 def residue(scene: Scene, stream: Stream, strength: float) -> Field:
     """A clear drop of glue: a dome with a highlight."""
     radius = stream.real(2.5, 8.0) * scene.scale
-    drop = _blob(scene, stream, _on_part(scene, stream, radius), radius, 0.2)
+    drop = blob(scene, stream, on_part(scene, stream, radius), radius, 0.2)
     share = unit(drop * radius + 0.5) * scene.matter
-    scene.height += dome(drop) * radius * (0.25 + 0.35 * strength) * scene.matter
+    scene.height += dome(drop) * radius * (0.10 + 0.20 * strength) * scene.matter
     scene.gloss += share * (0.6 + 0.8 * strength)
     scene.paint(share * 0.25, (0.36, 0.31, 0.16))
     return share
@@ -171,13 +181,13 @@ def residue(scene: Scene, stream: Stream, strength: float) -> Field:
 
 def abrasion(scene: Scene, stream: Stream, strength: float) -> Field:
     """A rubbed patch of fine parallel scuffs."""
-    spot = _on_part(scene, stream, 5.0)
+    spot = on_part(scene, stream, 5.0)
     radius = stream.real(7.0, 20.0) * scene.scale
-    patch = _blob(scene, stream, spot, radius, 0.35)
-    u, v = _frame(scene, stream, spot)
+    patch = blob(scene, stream, spot, radius, 0.35)
+    u, v = axes(scene, stream, spot)
     lines = np.maximum(wave(v / stream.real(2.2, 3.6) + 0.3 * wave(u / (radius * 3.0))), -0.2)
     share = ramp(patch * 3.0) * scene.matter
-    scene.tint(1.0 + share * lines * (0.12 + 0.38 * strength))
+    scene.tint(1.0 + share * lines * (0.18 + 0.5 * strength))
     scene.height -= share * lines * (0.15 + 0.3 * strength)
     return ramp(patch * 8.0) * scene.matter
 
@@ -185,7 +195,7 @@ def abrasion(scene: Scene, stream: Stream, strength: float) -> Field:
 def oxidation(scene: Scene, stream: Stream, strength: float) -> Field:
     """Islands of rust or white bloom."""
     radius = stream.real(8.0, 18.0) * scene.scale
-    near = _blob(scene, stream, _on_part(scene, stream, 5.0), radius, 0.2)
+    near = blob(scene, stream, on_part(scene, stream, 5.0), radius, 0.2)
     islands = noise(stream, scene.shape, 6.0 * scene.scale) + near * 1.2 - 0.55
     share = unit(islands * 3.0 * scene.scale) * (near > 0) * scene.matter
     colour = stream.choice((_RUST, (0.62, 0.62, 0.57), (0.10, 0.13, 0.09)))
@@ -196,10 +206,10 @@ def oxidation(scene: Scene, stream: Stream, strength: float) -> Field:
 
 def fingerprint(scene: Scene, stream: Stream, strength: float) -> Field:
     """Greasy ridges."""
-    row, column = _on_part(scene, stream, 8.0)
+    row, column = on_part(scene, stream, 8.0)
     radius = stream.real(13.0, 19.0) * scene.scale
-    pad = _blob(scene, stream, (row, column), radius, 0.1)
-    u, v = _at(scene, row + 0.5 * radius, column)
+    pad = blob(scene, stream, (row, column), radius, 0.1)
+    u, v = offsets(scene, row + 0.5 * radius, column)
     swirl = noise(stream, scene.shape, 12.0 * scene.scale)
     ridges = wave(length(u, 0.7 * v) / (3.6 * scene.scale) + 0.6 * swirl)
     share = ramp(pad * 2.5) * scene.matter
@@ -209,22 +219,22 @@ def fingerprint(scene: Scene, stream: Stream, strength: float) -> Field:
 
 def tool_mark(scene: Scene, stream: Stream, strength: float) -> Field:
     """Chatter: short parallel ripples that a vibrating cutter leaves."""
-    spot = _on_part(scene, stream, 4.0)
-    u, v = _frame(scene, stream, spot)
+    spot = on_part(scene, stream, 4.0)
+    u, v = axes(scene, stream, spot)
     reach, half = stream.real(8.0, 26.0) * scene.scale, stream.real(2.5, 6.0) * scene.scale
     bow = u + v * v * (0.04 / scene.scale)
     share = unit(half - np.abs(v) + 0.5) * unit((reach - np.abs(u)) * 0.5) * scene.matter
     ripple = wave(bow / (stream.real(3.4, 5.0) * max(scene.scale, 0.7)))
     scene.height += share * ripple * (0.15 + 0.4 * strength)
-    scene.tint(1.0 + share * ripple * (0.06 + 0.2 * strength))
+    scene.tint(1.0 + share * ripple * (0.08 + 0.3 * strength))
     return share
 
 
 def crack(scene: Scene, stream: Stream, strength: float) -> Field:
     """A dark jagged line, often branched."""
-    row, column = _on_part(scene, stream, 3.0)
+    row, column = on_part(scene, stream, 3.0)
     turn = stream.real()
-    trunk, width = stream.integer(4, 9), (0.3 + 0.35 * strength) * _thickness(scene)
+    trunk, width = stream.integer(4, 9), (0.3 + 0.35 * strength) * thickness(scene)
     covered = np.zeros(scene.shape)
     fork = None
     for step in range(trunk + stream.integer(0, 4)):
@@ -232,7 +242,7 @@ def crack(scene: Scene, stream: Stream, strength: float) -> Field:
             row, column, turn = fork
         heading = direction(turn + stream.real(-0.13, 0.13))
         reach = stream.real(2.5, 6.0) * scene.scale
-        covered = np.maximum(covered, _segment(scene, row, column, heading, reach, width))
+        covered = np.maximum(covered, segment(scene, row, column, heading, reach, width))
         row, column = row + heading[1] * reach, column + heading[0] * reach
         if step == trunk // 2:
             fork = (row, column, turn + stream.sign() * 0.14)
@@ -244,16 +254,16 @@ def crack(scene: Scene, stream: Stream, strength: float) -> Field:
 
 def deformation(scene: Scene, stream: Stream, strength: float) -> Field:
     """An edge pushed out of its place."""
-    row, column = _on_edge(scene, stream)
+    row, column = on_edge(scene, stream)
     radius = stream.real(10.0, 20.0) * scene.scale
-    u, v = _at(scene, row, column)
+    u, v = offsets(scene, row, column)
     weight = ramp(1.0 - length(u, v) / radius)
     heading = direction(stream.real())
     push = (1.5 + 4.0 * strength) * scene.scale
     before = scene.matter.copy()
-    source = _displaced(scene.shape, heading[1] * push * weight, heading[0] * push * weight)
+    source = displaced(scene.shape, heading[1] * push * weight, heading[0] * push * weight)
     for field in (scene.matter, scene.height, scene.edge, scene.gloss, *scene.albedo):
-        field[...] = _sampled(field, source)
+        field[...] = sampled(field, source)
     scene.height -= weight * weight * push * (0.5 + 0.5 * strength)
     band = unit((0.45 * radius - np.abs(scene.edge)) * 0.5)
     moved = np.maximum(scene.matter, before) * band * (weight > 0.12)
@@ -273,7 +283,7 @@ def blocked_opening(scene: Scene, stream: Stream, strength: float) -> Field:
         return foreign_matter(scene, stream, strength)
     row, column, radius = stream.choice(inside)
     size = max(radius * stream.real(0.9, 1.5), 1.6)
-    plug = _blob(scene, stream, (row, column), size, 0.4)
+    plug = blob(scene, stream, (row, column), size, 0.4)
     share = unit(plug * size + 0.5) * (scene.matter < 0.95)
     rough = 1.0 + 0.5 * noise(stream, scene.shape, 1.5)
     tone = 0.04 + 0.30 * strength
@@ -286,7 +296,7 @@ def blocked_opening(scene: Scene, stream: Stream, strength: float) -> Field:
 def coating_loss(scene: Scene, stream: Stream, strength: float) -> Field:
     """A flaked place where bare metal shows through the coat."""
     radius = stream.real(1.8, 4.0 + 4.0 * strength) * scene.scale
-    flake = _blob(scene, stream, _on_part(scene, stream, 1.5, coloured=True), radius, 0.55)
+    flake = blob(scene, stream, on_part(scene, stream, 1.5, coloured=True), radius, 0.55)
     share = unit(flake * radius + 0.5) * scene.matter
     rough = 1.0 + 0.2 * stream.normal(*scene.shape)
     scene.paint(share * (0.3 + 0.7 * strength), _shaded((0.30, 0.30, 0.31), rough))
@@ -296,10 +306,10 @@ def coating_loss(scene: Scene, stream: Stream, strength: float) -> Field:
 
 def damaged_wire(scene: Scene, stream: Stream, strength: float) -> Field:
     """A strand of the winding that is lifted, cut, crushed or burnt."""
-    spot = _on_part(scene, stream, 2.0, coloured=True)
+    spot = on_part(scene, stream, 2.0, coloured=True)
     kind = stream.integer(0, 4)
     if kind == 0:  # lifted: a loose strand across the others
-        u, v = _frame(scene, stream, spot)
+        u, v = axes(scene, stream, spot)
         reach, width = stream.real(7.0, 18.0) * scene.scale, stream.real(1.3, 2.2) * scene.scale
         bow = v - u * u * (stream.real(-0.3, 0.3) / reach)
         share = unit(width - np.abs(bow) + 0.5) * unit(reach - np.abs(u) + 0.5)
@@ -309,7 +319,7 @@ def damaged_wire(scene: Scene, stream: Stream, strength: float) -> Field:
         scene.height += share * (2.0 + 2.0 * profile) * scene.scale
         return share
     radius = stream.real(2.0, 4.0 + 6.0 * strength) * scene.scale
-    wound = _blob(scene, stream, spot, radius, 0.4)
+    wound = blob(scene, stream, spot, radius, 0.4)
     share = unit(wound * radius + 0.5) * scene.matter
     if kind == 1:  # cut: a dark gap with bright ends
         scene.tint(1.0 - share * (0.35 + 0.5 * strength) + 1.2 * share * (wound < 0.25) * strength)
@@ -352,104 +362,3 @@ DEFECTS: dict[str, Defect] = {
 def _shaded(colour: Colour, tone: Field) -> Field:
     """`colour` times the brightness of each pixel, (3, H, W)."""
     return np.stack([tone * level for level in colour])
-
-
-def _thickness(scene: Scene) -> float:
-    """Pixels per design unit, never so few that a line would vanish."""
-    return max(scene.scale, 0.9)
-
-
-def _at(scene: Scene, row: float, column: float) -> tuple[Field, Field]:
-    """Pixel distances across and down from a place."""
-    rows = np.arange(scene.shape[0], dtype=np.float64)[:, None] - row
-    columns = np.arange(scene.shape[1], dtype=np.float64)[None, :] - column
-    return columns + 0.0 * rows, rows + 0.0 * columns
-
-
-def _frame(scene: Scene, stream: Stream, spot: tuple[float, float]) -> tuple[Field, Field]:
-    """Pixel distances along and across a random direction through `spot`."""
-    across, down = _at(scene, *spot)
-    c, s = direction(stream.real())
-    return c * across + s * down, c * down - s * across
-
-
-def _blob(
-    scene: Scene, stream: Stream, spot: tuple[float, float], radius: float, rough: float
-) -> Field:
-    """1 at `spot`, 0 at about `radius` pixels from it, negative outside; an irregular oval."""
-    u, v = _frame(scene, stream, spot)
-    stretch = stream.real(0.75, 1.35)
-    ragged = noise(stream, scene.shape, max(radius * 0.8, 2.0))
-    return 1.0 - length(u * stretch, v / stretch) / radius * (1.0 + rough * ragged)
-
-
-def _segment(
-    scene: Scene,
-    row: float,
-    column: float,
-    heading: tuple[float, float],
-    reach: float,
-    width: float,
-) -> Field:
-    """Share of each pixel within `width` of a straight line."""
-    across, down = _at(scene, row, column)
-    along = np.minimum(np.maximum(across * heading[0] + down * heading[1], 0.0), reach)
-    return unit(width - length(across - along * heading[0], down - along * heading[1]) + 0.5)
-
-
-def _on_part(
-    scene: Scene, stream: Stream, margin: float, *, coloured: bool = False
-) -> tuple[float, float]:
-    """A random pixel of the part, `margin` pixels from its outlines where there is such a one."""
-    inner = _inner(scene.shape)
-    surface = inner & (scene.matter > 0.9)
-    if coloured:  # on the copper or on the coat, not on the steel
-        red, green, blue = scene.albedo
-        hue = np.maximum(red, green) > 1.35 * blue + 0.03
-        surface = (surface & hue) if np.any(surface & hue) else surface
-    for limit in (margin, 2.0, 0.0):
-        if np.any(place := surface & (scene.edge < -limit)):
-            return _pick(place, stream)
-    return _pick(inner, stream)
-
-
-def _on_edge(scene: Scene, stream: Stream) -> tuple[float, float]:
-    """A random pixel on an outline of the part."""
-    inner = _inner(scene.shape)
-    outline = inner & (np.abs(scene.edge) < 0.8)
-    return _pick(outline if np.any(outline) else inner, stream)
-
-
-def _inner(shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Pixels at least a sixteenth of the image away from its border."""
-    inner = np.zeros(shape, dtype=np.bool_)
-    rows, columns = shape[0] // 16, shape[1] // 16
-    inner[rows : shape[0] - rows, columns : shape[1] - columns] = True
-    return inner
-
-
-def _pick(place: npt.NDArray[np.bool_], stream: Stream) -> tuple[float, float]:
-    candidates = np.flatnonzero(place)
-    index = int(candidates[stream.integer(0, len(candidates))])
-    return float(index // place.shape[1]), float(index % place.shape[1])
-
-
-def _displaced(shape: tuple[int, int], down: Field, right: Field) -> tuple[Field, Field]:
-    rows = np.arange(shape[0], dtype=np.float64)[:, None] - down
-    columns = np.arange(shape[1], dtype=np.float64)[None, :] - right
-    return (
-        np.minimum(np.maximum(rows, 0.0), shape[0] - 1.001),
-        np.minimum(np.maximum(columns, 0.0), shape[1] - 1.001),
-    )
-
-
-def _sampled(field: Field, source: tuple[Field, Field]) -> Field:
-    """Bilinear samples of `field` at rows and columns `source`."""
-    top, left = np.floor(source[0]), np.floor(source[1])
-    down, right = source[0] - top, source[1] - left
-    first = top.astype(np.int64) * field.shape[1] + left.astype(np.int64)
-    flat = field.ravel()
-    above = flat[first] * (1.0 - right) + flat[first + 1] * right
-    first = first + field.shape[1]
-    below = flat[first] * (1.0 - right) + flat[first + 1] * right
-    return np.asarray(above * (1.0 - down) + below * down)

@@ -25,22 +25,25 @@ class Stream:
     """A counter-based stream of random numbers named by its key.
 
     Streams of different keys are independent, so an image does not depend on the images before it.
+    Single numbers and arrays come from different counters, so that single ones, which say what is
+    where, are the same at every image size.
     """
 
     def __init__(self, *key: object) -> None:
         digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
-        self._philox = np.random.Philox(key=int.from_bytes(digest[:16], "big"))
+        self._single = np.random.Philox(key=int.from_bytes(digest[:16], "big"))
+        self._arrays = np.random.Philox(key=int.from_bytes(digest[16:], "big"))
 
     def _raw(self, count: int) -> npt.NDArray[np.uint64]:
-        return np.asarray(self._philox.random_raw(count), dtype=np.uint64)
+        return np.asarray(self._arrays.random_raw(count), dtype=np.uint64)
 
     def real(self, low: float = 0.0, high: float = 1.0) -> float:
         """A number in [low, high)."""
-        return low + (high - low) * ((int(self._philox.random_raw()) >> 11) / 9007199254740992.0)
+        return low + (high - low) * ((int(self._single.random_raw()) >> 11) / 9007199254740992.0)
 
     def integer(self, low: int, high: int) -> int:
         """An integer in [low, high)."""
-        return low + ((int(self._philox.random_raw()) * (high - low)) >> 64)
+        return low + ((int(self._single.random_raw()) * (high - low)) >> 64)
 
     def sign(self) -> float:
         """1 or -1."""

@@ -32,7 +32,7 @@ def camera_cover(stream: Stream, shape: tuple[int, int], scale: float) -> Scene:
     """A blasted plate with three turned lens seats, a flash and a microphone hole."""
     scene = blank(stream, shape, scale, _ALUMINIUM)
     if min(shape) < 200 * scale:  # a small image shows one seat
-        scene.x, scene.y = scene.x - 42.0, scene.y - 42.0
+        scene.x, scene.y = scene.x - 28.0, scene.y - 30.0
     x, y = scene.x, scene.y
     outline = box(x, y, 112.0, 112.0, 40.0)
     scene.blast(stream, 0.10)
@@ -308,7 +308,7 @@ def iron_stator(stream: Stream, shape: tuple[int, int], scale: float) -> Scene:
     s = np.asarray([spoke[1] for spoke in spokes]).take(index)
     outward, sideways = x * c + y * s, y * c - x * s
     neck = box(outward - 68.0, sideways, 34.0, 7.2)
-    tip = box(radius - 42.0, sideways, 5.5, 9.8, 2.0)
+    tip = box(radius - 43.0, sideways, 4.0, 10.2, 1.0)
     yoke = np.abs(radius - 106.0) - 14.0
     outline = np.minimum(np.minimum(neck, tip), yoke)
     for turn_of_notch in (0.125, 0.458, 0.792):
@@ -316,7 +316,7 @@ def iron_stator(stream: Stream, shape: tuple[int, int], scale: float) -> Scene:
         outline = np.maximum(outline, 6.0 - length(x - nx * 121.0, y - ny * 121.0))
     scene.edge[...] = outline * scene.scale
     scene.matter[...] = scene.cover(outline)
-    sheets = wave(radius * 0.55) * 0.14
+    sheets = wave(radius * 0.3) * 0.16
     scene.tint(1.0 + sheets + 0.10 * lattice_noise(stream, turn * 60.0, radius * 1.3))
     coat = np.maximum(np.minimum(neck, np.abs(radius - 98.5) - 7.0), 48.5 - radius)
     share = scene.cover(coat)
@@ -325,8 +325,9 @@ def iron_stator(stream: Stream, shape: tuple[int, int], scale: float) -> Scene:
     scene.paint(share, np.stack([tone * level for level in (0.045, 0.235, 0.105)]))
     ridges = wave(outward * 0.28) * 0.14 * ramp((92.0 - radius) / 4.0)
     scene.height += share * (2.0 + ridges) * scene.scale
-    scene.chamfer(neck, 5.0, 0.5)
-    scene.chamfer(np.minimum(tip, yoke), 2.0, 0.5)
+    between = np.maximum(radius - 92.0, 48.0 - radius)
+    scene.chamfer(np.maximum(np.abs(sideways) - 7.2, between), 5.0, 0.5)
+    scene.chamfer(np.minimum(tip, yoke), 1.5, 0.6)
     scene.gloss += share * 0.25
     scene.blast(stream, 0.05)
     for i in range(4):

@@ -83,13 +83,22 @@ def render_pair(
     scene = PARTS[category](stream, shape, size / DESIGN)
     exposure = Exposure.draw(stream, scene)
     clean = exposure.take(scene)
-    mask = np.zeros(shape, dtype=np.uint8)
-    if defect_type is None:
-        return clean, mask, clean
-    damaged = scene.copy()
-    mask[_damage(damaged, stream, category, defect_type) > 0.2] = 255
-    image = np.where(mask[:, :, None] > 0, exposure.take(damaged), clean)
-    return image, mask, clean
+    mask = np.zeros(shape, dtype=np.bool_)
+    image = clean
+    while defect_type is not None and not np.any(mask):
+        damaged = scene.copy()
+        covered = _damage(damaged, stream, category, defect_type) > 0.2
+        image = np.where(covered[:, :, None], exposure.take(damaged), clean)
+        # A region that nothing shows of is none: keep what lies at a pixel that changed.
+        mask = covered & _grown(np.any(image != clean, axis=2))
+    return image, mask.astype(np.uint8) * np.uint8(255), clean
+
+
+def _grown(area: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The pixels of `area` and their eight neighbours."""
+    for axis in (0, 1):
+        area = area | np.roll(area, 1, axis) | np.roll(area, -1, axis)
+    return area
 
 
 def _damage(scene: Scene, stream: Stream, category: str, defect_type: str) -> Field:

@@ -94,7 +94,7 @@ class Scene:
 
     def chamfer(self, distance: Field, width: float, drop: float = 1.0) -> None:
         """Bevel the inside of the outline `distance` over `width` design units."""
-        self.height -= np.maximum(width + distance, 0.0) * (self.scale * drop)
+        self.height -= unit(1.0 + distance / width) * (width * self.scale * drop)
 
     def sink(self, distance: Field, depth: float, wall: float = 1.0) -> None:
         """Lower what lies inside the outline `distance` by `depth`; the wall is `wall` wide."""
@@ -123,10 +123,10 @@ class Scene:
 
     def blast(self, stream: Stream, strength: float) -> None:
         """Draw the grain of blasted metal."""
-        grain = stream.normal(*self.shape) * 0.5
-        grain = grain + blur(grain) * 1.5
-        cloud = noise(stream, self.shape, 7.0 * self.scale)
-        self.tint(1.0 + strength * (grain + 0.5 * cloud))
+        grain = stream.normal(*self.shape) * 0.6
+        grain = grain + blur(grain)
+        cloud = noise(stream, self.shape, 16.0 * self.scale)
+        self.tint(1.0 + strength * (grain + 0.35 * cloud))
         self.height += grain * (strength * 0.8)
 
 
