@@ -144,7 +144,7 @@ def fractal(stream: Stream, shape: tuple[int, int], cell: float, octaves: int = 
     """Noise of halving cells and amplitudes."""
     total = noise(stream, shape, cell)
     for octave in range(1, octaves):
-        scale = 0.5**octave
+        scale = 1.0 / (1 << octave)
         total = total + scale * noise(stream, shape, max(cell * scale, 1.0))
     return total
 
