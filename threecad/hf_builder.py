@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -40,6 +40,11 @@ class TreeConfig(datasets.BuilderConfig):  # type: ignore[misc]
 
     split_file: str | None = None
     with_stats: bool = False
+    _index: Index | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The index of a tree is large, and soon made again where it is needed.
+        return {**self.__dict__, "_index": None}
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
         """Return the name of the cache: another one as soon as a file of the tree has changed."""
@@ -48,8 +53,10 @@ class TreeConfig(datasets.BuilderConfig):  # type: ignore[misc]
         return config_id
 
     def index(self) -> Index:
-        """Return the index of the whole tree."""
-        return scan(self.data_dir, split_file=self.split_file)
+        """Return the index of the whole tree; made once, so that all that is built agrees."""
+        if self._index is None:
+            self._index = scan(self.data_dir, split_file=self.split_file)
+        return self._index
 
     def select(self, index: Index) -> Index:
         """Return what this configuration is about."""
