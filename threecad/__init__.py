@@ -27,6 +27,7 @@ _EXPORTS: dict[str, str] = {
     "ThreecadError": "threecad.errors",
     "convert": "threecad.formats",
     "decode_mask": "threecad.masks",
+    "diagnose": "threecad.diagnosis",
     "download": "threecad.fetching",
     "enclosing_rectangle": "threecad.geometry",
     "evaluate": "threecad.evaluation",
@@ -61,6 +62,7 @@ __all__ = [
     "__version__",
     "convert",
     "decode_mask",
+    "diagnose",
     "download",
     "enclosing_rectangle",
     "evaluate",
@@ -81,6 +83,7 @@ __all__ = [
 if TYPE_CHECKING:
     from threecad.catalog import CATEGORIES, Category
     from threecad.dataset import ThreeCAD
+    from threecad.diagnosis import diagnose
     from threecad.encodings import mask_to_polygons, mask_to_rle, polygons_to_mask, rle_to_mask
     from threecad.errors import ThreecadError
     from threecad.evaluation import evaluate

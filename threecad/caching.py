@@ -1,24 +1,100 @@
-"""What was learned about a file, remembered until the file changes.
+"""What can be computed again, remembered in one known place and bounded in size.
 
-A cache is one SQLite file in ``ROOT/.threecad/cache/``. A record belongs to a path relative to the
-root and is valid while the file's size and modification time are those it was made from.
+About a root: one SQLite file for each kind of record in ``ROOT/.threecad/cache/``. A record belongs
+to a path relative to the root and is valid while the file's size and modification time are those it
+was made from. About no root (decoded images): files in ``user_cache()``, named by their content.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
 from contextlib import closing
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from threecad.locations import own_folder
+from threecad.errors import UsageError
+from threecad.locations import own_folder, user_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-__all__ = ["FileCache"]
+__all__ = ["CacheFile", "FileCache", "cache_limit", "clear_caches", "list_caches", "mark_used"]
+
+_RECORDS_LIMIT = 256 << 20
+"""Bytes of one SQLite file after which the oldest records are forgotten. 3CAD needs a few MB."""
+
+
+@dataclass(frozen=True)
+class CacheFile:
+    """One file of a cache.
+
+    Attributes:
+        path: Where it is.
+        bytes: Its size.
+        used: When it was last written or used, UTC, ISO 8601.
+    """
+
+    path: Path
+    bytes: int
+    used: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry as JSON-able data."""
+        return {**asdict(self), "path": str(self.path)}
+
+
+def cache_limit() -> int:
+    """Return how many bytes the user's cache may hold: ``THREECAD_CACHE_LIMIT`` in GB, or 20 GB.
+
+    Raises:
+        UsageError: If the variable is no number.
+    """
+    text = os.environ.get("THREECAD_CACHE_LIMIT", "20")
+    try:
+        return int(float(text) * 1e9)
+    except (ValueError, OverflowError):
+        raise UsageError(f"THREECAD_CACHE_LIMIT is {text!r}. Expected a number of GB.") from None
+
+
+def list_caches(root: str | os.PathLike[str] | None = None) -> list[CacheFile]:
+    """Return the files of the user's cache and of the cache of ``root``, largest first."""
+    folders = {user_cache()}
+    if root is not None:
+        folders.add(own_folder(root) / "cache")
+    paths = {path for folder in folders for path in _files(folder)}
+    return sorted(map(_cache_file, paths), key=lambda file: (-file.bytes, file.path))
+
+
+def clear_caches(root: str | os.PathLike[str] | None = None) -> int:
+    """Remove the user's cache and the cache of ``root``; return the bytes freed."""
+    freed = 0
+    for file in list_caches(root):
+        file.path.unlink(missing_ok=True)
+        freed += file.bytes
+    return freed
+
+
+def mark_used(path: Path) -> None:
+    """Note that a file of the user's cache is in use, and keep the cache below its limit.
+
+    What was used least recently goes first; ``path`` itself stays.
+    """
+    path.touch()
+    folder, excess = user_cache(), -cache_limit()
+    if not path.is_relative_to(folder):
+        return
+    files = sorted(map(_cache_file, _files(folder)), key=lambda file: file.used)
+    excess += sum(file.bytes for file in files)
+    for file in files:
+        if excess > 0 and file.path != path:
+            with contextlib.suppress(OSError):  # in use on Windows, or gone
+                file.path.unlink()
+                excess -= file.bytes
 
 
 class FileCache:
@@ -46,7 +122,8 @@ class FileCache:
             with closing(self._connect()) as database:
                 rows = database.execute("SELECT path, size, mtime, record FROM files")
                 known = {row[0]: row[1:] for row in rows}
-        except sqlite3.Error:
+        except sqlite3.Error as error:
+            self._forget_damaged(error)
             return {}
         found: dict[Path, Any] = {}
         for path in paths:
@@ -63,18 +140,50 @@ class FileCache:
         ]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(self._connect()) as database, database:
-                database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
-        except (OSError, sqlite3.Error):
-            return
+            with closing(self._connect()) as database:
+                with database:
+                    database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
+                if self.path.stat().st_size > _RECORDS_LIMIT:
+                    self._forget_old(database)
+        except (OSError, sqlite3.Error) as error:
+            self._forget_damaged(error)
 
     def _connect(self) -> sqlite3.Connection:
         database = sqlite3.connect(self.path, timeout=30)
-        database.execute(
-            "CREATE TABLE IF NOT EXISTS files "
-            "(path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, record TEXT)"
-        )
+        try:
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS files "
+                "(path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, record TEXT)"
+            )
+        except sqlite3.Error:
+            database.close()
+            raise
         return database
+
+    def _forget_damaged(self, error: Exception) -> None:
+        """Remove a file that is no database, so that the next run can remember again."""
+        # A locked database or a full disk is an OperationalError: nothing is wrong with the file.
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(
+            error, sqlite3.OperationalError
+        ):
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
+    def _forget_old(self, database: sqlite3.Connection) -> None:
+        """Forget files that are gone, then the older half of the rest if that is not enough."""
+        with database:
+            gone = [
+                (key,)
+                for (key,) in database.execute("SELECT path FROM files")
+                if not (self.root / key).exists()
+            ]
+            database.executemany("DELETE FROM files WHERE path = ?", gone)
+            if not gone:
+                database.execute(
+                    "DELETE FROM files WHERE rowid IN (SELECT rowid FROM files ORDER BY rowid "
+                    "LIMIT (SELECT COUNT(*) / 2 FROM files))"
+                )
+        database.execute("VACUUM")
 
     def _key(self, path: Path) -> str:
         return Path(os.path.relpath(path, self.root)).as_posix()
@@ -84,3 +193,13 @@ def _state(path: Path) -> tuple[int, int]:
     """Return the size in bytes and the modification time in nanoseconds of ``path``."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def _cache_file(path: Path) -> CacheFile:
+    status = path.stat()
+    used = datetime.fromtimestamp(status.st_mtime, timezone.utc).isoformat()
+    return CacheFile(path, status.st_size, used)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import click
 
 from threecad.cli.convert import convert, import_
+from threecad.cli.doctor import cache, doctor
 from threecad.cli.download import cite, download
 from threecad.cli.evaluate import evaluate
 from threecad.cli.group import FriendlyGroup
 from threecad.cli.info import info
 from threecad.cli.sample import sample
 from threecad.cli.split import split
+from threecad.cli.stats import stats
 from threecad.cli.verify import verify
 
 __all__ = ["main"]
@@ -25,5 +27,18 @@ def main() -> None:
     """Download, check, describe, convert and evaluate 3CAD, industrial surface defects."""
 
 
-for command in (cite, convert, download, evaluate, import_, info, sample, split, verify):
+for command in (
+    cache,
+    cite,
+    convert,
+    doctor,
+    download,
+    evaluate,
+    import_,
+    info,
+    sample,
+    split,
+    stats,
+    verify,
+):
     main.add_command(command)
