@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASPECT_TOLERANCE",
+    "LEAST_DISTANCE",
     "NEAR_FRACTION",
     "NearPair",
     "duplicate_groups",
@@ -37,8 +38,11 @@ __all__ = [
     "typical_distance",
 ]
 
-NEAR_FRACTION = 0.12
+NEAR_FRACTION = 0.18
 """Share of the typical distance at which two images count as nearly the same."""
+
+LEAST_DISTANCE = 40
+"""Typical distance below which the images of a category are too alike to be told apart."""
 
 ASPECT_TOLERANCE = 0.05
 """Largest relative difference of the aspect ratios of two near duplicates."""
@@ -53,7 +57,7 @@ class NearPair:
     Attributes:
         first: Id of the one.
         second: Id of the other, sorted after ``first``.
-        distance: Differing bits of the gradient hashes, of 256.
+        distance: Differing bits of the gradient hashes, of 544.
         limit: The largest distance that counts as near for these two categories.
     """
 
@@ -109,6 +113,7 @@ def find_near(
 
     Of images with equal pixels only the first (by id) takes part. All pairs are compared, by
     blocked matrix products: memory grows with the number of images, not with its square.
+    Categories whose ``typical_distance`` is below ``LEAST_DISTANCE`` yield nothing.
     """
     unique: dict[str, Sample] = {}
     for sample in sorted(samples, key=lambda sample: sample.id):
@@ -122,13 +127,14 @@ def find_near(
     pairs: list[NearPair] = []
     for position, one in enumerate(names):
         for other in names[position:]:
-            limit = int(fraction * _expected_distance(hashes[one].means, hashes[other].means))
-            pairs += _near_pairs(hashes[one], hashes[other], limit)
+            typical = _expected_distance(hashes[one].means, hashes[other].means)
+            if typical >= LEAST_DISTANCE:
+                pairs += _near_pairs(hashes[one], hashes[other], int(fraction * typical))
     return sorted(pairs, key=lambda pair: (pair.distance, pair.first, pair.second))
 
 
 def typical_distance(samples: Iterable[Sample], facts: Mapping[Path, ImageFacts]) -> float:
-    """Return the mean number of hash bits in which two of the images differ, of 256."""
+    """Return the mean number of hash bits in which two of the images differ, of 544."""
     members = [sample for sample in samples if facts[sample.image].gradients]
     if not members:
         return 0.0
@@ -159,7 +165,7 @@ class _Hashes:
         self.ids = [sample.id for sample in samples]
         packed = b"".join(bytes.fromhex(facts[sample.image].gradients) for sample in samples)
         bits = np.unpackbits(np.frombuffer(packed, np.uint8).reshape(len(samples), -1), axis=1)
-        self.bits: npt.NDArray[np.uint8] = bits  # (N, 256)
+        self.bits: npt.NDArray[np.uint8] = bits  # (N, 544)
         self.means: npt.NDArray[np.float64] = bits.mean(axis=0)
         shapes = [(facts[sample.image].width, facts[sample.image].height) for sample in samples]
         self.log_aspect = np.log([width / height for width, height in shapes])

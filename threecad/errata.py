@@ -143,7 +143,7 @@ def read_errata(path: str | os.PathLike[str]) -> Errata:
                 raise ValueError(f"there is no mask {errata.folder / entry.mask} (for {entry.id})")
     except FileNotFoundError:
         raise DataError(
-            f"There is no errata file {path}. `threecad audit --errata` makes one."
+            f"There is no errata file {path}. `threecad audit --write-errata` makes one."
         ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not an errata file: {error}. See docs/audit.md.") from error

@@ -39,14 +39,14 @@ __all__ = [
     "pixel_hash",
 ]
 
-GRADIENT_BITS = 256
-"""Length of the perceptual hash."""
+_GRID = 17
+"""Rows and columns of the cells whose differences are the perceptual hash."""
+
+GRADIENT_BITS = 2 * _GRID * (_GRID - 1)
+"""Length of the perceptual hash: 544 bits."""
 
 _CHUNK = 1024
 """Images between two writes of the cache: a killed run loses at most these."""
-
-_GRID = (17, 16)
-"""Columns and rows of the cells whose horizontal differences are the perceptual hash."""
 
 # What Pillow raises on damaged or hostile files. It has no exception of its own for them.
 _DECODING_ERRORS = (
@@ -71,7 +71,7 @@ class ImageFacts:
         width: Pixels; 0 if the file does not decode.
         height: Pixels; 0 if the file does not decode.
         pixels: SHA-256 of the decoded pixels, equal for the same picture in another container.
-        gradients: Perceptual hash of 256 bits, 64 hexadecimal digits (see ``gradient_hash``).
+        gradients: Perceptual hash of 544 bits, 136 hexadecimal digits (see ``gradient_hash``).
         problem: Why the file does not decode; ``None`` if it does.
     """
 
@@ -324,18 +324,21 @@ def pixel_hash(image: Image.Image) -> str:
 
 
 def gradient_hash(image: Image.Image) -> str:
-    """Return the perceptual hash of an image: 256 bits as 64 hexadecimal digits.
+    """Return the perceptual hash of an image: 544 bits as 136 hexadecimal digits.
 
-    The image is averaged to 16 rows of 17 cells; a bit says whether a cell is brighter than its
-    left neighbour ("dHash", N. Krawetz 2013). Exposure, contrast, file format and moderate
-    rescaling leave nearly all bits as they are.
+    The image is averaged to 17 × 17 cells. A bit says whether a cell is brighter than its left
+    neighbour, or its upper one ("dHash", N. Krawetz 2013, in both directions). Exposure, contrast,
+    file format and moderate rescaling leave nearly all bits as they are. The means are not rounded:
+    on the smooth surface of a machined part neighbours differ by less than one grey level.
     """
     grey = _canonical(image)
-    grey = grey if grey.mode in ("L", "I;16") else grey.convert("L")
     if grey.mode == "I;16":
         grey = Image.fromarray(np.asarray(grey).astype(np.float32))
-    cells = np.asarray(grey.resize(_GRID, Image.Resampling.BOX), dtype=np.float32)
-    return np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes().hex()
+    elif grey.mode != "F":
+        grey = grey.convert("L").convert("F")
+    cells = np.asarray(grey.resize((_GRID, _GRID), Image.Resampling.BOX))
+    across, down = cells[:, 1:] > cells[:, :-1], cells[1:] > cells[:-1]
+    return np.packbits(np.concatenate([across.ravel(), down.ravel()])).tobytes().hex()
 
 
 def _canonical(image: Image.Image) -> Image.Image:

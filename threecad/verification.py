@@ -12,6 +12,7 @@ from threecad import parallel
 from threecad.catalog import find_category
 from threecad.errors import UsageError
 from threecad.expectations import check_completeness, check_counts, measure
+from threecad.file_checks import check_images, check_masks
 from threecad.findings import Finding, FindingsReport
 from threecad.indexing import scan
 from threecad.inspection import ImageFacts, inspect_header, inspect_images, inspect_masks
@@ -88,8 +89,8 @@ def verify(
     figures = measure(index, images, masks)
     report = FindingsReport(str(index.root), list(index.findings))
     report.findings += _check_names(index)
-    report.findings += _check_images(index, images)
-    report.findings += _check_masks(index, images, masks)
+    report.findings += check_images(index, images)
+    report.findings += check_masks(index, images, masks)
     expected = _expectation(index.root, expect)
     if expected != "none":
         report.findings += check_counts(figures, errors=expected == "published")
@@ -192,75 +193,6 @@ _PINYIN = re.compile(rf"(?:{_SYLLABLE}){{2,}}")
 
 def _looks_like_pinyin(name: str) -> bool:
     return bool(_PINYIN.fullmatch(name))
-
-
-# Files
-
-
-def _check_images(index: Index, images: Mapping[Path, ImageFacts]) -> Iterator[Finding]:
-    for sample in index:
-        if problem := images[sample.image].problem:
-            path = relative_path(sample.image, index.root)
-            yield Finding(
-                "image-unreadable",
-                "error",
-                f"{path} cannot be decoded: {problem}.",
-                id=sample.id,
-                path=path,
-                advice="Restore it from the archive.",
-            )
-
-
-_MASK_ADVICE = {
-    "mask-empty": "The image keeps its label, but pixel metrics cannot use it: restore the mask, "
-    "or exclude the image with an errata file.",
-    "mask-full": "Look at it: a defect rarely covers a whole part.",
-    "mask-ambiguous": "Look at it, and choose a rule with --mask-rule where the guess is wrong.",
-}
-_MASK_MEANING = {
-    "mask-empty": "has no defect pixel",
-    "mask-full": "is defect from edge to edge",
-    "mask-ambiguous": "does not say clearly what is defect",
-}
-
-
-def _check_masks(
-    index: Index, images: Mapping[Path, ImageFacts], masks: Mapping[Path, MaskFacts]
-) -> Iterator[Finding]:
-    for sample in index:
-        if sample.mask is None:
-            continue
-        fact, image = masks[sample.mask], images[sample.image]
-        path = relative_path(sample.mask, index.root)
-        if fact.problem:
-            yield Finding(
-                "mask-unreadable",
-                "error",
-                f"{path} cannot be decoded: {fact.problem}.",
-                id=sample.id,
-                path=path,
-                advice="Restore it from the archive.",
-            )
-            continue
-        if image.width and (fact.width, fact.height) != (image.width, image.height):
-            yield Finding(
-                "mask-size",
-                "error",
-                f"{path} is {fact.width} × {fact.height} pixels, but its image "
-                f"{relative_path(sample.image, index.root)} is {image.width} × {image.height}.",
-                id=sample.id,
-                path=path,
-                advice="Restore both from the archive.",
-            )
-        for code in fact.oddities:
-            yield Finding(
-                code,
-                "warning",
-                f"{path} {_MASK_MEANING.get(code, code)} (rule: {fact.rule}).",
-                id=sample.id,
-                path=path,
-                advice=_MASK_ADVICE.get(code, ""),
-            )
 
 
 # Manifest

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import click
 
+from threecad.cli.audit import audit
 from threecad.cli.convert import convert, import_
+from threecad.cli.demo import demo
 from threecad.cli.doctor import cache, doctor
 from threecad.cli.download import cite, download
 from threecad.cli.evaluate import evaluate
@@ -28,9 +30,11 @@ def main() -> None:
 
 
 for command in (
+    audit,
     cache,
     cite,
     convert,
+    demo,
     doctor,
     download,
     evaluate,

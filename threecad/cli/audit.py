@@ -1,0 +1,122 @@
+"""``threecad audit``: can figures measured on this tree be trusted?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from threecad.cli.group import (
+    category_option,
+    cluster_option,
+    errata_option,
+    examples,
+    fold_option,
+    force_option,
+    json_option,
+    print_json,
+    root_argument,
+    split_file_option,
+    workers_option,
+)
+from threecad.errors import UsageError
+
+if TYPE_CHECKING:
+    from threecad.auditing import Audit
+
+
+@click.command(
+    epilog=examples(
+        "threecad audit 3cad",
+        "threecad audit 3cad --near --html audit.html",
+        "threecad audit 3cad --write-errata errata.json",
+    )
+)
+@root_argument
+@click.option("--near", is_flag=True, help="Look for images that look the same, too.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a page with the pictures side by side.",
+)
+@click.option(
+    "--write-errata",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the corrections that follow from the findings; other commands apply them with "
+    "--errata.",
+)
+@category_option
+@split_file_option
+@fold_option
+@errata_option
+@workers_option
+@cluster_option
+@force_option
+@json_option
+def audit(
+    root: Path | None,
+    near: bool,
+    html: Path | None,
+    write_errata: Path | None,
+    categories: tuple[str, ...],
+    split_file: Path | None,
+    fold: int | None,
+    errata: Path | None,
+    workers: int | None,
+    cluster: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Find duplicates and odd masks in ROOT.
+
+    Images with equal pixels (and, with --near, images that look the same) are named by what they
+    mean: leaks between training and test, one picture both good and defective, one under several
+    defect types, in several categories, or simply twice. Exits with 1 if an error was found.
+    """
+    from threecad.auditing import audit as examine
+    from threecad.indexing import scan
+
+    if write_errata is not None and errata is not None:
+        raise UsageError("--write-errata and --errata do not go together: audit the data as it is.")
+    if write_errata is not None and write_errata.exists() and not force:
+        raise UsageError(f"{write_errata} is there already. Replace it with --force.")
+    index = scan(
+        root, categories=categories or None, split_file=split_file, errata=errata, fold=fold
+    )
+    result = examine(index, near=near, workers=workers, cluster=cluster, progress=True)
+    if as_json:
+        print_json(result.report.to_dict())
+    else:
+        _print(result)
+    _write(result, html, write_errata)
+    if not result.report.ok:
+        raise click.exceptions.Exit(1)
+
+
+def _print(result: Audit) -> None:
+    from threecad.cli.findings import print_findings
+
+    print_findings(result.report)
+    summary = result.report.summary
+    click.echo(
+        f"{summary['images']:,} images decoded; {summary['duplicate_images']:,} of them in "
+        f"{summary['duplicate_groups']:,} groups of equal pixels"
+    )
+    if near := summary.get("near"):
+        click.echo(f"{near['pairs']:,} pairs look the same (limit: {near['fraction']:.0%})")
+
+
+def _write(result: Audit, html: Path | None, errata: Path | None) -> None:
+    if html is not None:
+        from threecad.audit_page import write_page
+
+        write_page(result, html)
+        click.echo(f"Pictures: {html}", err=True)
+    if errata is not None:
+        from threecad.corrections import write_errata
+
+        written = write_errata(result, errata)
+        click.echo(f"Corrections: {errata} ({len(written.entries):,} entries)", err=True)
