@@ -138,8 +138,8 @@ def mask_to_polygons(mask: NDArray[Any], *, tolerance: float = 0.0) -> list[shap
     Args:
         mask: ``(H, W)`` bool, or any dtype where non-zero is defect.
         tolerance: 0 keeps every corner, and ``polygons_to_mask`` gives back the same mask. Above 0
-            the outlines lose vertices (Douglas–Peucker, topology kept): no point of the result is
-            farther than this many pixels from the exact outline.
+            the outlines lose corners (Douglas–Peucker, topology kept): none of the lost ones is
+            farther than this many pixels from the result.
 
     Raises:
         MaskError: If ``mask`` is not two-dimensional or has no pixels.
@@ -154,10 +154,24 @@ def mask_to_polygons(mask: NDArray[Any], *, tolerance: float = 0.0) -> list[shap
     for region in range(count):
         outline = shapely.union_all(boxes[labels == region])
         # Corners in the middle of a straight side come from the runs; tolerance 0 drops just them.
-        outline = shapely.simplify(outline, tolerance, preserve_topology=True)
+        outline = _simplify(outline, tolerance)
         parts = shapely.get_parts(outline)
         outlines.append(shapely.MultiPolygon(list(shapely.normalize(parts))))
     return outlines
+
+
+def _simplify(outline: Any, tolerance: float) -> Any:
+    """Drop corners of an outline; those lost stay within ``tolerance`` of the result.
+
+    GEOS may also drop the first corner of a ring, and then exceeds the tolerance it was given.
+    """
+    allowed = tolerance
+    while allowed > 0.05:
+        simple = shapely.simplify(outline, allowed, preserve_topology=True)
+        if shapely.hausdorff_distance(simple.boundary, outline.boundary) <= tolerance:
+            return simple
+        allowed /= 2
+    return shapely.simplify(outline, 0, preserve_topology=True)
 
 
 def polygons_to_mask(
