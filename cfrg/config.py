@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["PRESETS", "CFRGConfig"]
 
+CHOICES = {  # the paper's first
+    "segmentation_input": ["weighted", "difference", "both"],
+    "recovery_loss": ["image", "pixel"],
+    "recovery_distance": ["cosine", "euclidean"],
+    "segmentation_map": ["probability", "logit"],
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class CFRGConfig:
@@ -39,6 +46,15 @@ class CFRGConfig:
             images (``CFRG.fit_features``) before anything sees it.
         calibrate_maps: Put each branch's map on mean 0, deviation 1 over good images
             (``CFRG.fit_calibration``) before they are summed.
+        segmentation_input: What the U-Net sees: ``"weighted"``, the teacher's features weighted by
+            both disagreements; ``"difference"``, those minus what was recovered of them;
+            ``"both"``.
+        recovery_loss: Cosine distance of the recovery loss over the whole image (``"image"``) or
+            at each place (``"pixel"``).
+        recovery_mse: Weight of a mean squared error beside it.
+        recovery_distance: What the recovery's maps show: ``"cosine"`` or ``"euclidean"``.
+        segmentation_map: What stands for the segmentation in the anomaly map: its
+            ``"probability"`` or its ``"logit"``.
         recovery_weights: Weight of each level's recovery map in the anomaly map.
         segmentation_weight: Weight of the segmentation map in the anomaly map.
         coarse_weights: Weight of each level's teacher-student map in the anomaly map.
@@ -64,6 +80,11 @@ class CFRGConfig:
     unet_channels: tuple[int, int, int, int] = (512, 256, 128, 64)
     standardize_features: bool = False
     calibrate_maps: bool = False
+    segmentation_input: str = "weighted"
+    recovery_loss: str = "image"
+    recovery_mse: float = 0.0
+    recovery_distance: str = "cosine"
+    segmentation_map: str = "probability"
     recovery_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     segmentation_weight: float = 1.0
     coarse_weights: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -128,6 +149,7 @@ class CFRGConfig:
             for field, name, known in (
                 ("teacher", self.teacher, list(TEACHERS)),
                 ("student", self.student, list(STUDENTS)),
+                *((field, getattr(self, field), known) for field, known in CHOICES.items()),
             )
             if name not in known
         ]
@@ -144,6 +166,7 @@ class CFRGConfig:
             if not _is_numbers(getattr(self, field), length, whole=True, least=1):
                 problems.append(_expected(field, getattr(self, field), length, "positive integer"))
         for field, length in (
+            ("recovery_mse", 0),
             ("recovery_weights", 3),
             ("segmentation_weight", 0),
             ("coarse_weights", 3),

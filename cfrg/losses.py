@@ -19,7 +19,12 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["discrepancy_loss", "recovery_loss", "segmentation_loss"]
+__all__ = [
+    "discrepancy_loss",
+    "recovery_loss",
+    "segmentation_loss",
+    "squared_recovery_error",
+]
 
 
 def discrepancy_loss(distances: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -42,7 +47,9 @@ def discrepancy_loss(distances: Sequence[Tensor], mask: Tensor) -> Tensor:
     return torch.stack(terms).mean()
 
 
-def recovery_loss(teacher: Sequence[Tensor], recovery: Sequence[Tensor]) -> Tensor:
+def recovery_loss(
+    teacher: Sequence[Tensor], recovery: Sequence[Tensor], *, each_place: bool = False
+) -> Tensor:
     """L_rec: the *normal* features come back from the *defective* ones.
 
     L_rec = sum over levels of mean over the batch of 1 − cos(flatten T(x_n), flatten R(T(x_a))).
@@ -50,15 +57,34 @@ def recovery_loss(teacher: Sequence[Tensor], recovery: Sequence[Tensor]) -> Tens
     Args:
         teacher: T(x_n) at each level, ``(N, C, h, w)``.
         recovery: R at each level, of the same shapes.
+        each_place: Take the cosine at each place over the channels and the mean over places,
+            which weighs weak features as much as strong ones. Not the paper's.
 
     Returns:
         A scalar in [0, 6].
     """
-    terms = [
-        1 - F.cosine_similarity(_flatten(t), _flatten(r)).mean()  # over h·w·C
-        for t, r in zip(teacher, recovery, strict=True)
-    ]
+    terms = []
+    for t, r in zip(teacher, recovery, strict=True):
+        if each_place:
+            cosine = F.cosine_similarity(t.float(), r.float(), dim=1)  # (N, h, w)
+        else:
+            cosine = F.cosine_similarity(_flatten(t), _flatten(r))  # (N,), over h·w·C
+        terms.append(1 - cosine.mean())
     return torch.stack(terms).sum()
+
+
+def squared_recovery_error(teacher: Sequence[Tensor], recovery: Sequence[Tensor]) -> Tensor:
+    """Sum over levels of the mean squared error of R against T(x_n); not the paper's.
+
+    Args:
+        teacher: T(x_n) at each level, ``(N, C, h, w)``.
+        recovery: R at each level, of the same shapes.
+
+    Returns:
+        A scalar ≥ 0.
+    """
+    pairs = zip(teacher, recovery, strict=True)
+    return torch.stack([F.mse_loss(r.float(), t.float()) for t, r in pairs]).sum()
 
 
 def segmentation_loss(logits: Tensor, mask: Tensor) -> Tensor:

@@ -24,7 +24,12 @@ from torch import Tensor, nn
 from cfrg.backbones import STUDENTS, TEACHERS, load_teacher
 from cfrg.config import CFRGConfig
 from cfrg.hub import PretrainedModel
-from cfrg.losses import discrepancy_loss, recovery_loss, segmentation_loss
+from cfrg.losses import (
+    discrepancy_loss,
+    recovery_loss,
+    segmentation_loss,
+    squared_recovery_error,
+)
 from cfrg.smoothing import score_maps, smooth_maps
 
 if TYPE_CHECKING:
@@ -300,7 +305,9 @@ class CFRG(PretrainedModel):
             outputs=config.fusion_channels,
         )
         self.decoder = Decoder(config.fusion_channels, channels, config)
-        self.unet = UNet(channels, config.unet_channels)
+        seen = 2 if config.segmentation_input == "both" else 1
+        c1, c2, c3 = channels
+        self.unet = UNet((seen * c1, seen * c2, seen * c3), config.unet_channels)
         self.calibration: nn.Module = (
             Standardizer(len(BRANCHES)) if config.calibrate_maps else nn.Identity()
         )
@@ -339,11 +346,15 @@ class CFRG(PretrainedModel):
                 feature levels are those of the padded image.
         """
         teacher = self._teach(image)
-        student, recovery, coarse, hint, logits = self._detect(image, teacher)
-        size = image.shape[-2:]
-        anomaly_map = self._combine(coarse, hint, logits)[..., : size[0], : size[1]]
+        found = self._detect(image, teacher)
+        anomaly_map = self._combine(self._maps(teacher, found), found.logits)
+        height, width = image.shape[-2:]
         return CFRGOutput(
-            anomaly_map, logits[..., : size[0], : size[1]], teacher, student, recovery
+            anomaly_map=anomaly_map[..., :height, :width],
+            logits=found.logits[..., :height, :width],
+            teacher=teacher,
+            student=found.student,
+            recovery=found.recovery,
         )
 
     def losses(self, clean: Tensor, defective: Tensor, mask: Tensor) -> dict[str, Tensor]:
@@ -361,13 +372,17 @@ class CFRG(PretrainedModel):
         features = self._teach(torch.cat([clean, defective]))
         normal = [level[: len(clean)] for level in features]
         teacher = [level[len(clean) :] for level in features]
-        _, recovery, coarse, _, logits = self._detect(defective, teacher)
+        found = self._detect(defective, teacher)
         mask = _pad(mask.float())
+        each_place = self.config.recovery_loss == "pixel"
         terms = {
-            "segmentation": segmentation_loss(logits, mask),
-            "discrepancy": discrepancy_loss(coarse, mask),
-            "recovery": recovery_loss(normal, recovery),
+            "segmentation": segmentation_loss(found.logits, mask),
+            "discrepancy": discrepancy_loss(found.coarse, mask),
+            "recovery": recovery_loss(normal, found.recovery, each_place=each_place),
         }
+        if self.config.recovery_mse:
+            error = squared_recovery_error(normal, found.recovery)
+            terms["recovery"] = terms["recovery"] + self.config.recovery_mse * error
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
     @torch.no_grad()
@@ -396,12 +411,12 @@ class CFRG(PretrainedModel):
             ``(N, 1, H, W)`` by name of ``BRANCHES``, not calibrated, not smoothed.
         """
         with _evaluating(self):
-            _, _, coarse, hint, logits = self._detect(image, self._teach(image))
+            teacher = self._teach(image)
+            found = self._detect(image, teacher)
         height, width = image.shape[-2:]
-        maps = [*coarse, *hint, torch.sigmoid(logits)]
         return {
-            name: _resize(branch, logits)[..., :height, :width]
-            for name, branch in zip(BRANCHES, maps, strict=True)
+            name: _resize(branch, found.logits)[..., :height, :width]
+            for name, branch in zip(BRANCHES, self._maps(teacher, found), strict=True)
         }
 
     @torch.no_grad()
@@ -452,21 +467,37 @@ class CFRG(PretrainedModel):
         recovery = self.decoder(self.fusion(teacher))
         coarse = [_distance(t, s) for t, s in zip(teacher, student, strict=True)]  # w_t
         hint = [_distance(t, r) for t, r in zip(teacher, recovery, strict=True)]  # w_r
-        weighted = [w_r * w_t * t for w_r, w_t, t in zip(hint, coarse, teacher, strict=True)]
-        return _Detection(student, recovery, coarse, hint, self.unet(weighted))
+        seen = []  # by the U-Net, at each level (N, C, h, w), or (N, 2C, h, w) for both
+        for t, r, w_t, w_r in zip(teacher, recovery, coarse, hint, strict=True):
+            parts = []
+            if self.config.segmentation_input != "difference":
+                parts.append(w_r * w_t * t)
+            if self.config.segmentation_input != "weighted":
+                parts.append(t - r)
+            seen.append(torch.cat(parts, 1) if len(parts) > 1 else parts[0])
+        return _Detection(student, recovery, coarse, hint, self.unet(seen))
 
-    def _combine(self, coarse: list[Tensor], hint: list[Tensor], logits: Tensor) -> Tensor:
-        """Weighted sum of the branches' maps at the (padded) image size, ``(N, 1, H, W)``."""
+    def _maps(self, teacher: list[Tensor], found: _Detection) -> list[Tensor]:
+        """The maps of ``BRANCHES``, each ``(N, 1, h, w)`` at its own resolution."""
+        config, hint, segmentation = self.config, found.hint, found.logits
+        if config.recovery_distance == "euclidean":
+            pairs = zip(teacher, found.recovery, strict=True)
+            hint = [(t.float() - r.float()).square().mean(1, keepdim=True).sqrt() for t, r in pairs]
+        if config.segmentation_map == "probability":
+            segmentation = torch.sigmoid(segmentation)
+        return [*found.coarse, *hint, segmentation]
+
+    def _combine(self, maps: list[Tensor], like: Tensor) -> Tensor:
+        """Weighted sum of the maps at the size of ``like``, ``(N, 1, H, W)``."""
         config = self.config
         weights = (*config.coarse_weights, *config.recovery_weights, config.segmentation_weight)
-        maps = [*coarse, *hint, torch.sigmoid(logits)]
         if isinstance(self.calibration, Standardizer):
             mean, std = self.calibration.mean, self.calibration.std
             maps = [(branch - m) / s for branch, m, s in zip(maps, mean, std, strict=True)]
-        total = torch.zeros_like(logits)
+        total = torch.zeros_like(like)
         for weight, branch in zip(weights, maps, strict=True):
             if weight:
-                total = total + weight * _resize(branch, logits)
+                total = total + weight * _resize(branch, like)
         return total
 
 
