@@ -50,7 +50,7 @@ def workplace(sample_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for line in (
-            "cfrg train 3cad --category Copper_Stator --steps 2 --batch-size 2 --device cpu "
+            "cfrg train 3cad --category all --steps 2 --batch-size 2 --device cpu "
             "--image-size 64 --out run",
             "cfrg predict run 3cad --out predictions --device cpu",
         ):

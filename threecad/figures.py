@@ -7,6 +7,7 @@ can be compared by eye. Figures are matplotlib ``Figure`` objects that belong to
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,7 +32,7 @@ __all__ = [
     "PALETTE",
     "STYLE",
     "Panel",
-    "gallery",
+    "figure_bytes", "gallery",
     "heatmap",
     "outline",
     "overlay",
@@ -385,3 +386,12 @@ def save_figure(
         with styled(), replacing(path, durable=False) as temporary:
             figure.savefig(temporary, format=kind, dpi=200, metadata=undated.get(kind))
     return paths
+
+
+def figure_bytes(figure: Figure, *, format: str = "svg") -> bytes:  # noqa: A002  (matplotlib's)
+    """Return a figure as an SVG or PNG file in memory; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    undated = {"svg": {"Date": None}}
+    with styled({"svg.hashsalt": "threecad"}):
+        figure.savefig(buffer, format=format, dpi=200, metadata=undated.get(format))
+    return buffer.getvalue()

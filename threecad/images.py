@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from pathlib import Path
@@ -16,7 +17,7 @@ from threecad.errors import ImageError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["MAX_PIXELS", "read_image", "write_png"]
+__all__ = ["MAX_PIXELS", "png_bytes", "read_image", "write_png"]
 
 MAX_PIXELS = 1 << 28
 """Largest image decoded: 16,384 × 16,384. More is taken for a decompression bomb."""
@@ -48,10 +49,16 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
         ) from error
 
 
+def png_bytes(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """Return (H, W) grey or (H, W, 3) RGB uint8 pixels as a PNG file in memory."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
 def write_png(path: str | os.PathLike[str], pixels: npt.NDArray[np.uint8]) -> None:
     """Write (H, W) grey or (H, W, 3) RGB uint8 pixels as PNG, atomically."""
-    with atomic.replacing(path) as temporary:
-        Image.fromarray(pixels).save(temporary, format="PNG")
+    atomic.write_bytes(path, png_bytes(pixels))
 
 
 def _check_size(path: str | os.PathLike[str], image: Image.Image) -> None:
