@@ -77,11 +77,8 @@ def _metadata(items: Sequence[Item]) -> dict[str, Any]:
 
 
 def _data_files(category: str, split: str) -> dict[str, str]:
-    # The Hub calls it validation.
-    return {
-        "split": "validation" if split == "val" else split,
-        "path": f"{category}/{split}-*.parquet",
-    }
+    name = "validation" if split == "val" else split
+    return {"split": name, "path": f"{category}/{name}-*.parquet"}
 
 
 def _is_3cad(items: Sequence[Item]) -> bool:

@@ -91,6 +91,13 @@ def _mask_rule_option(function: Function) -> Function:
     metavar="FILE",
     help="Apply these corrections first.",
 )
+@click.option(
+    "--split",
+    "supervised",
+    is_flag=True,
+    help="Divide anew, with defects in training too: what yolo needs.",
+)
+@seed_option
 @_placement_options(reference=True)
 @click.option(
     "--size",
@@ -106,7 +113,8 @@ def _mask_rule_option(function: Function) -> Function:
 def convert(source: Path, destination: Path, *, as_json: bool, **options: Any) -> None:
     """Write SRC to DST in another format.
 
-    Formats: 3cad, mvtec, pairs, photographs, visa.
+    Formats: 3cad, anomalib, coco, croissant, imagefolder, labelme, meta-json, mvtec, parquet, visa,
+    voc, webdataset, yolo; pairs and photographs are only read. SRC is read as what it looks like.
     """
     from threecad.formats import convert as convert_folder
 

@@ -13,6 +13,8 @@ from threecad import atomic
 from threecad.errors import ConversionError, UsageError
 from threecad.formats import (
     coco,
+    imagefolder,
+    labelme,
     meta_json,
     mvtec,
     pairs,
@@ -21,6 +23,9 @@ from threecad.formats import (
     tabular,
     tree,
     visa,
+    voc,
+    webdataset,
+    yolo,
 )
 from threecad.formats.items import File, MaskImage
 from threecad.formats.placing import Placement, Tally, WriteOptions, check_disk_space
@@ -88,12 +93,47 @@ FORMATS: dict[str, Format] = {
         meta_json.looks_like,
         references=True,
     ),
+    "imagefolder": Format(
+        "images and tables for Hugging Face's imagefolder",
+        imagefolder.read,
+        imagefolder.write,
+        imagefolder.looks_like,
+    ),
+    "webdataset": Format(
+        "tar shards",
+        webdataset.read,
+        webdataset.write,
+        webdataset.looks_like,
+        masks_needed=True,
+    ),
+    "yolo": Format(
+        "ultralytics' YOLO segmentation",
+        yolo.read,
+        yolo.write,
+        yolo.looks_like,
+        masks_needed=True,
+    ),
+    "voc": Format(
+        "Pascal VOC, boxes and segmentation",
+        voc.read,
+        voc.write,
+        voc.looks_like,
+        masks_needed=True,
+    ),
     "anomalib": Format(
         "a table for anomalib's Tabular data module",
         tabular.read,
         tabular.write,
         tabular.looks_like,
         references=True,
+    ),
+    "labelme": Format(
+        "labelme, a JSON file beside every image",
+        labelme.read,
+        labelme.write,
+        labelme.looks_like,
+        references=True,
+        masks_needed=True,
     ),
     "mvtec": Format("MVTec-AD: <stem>_mask.png", mvtec.read, mvtec.write, mvtec.looks_like),
     TREE: Format("3CAD's own tree", tree.read, tree.write, tree.looks_like),
@@ -147,6 +187,7 @@ def convert(
     bad: str | os.PathLike[str] | None = None,
     split_file: str | os.PathLike[str] | None = None,
     errata: str | os.PathLike[str] | None = None,
+    supervised: bool = False,
     test_fraction: float = 0.2,
     seed: int = 0,
     placement: Placement = "copy",
@@ -176,9 +217,11 @@ def convert(
         split_file: Which image belongs to which split. With a source that is no 3CAD tree, images
             are found by their path and take category, defect type and id from the file.
         errata: Corrections to apply to a 3CAD tree.
+        supervised: Divide a 3CAD tree anew into training, validation and test, with defects in each
+            (``threecad.splitting``), as ``yolo`` needs it.
         test_fraction: Fraction of the good images that is for testing, where the source has no
             splits. They are chosen by the hash of their content.
-        seed: Part of that hash.
+        seed: Part of that hash, and of the draw of ``supervised``.
         placement: ``"copy"`` the images, ``"link"`` (hard links; copies where that cannot be) or
             ``"reference"`` them where they are.
         size: Scale images down until no side is longer.
@@ -213,6 +256,8 @@ def convert(
         ),
     )
     found = len(items)
+    if supervised:
+        items = _divide(items, name, base, split_file, seed, workers)
     if split_file is not None and name != TREE:
         items = _apply_split_file(items, Path(split_file), base)
     items = assign_splits(items, test_fraction=test_fraction, seed=seed)
@@ -353,6 +398,28 @@ def _item_of_row(item: Item, row: SplitRow, mask: Path | None) -> Item:
             split=row.split,
         )
     return replace(item, split=row.split)
+
+
+def _divide(
+    items: Sequence[Item],
+    name: str,
+    source: Path,
+    split_file: str | os.PathLike[str] | None,
+    seed: int,
+    workers: int | None,
+) -> list[Item]:
+    """Return the items in a supervised split."""
+    from threecad.indexing import scan
+    from threecad.splitting import split
+
+    if name != TREE or split_file is not None:
+        raise UsageError(
+            "--split divides a 3CAD tree. `threecad import` makes one; a --split-file says already "
+            "what belongs where."
+        )
+    made = split(scan(source), "supervised", seed=seed, workers=workers)
+    splits = {row.id: row.split for row in made.rows}
+    return [replace(item, split=splits[item.id]) for item in items if item.id in splits]
 
 
 def _select(items: list[Item], categories: Collection[str]) -> list[Item]:

@@ -27,7 +27,8 @@ from threecad.formats.placing import (
     work_through,
     write_new,
 )
-from threecad.formats.reading import item_of_id
+from threecad.formats.reading import hub_split, item_of_id, split_of_hub
+from threecad.formats.sharding import plan_shards
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,9 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["looks_like", "read", "write"]
 
 _NEEDED = {"image_id", "image", "mask", "category", "defect_type"}
-_SHARD = re.compile(r"(train|val|validation|test)-\d+-of-\d+\.parquet")
+_SHARD = re.compile(r"(train|validation|test)-\d+-of-\d+\.parquet")
 _GROUP_BYTES = 32 << 20
-_MASK_ESTIMATE = 16 << 10
 
 
 def looks_like(source: Path) -> str | None:
@@ -78,22 +78,11 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
 
 
 def _plan(items: Sequence[Item], shard_bytes: int) -> Iterator[tuple[str, list[Item]]]:
-    """Yield the name and the items of every shard, none larger than ``shard_bytes`` if possible."""
-    groups: dict[tuple[str, str], list[Item]] = {}
-    for item in items:
-        groups.setdefault((item.category, item.split), []).append(item)
-    for (category, split), members in sorted(groups.items()):
-        shards: list[list[Item]] = [[]]
-        filled = 0
-        for item in members:
-            size = item.image.size + _MASK_ESTIMATE
-            if shards[-1] and filled + size > shard_bytes:
-                shards.append([])
-                filled = 0
-            shards[-1].append(item)
-            filled += size
-        for number, shard in enumerate(shards):
-            yield f"{category}/{split}-{number:05d}-of-{len(shards):05d}.parquet", shard
+    """Yield the name and the items of every shard."""
+    for group, number, count, members in plan_shards(
+        items, lambda item: f"{item.category}/{hub_split(item.split)}", shard_bytes
+    ):
+        yield f"{group}-{number:05d}-of-{count:05d}.parquet", members
 
 
 def _decode(item: Item, options: WriteOptions) -> tuple[Tally, bytes | None, dict[str, Any]]:
@@ -202,7 +191,7 @@ def _read_shard(path: Path, options: ReadOptions) -> Iterator[Item]:
 
     match = _SHARD.fullmatch(path.name)
     assert match is not None
-    split = "val" if match[1] == "validation" else match[1]
+    split = split_of_hub(match[1])
     try:
         file = pq.ParquetFile(path)
         features = _features(file.schema_arrow)

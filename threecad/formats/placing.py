@@ -17,6 +17,7 @@ from threecad import parallel
 from threecad.atomic import TEMPORARY_PREFIX
 from threecad.errors import ConversionError, DataError, MaskError
 from threecad.formats.items import File, Item, image_size, relative_posix
+from threecad.formats.sharding import MASK_ESTIMATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +43,6 @@ __all__ = [
 Placement = Literal["copy", "link", "reference"]
 Value = TypeVar("Value")
 
-_MASK_ESTIMATE = 16 << 10
 _ERRORS_SHOWN = 10
 
 
@@ -227,7 +227,7 @@ def check_disk_space(items: Sequence[Item], target: Path, placement: Placement) 
             and (placement == "reference" or item.image.path.stat().st_dev == device)
         )
         needed += 0 if linked else item.image.size
-        needed += _MASK_ESTIMATE if item.mask is not None else 0
+        needed += MASK_ESTIMATE if item.mask is not None else 0
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ConversionError(

@@ -24,12 +24,14 @@ __all__ = [
     "ReadOptions",
     "assign_splits",
     "category_name",
+    "hub_split",
     "image_files",
     "inside",
     "is_good_name",
     "is_sample_id",
     "item_of_id",
     "load_json",
+    "split_of_hub",
 ]
 
 _GOOD_NAMES = frozenset({"defectfree", "free", "good", "nodefect", "normal", "ok", "nondefective"})
@@ -149,6 +151,16 @@ def item_of_id(sample_id: str, *, image: Content, mask: Mask | None, split: str)
         image=image,
         mask=mask if defect_type != GOOD else None,
     )
+
+
+def hub_split(split: str) -> str:
+    """Return what Hugging Face calls a split: ``val`` is ``validation`` there."""
+    return "validation" if split == "val" else split
+
+
+def split_of_hub(name: str) -> str:
+    """Return our name of a split that Hugging Face has named."""
+    return "val" if name == "validation" else name
 
 
 def assign_splits(items: Sequence[Item], *, test_fraction: float, seed: int) -> list[Item]:
