@@ -426,6 +426,20 @@ def test_the_command_prints_the_root_and_nothing_else_on_stdout(
     assert (result.exit_code, result.stdout) == (0, f"{tmp_path}\n")
 
 
+def test_the_examples_of_the_help_run(
+    drive: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("THREECAD_ROOT", str(tmp_path / "default"))
+    (tmp_path / "3CAD.zip").write_bytes(ARCHIVE)
+    lines = re.findall(r"\$ threecad (.*)", main.commands["download"].epilog or "")
+    assert len(lines) == 3
+    for line in lines:
+        result = CliRunner().invoke(main, line.split())
+        assert result.exit_code == 0, result.output
+    assert read_tree(tmp_path / "default") == read_tree(tmp_path / "data") == FILES
+
+
 def test_the_command_says_a_mistake_in_one_sentence(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["download", "--root", str(tmp_path), "--source", "nope"])
     assert result.exit_code == 1

@@ -170,6 +170,15 @@ def test_a_body_shorter_than_announced_is_never_put_in_place(tmp_path: Path) -> 
     assert "3CAD.zip" not in names(tmp_path)
 
 
+def test_a_body_longer_than_announced_is_never_put_in_place(tmp_path: Path) -> None:
+    with (
+        FileServer(PAYLOAD + b"surplus", length=False) as server,
+        pytest.raises(DownloadError, match="is longer than 900004 bytes"),
+    ):
+        get(server, tmp_path, size=len(PAYLOAD))
+    assert names(tmp_path) == set()
+
+
 def test_a_size_other_than_the_known_one_is_refused_before_the_body(tmp_path: Path) -> None:
     with (
         FileServer(PAYLOAD) as server,

@@ -261,15 +261,16 @@ def _receive(part: _Part, open_remote: Callable[[dict[str, str]], Response]) -> 
             part.restart()
         _reject_unexpected(part, response)
         total = part.state.total
+        limit = total if total is not None else part.expected.size
         with _bar(total, part.size, part.what, part.progress) as bar:
             for block in _body(response):
                 if not part.size:
                     _reject_other_kind(part, block)
                 part.append(block)
                 bar.update(len(block))
-                if total is not None and part.size > total:
+                if limit is not None and part.size > limit:
                     part.restart()
-                    raise TransferInterrupted(f"{part.what} came longer than announced.")
+                    raise TransferInterrupted(f"{part.what} is longer than {limit} bytes.")
         if total is not None and part.size < total:
             raise TransferInterrupted(
                 f"The connection was cut after {format_bytes(part.size)} of {format_bytes(total)}."

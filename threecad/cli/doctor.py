@@ -46,7 +46,7 @@ def _lines(content: dict[str, Any], indent: str) -> list[str]:
     return lines
 
 
-@click.group()
+@click.group(epilog=examples("threecad cache list 3cad", "threecad cache clear 3cad"))
 def cache() -> None:
     """List or clear what threecad keeps to be faster the next time."""
 

@@ -11,8 +11,9 @@ from threecad.cli.group import category_option, examples, force_option, workers_
 
 @click.command(
     epilog=examples(
-        "threecad download --source 3CAD.zip --root data",
-        "threecad download --source 3CAD.zip --root data --category Copper_Stator --keep-archive",
+        "threecad download",
+        "threecad download --root data --category Copper_Stator --keep-archive",
+        "threecad download --root data --source 3CAD.zip",
     )
 )
 @click.option(
