@@ -397,7 +397,9 @@ class CFRG(PretrainedModel):
             is the maximum of the smoothed map, or the mean of its top ``config.score_fraction``.
         """
         with _evaluating(self):
-            maps = smooth_maps(self(image).anomaly_map.float(), self.config.smoothing_sigma)
+            anomaly_map = self(image).anomaly_map
+        with torch.autocast(image.device.type, enabled=False):  # it is a matrix product
+            maps = smooth_maps(anomaly_map, self.config.smoothing_sigma)
         return maps, score_maps(maps, self.config.score_fraction)
 
     @torch.no_grad()
@@ -479,7 +481,7 @@ class CFRG(PretrainedModel):
 
     def _maps(self, teacher: list[Tensor], found: _Detection) -> list[Tensor]:
         """The maps of ``BRANCHES``, each ``(N, 1, h, w)`` at its own resolution."""
-        config, hint, segmentation = self.config, found.hint, found.logits
+        config, hint, segmentation = self.config, found.hint, found.logits.float()
         if config.recovery_distance == "euclidean":
             pairs = zip(teacher, found.recovery, strict=True)
             hint = [(t.float() - r.float()).square().mean(1, keepdim=True).sqrt() for t, r in pairs]
@@ -494,7 +496,7 @@ class CFRG(PretrainedModel):
         if isinstance(self.calibration, Standardizer):
             mean, std = self.calibration.mean, self.calibration.std
             maps = [(branch - m) / s for branch, m, s in zip(maps, mean, std, strict=True)]
-        total = torch.zeros_like(like)
+        total = torch.zeros_like(like, dtype=torch.float32)
         for weight, branch in zip(weights, maps, strict=True):
             if weight:
                 total = total + weight * _resize(branch, like)

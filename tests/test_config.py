@@ -27,6 +27,10 @@ def test_paper_is_the_default_and_departs_in_nothing() -> None:
     assert config.recovery_weights == (1, 1, 1)
     assert config.coarse_weights == (0, 0, 0)
     assert config.segmentation_weight == 1
+    assert config.segmentation_input == "weighted"
+    assert (config.recovery_loss, config.recovery_mse) == ("image", 0)
+    assert config.recovery_distance == "cosine"
+    assert config.segmentation_map == "probability"
     assert config.smoothing_sigma == 4
     assert config.score_fraction == 0
 
