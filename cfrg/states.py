@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from cfrg.averaging import own_state
 from threecad import atomic
 from threecad.errors import ModelError
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     import torch
     from torch import nn
+
+    from cfrg.averaging import WeightAverage
 
 __all__ = ["load_training_state", "save_training_state", "state_path"]
 
@@ -26,23 +29,34 @@ def state_path(run: Path) -> Path:
 
 
 def save_training_state(
-    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int
+    run: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    average: WeightAverage | None = None,
 ) -> None:
     """Write all that is needed to go on after ``step`` steps, atomically.
 
     The frozen teacher is left out: it is loaded anew from its published weights.
     """
-    tensors = {f"model.{name}": value for name, value in _own_state(model).items()}
+    tensors = {f"model.{name}": value for name, value in own_state(model).items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+    if average:
+        tensors |= {f"average.{name}": value for name, value in average.values.items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     path = state_path(run)
     with atomic.replacing(path) as temporary:
         save_file(tensors, temporary, metadata={"training": json.dumps({"step": step})})
 
 
-def load_training_state(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Put a saved state into ``model`` and ``optimizer``; return the number of steps done, or 0.
+def load_training_state(
+    run: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None = None,
+) -> int:
+    """Put a saved state in its places; return the number of steps done, 0 where there is none.
 
     Raises:
         ModelError: If the file is damaged or belongs to another network.
@@ -59,21 +73,18 @@ def load_training_state(run: Path, model: nn.Module, optimizer: torch.optim.Opti
             f"{path} is not a training state: {error}. Remove it to start from the beginning."
         ) from error
     own = _part(tensors, "model.")
-    expected = {name: value.shape for name, value in _own_state(model).items()}
+    expected = {name: value.shape for name, value in own_state(model).items()}
     if {name: value.shape for name, value in own.items()} != expected:
         raise ModelError(
             f"{path} belongs to another network. Use the options the run was started with, or "
             "another --out."
         )
     model.load_state_dict(own, strict=False)
+    if average:
+        for name, value in _part(tensors, "average.").items():
+            average.values[name].copy_(value)
     optimizer.load_state_dict(_optimizer_state(optimizer, _part(tensors, "optimizer.")))
     return step
-
-
-def _own_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {
-        name: value for name, value in model.state_dict().items() if not name.startswith("teacher.")
-    }
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from cfrg.averaging import WeightAverage
 from cfrg.data import PairBatches, TrainingPairs, random_stream
 from cfrg.preprocessing import normalize
 from cfrg.states import load_training_state, save_training_state
@@ -52,6 +53,9 @@ class TrainingOptions:
         betas: Adam's averaging coefficients.
         schedule: ``"steps"``: × 0.2 at 80 % and again at 90 % of the run; ``"cosine"``: a short
             linear warm-up, then half a cosine down to zero.
+        weight_decay: Decoupled weight decay (AdamW); 0 is plain Adam.
+        average: Decay of the moving average of the weights that is kept at the end; 0 keeps the
+            last weights.
         clip: Largest norm of the gradient; 0 does not clip.
         precision: ``"no"`` (float32), ``"bf16"`` or ``"fp16"`` mixed precision.
         compile: Compile the network with ``torch.compile``.
@@ -70,6 +74,8 @@ class TrainingOptions:
     learning_rate: float = 5e-4
     betas: tuple[float, float] = (0.5, 0.999)
     schedule: Literal["steps", "cosine"] = "steps"
+    weight_decay: float = 0.0
+    average: float = 0.0
     clip: float = 0.0
     precision: Precision = "no"
     compile: bool = False
@@ -84,6 +90,8 @@ class TrainingOptions:
         for name in ("epochs", "batch_size", "accumulate", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected 1 or more.")
+        if not 0 <= self.average < 1:
+            raise UsageError(f"average is {self.average}; expected 0 to below 1, such as 0.99.")
         if self.steps is not None and self.steps < 1:
             raise UsageError(f"steps is {self.steps}; expected 1 or more.")
 
@@ -195,9 +203,12 @@ def fit(
     objective = _Objective(model)
     model.to(accelerator.device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr=options.learning_rate, betas=options.betas)
+    optimizer = torch.optim.AdamW(
+        trained, lr=options.learning_rate, betas=options.betas, weight_decay=options.weight_decay
+    )
 
-    start = load_training_state(run, model, optimizer) if resume else 0
+    average = WeightAverage(model, options.average) if options.average else None
+    start = load_training_state(run, model, optimizer, average) if resume else 0
     if start == 0 and prepare is not None:
         prepare(model)
     log = _Log(run / "log.jsonl", start) if accelerator.is_main_process else None
@@ -224,6 +235,8 @@ def fit(
                 group["lr"] = rate
             terms = _step(step_of, optimizer, batches, step, trained, options, accelerator)
             done = step + 1
+            if average:
+                average.update(model, step)
             seconds = time.perf_counter() - began
             images = options.batch_size * options.accumulate * processes
             if done % options.log_every == 0 or done == total or done == 1:
@@ -239,10 +252,12 @@ def fit(
             stop = _any_process(asked() or done == stop_after, accelerator)
             if done % options.checkpoint_every == 0 or done == total or stop:
                 if accelerator.is_main_process:
-                    save_training_state(run, model, optimizer, done)
+                    save_training_state(run, model, optimizer, done, average)
                 accelerator.wait_for_everyone()
             if stop and done < total:
                 raise Interrupted(done)
+    if average:
+        average.copy_to(model)
     model.eval()
     return total
 

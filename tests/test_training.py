@@ -16,6 +16,7 @@ import torch
 from test_data import Noise, square
 
 from cfrg import CFRG, CFRGConfig, TrainingOptions, fit
+from cfrg.averaging import WeightAverage
 from cfrg.data import TrainingPairs
 from cfrg.states import load_training_state, save_training_state, state_path
 from cfrg.training import Interrupted, learning_rate, read_log
@@ -127,6 +128,29 @@ def test_killed_run_goes_on_as_if_nothing_had_happened(
 
 def _trained(model: CFRG) -> list[torch.nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def test_average_is_kept_and_resumed(tmp_path: Path) -> None:
+    plain, whole = train(tmp_path / "plain"), train(tmp_path / "whole", average=0.9)
+    name = "unet.head.bias"
+    assert not torch.equal(weights(plain)[name], weights(whole)[name])
+    with pytest.raises(Interrupted):
+        train(tmp_path / "parts", average=0.9, stop_after=2)
+    assert_same(whole, train(tmp_path / "parts", average=0.9, resume=True))
+
+
+def test_average_is_that_of_its_definition() -> None:
+    model = torch.nn.Linear(2, 1)
+    average = WeightAverage(model, 0.5)
+    expected = model.weight.detach().clone()
+    for step in range(6):
+        with torch.no_grad():
+            model.weight += step
+        average.update(model, step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * model.weight.detach()
+    average.copy_to(model)
+    torch.testing.assert_close(model.weight.detach(), expected)
 
 
 def test_accumulated_batches_are_averaged(tmp_path: Path) -> None:
