@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from format_trees import content, write_hard_tree
+from scipy import ndimage
 
 from threecad import scan
-from threecad.formats import FORMATS, convert, detect
+from threecad.formats import FORMATS, Conversion, convert, detect
 
 BOTH_WAYS = sorted(name for name, layout in FORMATS.items() if layout.read and layout.write)
 
@@ -20,7 +23,11 @@ def hard_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # What a format needs before it can be written.
-NEEDS = {"yolo": {"supervised": True}}
+NEEDS: dict[str, dict[str, bool]] = {"yolo": {"supervised": True}}
+
+
+def _write(tree: Path, folder: Path, name: str, **options: Any) -> Conversion:
+    return convert(tree, folder, to=name, **{"workers": 0, **NEEDS.get(name, {}), **options})
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -36,10 +43,20 @@ def _files(folder: Path) -> dict[str, bytes]:
 def test_there_and_back_keeps_every_id_pixel_and_mask(
     name: str, hard_tree: Path, tmp_path: Path
 ) -> None:
-    convert(hard_tree, tmp_path / "there", to=name, workers=0, **NEEDS.get(name, {}))
+    _write(hard_tree, tmp_path / "there", name)
     assert detect(tmp_path / "there")[0] == name
     convert(tmp_path / "there", tmp_path / "back", from_=name, workers=0)
-    assert content(tmp_path / "back") == content(hard_tree)
+    expected = content(hard_tree)
+    if name == "yolo":  # it has no holes: they come back filled, and nothing else changes
+        expected = {key: (*image, _filled(mask)) for key, (*image, mask) in expected.items()}
+    assert content(tmp_path / "back") == expected
+
+
+def _filled(mask: bytes | None) -> bytes | None:
+    if mask is None:
+        return None
+    pixels = np.frombuffer(mask, np.bool_).reshape(40, 50)
+    return ndimage.binary_fill_holes(pixels).tobytes()
 
 
 @pytest.mark.parametrize("name", BOTH_WAYS)

@@ -199,9 +199,8 @@ def _draw(shape: _Shape, mask: NDArray[np.bool_]) -> None:
         mask |= polygons_to_mask([shapely.Polygon(shape.points)], size)
     elif shape.kind == "rectangle" and len(shape.points) == 2:
         (x0, y0), (x1, y1) = shape.points
-        mask |= polygons_to_mask(
-            [shapely.box(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))], size
-        )
+        corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
+        mask |= polygons_to_mask([shapely.Polygon(corners)], size)
     else:
         raise MaskError(
             f"a {shape.kind} of labelme with {len(shape.points)} points encloses no area that we "
@@ -212,9 +211,9 @@ def _draw(shape: _Shape, mask: NDArray[np.bool_]) -> None:
 def _decode_part(text: str) -> NDArray[np.bool_]:
     try:
         with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as image:
-            part = np.asarray(image)
+            part: NDArray[np.bool_] = np.asarray(image) != 0
     except (OSError, SyntaxError, ValueError, binascii.Error) as error:
         raise MaskError(f"a mask shape of labelme cannot be decoded: {error}.") from error
     if part.ndim != 2:
         raise MaskError(f"a mask shape of labelme has shape {part.shape}; expected one channel.")
-    return part != 0
+    return part

@@ -1,8 +1,8 @@
 """``voc``: Pascal VOC, boxes and segmentation.
 
 ``JPEGImages``, ``Annotations`` (one box for every region), ``SegmentationClass`` (pixel values are
-the class, from 1, in the order of ``class_names.txt``), ``SegmentationObject`` (pixel values are the
-region, from 1) and ``ImageSets/{Main,Segmentation}/<split>.txt``. Class names are
+classes, from 1, in the order of ``class_names.txt``), ``SegmentationObject`` (pixel values are
+regions, from 1) and ``ImageSets/{Main,Segmentation}/<split>.txt``. Class names are
 ``<Category>/<defect_type>``.
 """
 
@@ -133,7 +133,8 @@ def _annotate(
         for tag, number in corners.items():
             ET.SubElement(box, tag).text = str(number)
     ET.indent(root)
-    return ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    document: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document
 
 
 def _encode_indexed(values: NDArray[np.uint8]) -> bytes:
@@ -229,9 +230,7 @@ def _object_names(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8")
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
-            raise ConversionError(
-                f"{path} declares entities, which VOC does not need. Remove them."
-            )
+            raise ConversionError(f"{path} declares entities, which VOC never does. Remove them.")
         root = ET.fromstring(text)
     except FileNotFoundError:
         return []

@@ -164,7 +164,7 @@ def _read_shard(path: Path, options: ReadOptions) -> Iterator[Item]:
                 )
     except (tarfile.TarError, KeyError, ValueError, TypeError) as error:
         raise ConversionError(
-            f"{path} is not a shard that threecad wrote: {error!r}. Expected members <key>.image.*, "
+            f"{path} is not a shard that threecad wrote: {error!r}. Expected <key>.image.*, "
             "<key>.mask.png and <key>.json."
         ) from error
 

@@ -50,8 +50,8 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
     for split in ("train", "val"):
         if not any(item.split == split and item.label for item in items):
             raise ConversionError(
-                f"YOLO learns from defects, but there is none in {split}. 3CAD's own split has only "
-                "good images in train: use --split to make a supervised one, or give one with "
+                f"YOLO learns from defects, but there is none in {split}. 3CAD's own split has "
+                "only good images in train: use --split to make a supervised one, or give one with "
                 "--split-file (`threecad split --kind supervised`)."
             )
     names = flat_names(items)
