@@ -319,9 +319,8 @@ class _Job:
             return None
         archives = []
         for name in names:
-            path = repository.fetch_archive(name)
-            check_zip(path)
-            archive = Fetched(path, path.stat().st_size, hash_file(path))
+            archive = repository.fetch_archive(name)
+            check_zip(archive.path)
             _reject_other_hash(archive, self.sha256)
             self.known.record_archive(
                 f"{origin.name}/{name}", archive.size, archive.sha256, keep=self.keep_archive

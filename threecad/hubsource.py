@@ -12,10 +12,10 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tqdm import tqdm
 
@@ -26,11 +26,15 @@ from threecad.errors import DownloadError, TransferInterrupted
 from threecad.extraction import Extraction
 from threecad.naming import Claims, is_wanted, safe_parts, tree_path
 from threecad.records import unpack_records
+from threecad.samples import hash_file
+from threecad.transfer import Fetched, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Repository"]
+
+Answer = TypeVar("Answer")
 
 _CONNECTIONS = 8
 _RETRIES = 5
@@ -82,12 +86,14 @@ class Repository:
         self.progress = progress
         self.endpoint = os.environ.get("HF_ENDPOINT") or None
         api = HfApi(endpoint=self.endpoint)
-        with self._explained():
+
+        def read() -> tuple[str, list[Any]]:
             # All requests name one commit: a push under way cannot mix two states.
-            self.commit = str(api.repo_info(name, repo_type="dataset", revision=revision).sha)
-            entries = list(
-                api.list_repo_tree(name, repo_type="dataset", revision=self.commit, recursive=True)
-            )
+            commit = str(api.repo_info(name, repo_type="dataset", revision=revision).sha)
+            tree = api.list_repo_tree(name, repo_type="dataset", revision=commit, recursive=True)
+            return commit, list(tree)
+
+        self.commit, entries = self._try(read)
         self.files = [_as_file(entry) for entry in entries if hasattr(entry, "size")]
 
     def archives(self, wanted: tuple[str, ...] | None) -> list[str]:
@@ -112,10 +118,14 @@ class Repository:
             if category is None or is_wanted(category.name, wanted)
         ]
 
-    def fetch_archive(self, path: str) -> Path:
-        """Download one file of the repository, checked, and return where it is."""
+    def fetch_archive(self, path: str) -> Fetched:
+        """Download one file of the repository, checked."""
         file = next(file for file in self.files if file.path == path)
-        return self._receive(file)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        require_room(self.folder, file.size, path)
+        with nullcontext() if self.progress else _quiet_hub():
+            received = self._receive(file)
+        return Fetched(received, file.size, file.sha256 or hash_file(received))
 
     def fetch_tree(self, root: Path, wanted: tuple[str, ...] | None) -> Extraction:
         """Download the images, or the Parquet files that embed them, into ``root``.
@@ -215,31 +225,36 @@ class Repository:
         """Download a file into the folder, again if it comes damaged; return where it is."""
         from huggingface_hub import hf_hub_download
 
-        for attempt in range(_RETRIES + 1):
-            try:
-                with self._explained():
-                    local = Path(
-                        hf_hub_download(
-                            self.name,
-                            file.path,
-                            repo_type="dataset",
-                            revision=self.commit,
-                            local_dir=self.folder,
-                            endpoint=self.endpoint,
-                        )
-                    )
-                if file.matches(local):
-                    return local
+        def receive() -> Path:
+            local = Path(
+                hf_hub_download(
+                    self.name,
+                    file.path,
+                    repo_type="dataset",
+                    revision=self.commit,
+                    local_dir=self.folder,
+                    endpoint=self.endpoint,
+                )
+            )
+            if not file.matches(local):
                 local.unlink()
                 raise TransferInterrupted(f"{file.path} of {self.name} came damaged.")
+            return local
+
+        return self._try(receive)
+
+    def _try(self, ask: Callable[[], Answer]) -> Answer:
+        """Return ``ask()``, asked again a few times where that may help."""
+        for attempt in range(_RETRIES):
+            try:
+                with self._explained():
+                    return ask()
             except TransferInterrupted as interruption:
-                if attempt == _RETRIES:
-                    raise DownloadError(
-                        f"Gave up after {attempt + 1} attempts. {interruption} "
-                        "The same command goes on."
-                    ) from interruption
-                time.sleep(min(2.0**attempt, 60))
-        raise AssertionError("unreachable")
+                if self.progress:
+                    say(f"{interruption} Trying again in {2**attempt} s.")
+                time.sleep(2.0**attempt)
+        with self._explained():
+            return ask()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
