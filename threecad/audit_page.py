@@ -102,7 +102,7 @@ def _duplicate_sections(audit: Audit, shown: int) -> Iterator[_Section]:
             if members := found[name, near]:
                 yield _Section(
                     f"{'Looks the same' if near else 'The same pixels'}, {meaning.title}",
-                    meaning.advice,
+                    meaning.near_advice if near else meaning.advice,
                     meaning.near if near else meaning.exact,
                     len(members),
                     [(text, _pictures(audit, ids)) for text, ids in members[:shown]],

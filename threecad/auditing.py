@@ -47,13 +47,15 @@ class Meaning:
         exact: Severity where the pixels are equal.
         near: Severity where the images only look the same.
         title: What it is, for people.
-        advice: What to do.
+        advice: What to do where the pixels are equal.
+        near_advice: What to do where the images only look the same.
     """
 
     exact: Severity
     near: Severity
     title: str
     advice: str
+    near_advice: str
 
 
 MEANINGS: dict[str, Meaning] = {
@@ -62,12 +64,15 @@ MEANINGS: dict[str, Meaning] = {
         "warning",
         "good and defective at once",
         "One of the labels is wrong: no model can be right about both.",
+        "Look at both: where the defect is to be seen in each, the good one is mislabelled.",
     ),
     "leak": Meaning(
         "error",
         "warning",
         "on both sides of a split",
         "A test image that was trained on is not a test: `threecad split --kind leak-free`, or "
+        "--write-errata and evaluate with --errata.",
+        "Photographs of one part belong on one side: `threecad split --kind leak-free --near`, or "
         "--write-errata and evaluate with --errata.",
     ),
     "types": Meaning(
@@ -76,11 +81,22 @@ MEANINGS: dict[str, Meaning] = {
         "under several defect types",
         "The image shows all of these types, and its mask is the union; --write-errata makes it "
         "one sample.",
+        "Look whether each shows the other's defect, too, and its mask lacks it.",
     ),
     "categories": Meaning(
-        "warning", "info", "in several categories", "One of the folders may be the wrong one."
+        "warning",
+        "info",
+        "in several categories",
+        "One of the folders may be the wrong one.",
+        "One of the folders may be the wrong one.",
     ),
-    "copy": Meaning("info", "info", "twice in one folder", "It counts twice in every figure."),
+    "copy": Meaning(
+        "info",
+        "info",
+        "twice in one folder",
+        "It counts twice in every figure.",
+        "Photographs of one part are no independent samples: intervals are too narrow.",
+    ),
 }
 """What a duplicate can mean, the gravest first."""
 
@@ -177,7 +193,7 @@ def audit(
 
 
 def meanings(samples: Sequence[Sample]) -> list[str]:
-    """Return why it matters that the samples are one picture: keys of ``MEANINGS``, gravest first."""
+    """Return why it matters that samples are one picture: keys of ``MEANINGS``, gravest first."""
     defective = [sample for sample in samples if sample.label]
     found = {
         "contradiction": 0 < len(defective) < len(samples),
@@ -250,7 +266,7 @@ def _describe_pairs(index: Index, pairs: Sequence[NearPair]) -> Iterator[Finding
                 f"{pair.first} and {pair.second} look the same, {MEANINGS[name].title} "
                 f"({pair.distance} bits apart, limit {pair.limit}).",
                 id=pair.first,
-                advice=MEANINGS[name].advice,
+                advice=MEANINGS[name].near_advice,
             )
 
 
