@@ -360,7 +360,11 @@ def _batches(
 def _mean_over_processes(
     terms: dict[str, torch.Tensor], accelerator: Accelerator
 ) -> dict[str, float]:
-    return {name: float(accelerator.reduce(value, "mean")) for name, value in terms.items()}
+    """Return ``loss`` and its terms, ``segmentation_loss`` and so on."""
+    return {
+        name if name == "loss" else f"{name}_loss": float(accelerator.reduce(value, "mean"))
+        for name, value in terms.items()
+    }
 
 
 def _any_process(value: bool, accelerator: Accelerator) -> bool:
