@@ -8,110 +8,100 @@ order; the exact value lies between. ``docs/evaluation.md`` defines the figures.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 __all__ = [
     "OVERLAP_SCALE",
+    "TOLERANCES",
     "Counts",
     "Interval",
     "auroc",
     "average_precision",
     "f1_max",
+    "pixel_doubts",
     "pro",
     "recall_at",
+    "recall_doubts",
 ]
 
 OVERLAP_SCALE = 2**44
 """The pixels of one region weigh this much together."""
+
+TOLERANCES = {"auroc": 1e-6, "pro": 1e-6, "ap": 1e-5, "f1": 1e-5, "recall": 1e-5}
+"""Widest interval of each kind of figure that counts as exact."""
 
 ROUNDING = 2.0**-42
 """More than float64 rounding can move any of the sums below."""
 
 
 class Interval(NamedTuple):
-    """Bounds that contain the exact value, and the best single number between them."""
+    """Bounds that contain the exact value, and the best single number between them.
 
-    low: float
-    high: float
-    value: float
+    Each is a float, or an array ``(R,)`` where the counts are those of R replicates.
+    """
 
-    @property
-    def width(self) -> float:
-        """How much is not known."""
-        return self.high - self.low
+    low: Any
+    high: Any
+    value: Any
 
 
 @dataclass(frozen=True)
 class Counts:
     """Counts per bin, in descending order of score.
 
+    The last axis runs over the bins; an axis before it over replicates of the same bins.
+
     Attributes:
-        negatives: ``(B,)`` int64, defect-free pixels (or good images).
-        positives: ``(B,)`` int64, defective pixels (or images).
-        overlap: ``(B,)`` int64, the same pixels, each weighing ``OVERLAP_SCALE`` divided by the
-            area of its region, rounded.
+        negatives: ``(B,)`` or ``(R, B)``, defect-free pixels (or good images).
+        positives: The same for defective pixels (or images, or regions).
+        overlap: The same pixels, each weighing ``OVERLAP_SCALE`` divided by the area of its
+            region, rounded.
         exact: ``(B,)`` bool, whether all scores of the bin are equal.
-        regions: Number of regions.
+        regions: Number of regions, one or ``(R,)``.
     """
 
-    negatives: NDArray[np.int64]
-    positives: NDArray[np.int64]
-    overlap: NDArray[np.int64]
+    negatives: NDArray[Any]
+    positives: NDArray[Any]
+    overlap: NDArray[Any]
     exact: NDArray[np.bool_]
-    regions: int = 0
+    regions: Any = 0
 
     def thresholds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return true and false positives before each bin and after the last, (B + 1,) each."""
+        """Return true and false positives before each bin and after the last."""
         return _running(self.positives), _running(self.negatives)
 
 
 def auroc(counts: Counts) -> Interval:
     """Area under the ROC curve: the chance that a positive scores above a negative, ties half."""
     _, false = counts.thresholds()
-    negatives, positives = counts.negatives.astype(np.float64), counts.positives.astype(np.float64)
-    pairs = negatives.sum() * positives.sum()
-    sure = (positives * (false[-1] - false[1:])).sum()
-    within = positives * negatives
-    ties = within[counts.exact].sum() / 2
-    open_ = within[~counts.exact].sum()
-    return _interval((sure + ties) / pairs, (sure + ties + open_) / pairs)
+    total = false[..., -1:]
+    positives = counts.positives.astype(np.float64)
+    pairs = total[..., 0] * positives.sum(-1)
+    within = positives * counts.negatives
+    sure = (positives * (total - false[..., 1:])).sum(-1)
+    ties = sure + np.where(counts.exact, within, 0).sum(-1) / 2
+    open_ = np.where(counts.exact, 0, within).sum(-1)
+    return _interval(ties / pairs, (ties + open_) / pairs)
 
 
 def average_precision(counts: Counts) -> Interval:
     """Average precision: the sum over thresholds of the recall gained times the precision."""
-    true, false = counts.thresholds()
-    positives = counts.positives.astype(np.float64)
-    keep = counts.positives > 0
-    start, end = true[:-1][keep], true[1:][keep]
-    false_before, false_after = false[:-1][keep], false[1:][keep]
-    gained, exact = positives[keep], counts.exact[keep]
-    # Worst order of a bin: its negatives first, then its positives one by one; the i-th positive
-    # has precision (start + i) / (start + i + false_after). The sum of the reciprocals is bounded
-    # by an integral, as the reciprocal is convex.
-    worst = gained - false_after * np.log1p(gained / (start + false_after + 0.5))
-    single = gained == 1
-    worst[single] = (end / (end + false_after))[single]
-    tied = gained * end / (end + false_after)
-    best = gained * end / (end + false_before)
-    total = true[-1]
-    low = np.where(exact, tied, worst).sum() / total
-    high = np.where(exact, tied, best).sum() / total
-    return _interval(low, high)
+    worst, best = _precision_bounds(counts)
+    total = counts.positives.sum(-1)
+    return _interval(worst.sum(-1) / total, best.sum(-1) / total)
 
 
 def f1_max(counts: Counts) -> Interval:
     """The largest F1 score over all thresholds."""
-    true, false = counts.thresholds()
-    total = true[-1]
-    reached = 2 * true[1:] / (total + true[1:] + false[1:])
-    # At best, all positives of a bin come before its negatives.
-    best = 2 * true[1:] / (total + true[1:] + false[:-1])
-    return _interval(reached.max(), max(reached.max(), best[~counts.exact].max(initial=0.0)))
+    reached, best = _f1_bounds(counts)
+    return _interval(reached.max(-1), best.max(-1))
 
 
 def pro(counts: Counts, limit: float) -> Interval:
@@ -120,45 +110,127 @@ def pro(counts: Counts, limit: float) -> Interval:
     The curve joins the points of all distinct thresholds by straight lines, starts in the origin
     and is cut at ``limit`` exactly.
     """
-    _, false = counts.thresholds()
-    rate = false / false[-1]
-    overlap = _running(counts.overlap) / (OVERLAP_SCALE * counts.regions)
-    left, right = rate[:-1], np.minimum(rate[1:], limit)
-    inside = right > left
-    width = (right - left)[inside]
-    full = (rate[1:] - left)[inside]
-    before, after = overlap[:-1][inside], overlap[1:][inside]
-    exact = counts.exact[inside]
-    middle = before + (after - before) * (width / full) / 2
-    low = (width * np.where(exact, middle, before)).sum() / limit
-    high = (width * np.where(exact, middle, after)).sum() / limit
+    worst, best = _overlap_bounds(counts, limit)
     # Each pixel's weight is rounded by at most one half.
-    rounding = 0.5 * float(counts.positives.sum()) / (OVERLAP_SCALE * counts.regions)
-    return _interval(low, high, rounding)
+    rounding = counts.positives.sum(-1) / (2.0 * OVERLAP_SCALE * counts.regions)
+    return _interval(worst.sum(-1) / limit, best.sum(-1) / limit, rounding)
 
 
 def recall_at(counts: Counts, rate: float) -> Interval:
     """Recall at the lowest threshold whose false positive rate does not exceed ``rate``."""
+    true, _ = counts.thresholds()
+    bins = counts.positives.shape[-1]
+    crossing = _crossing(counts, rate)
+    possible = np.where(np.append(counts.exact, True)[crossing], crossing, crossing + 1)
+    total = true[..., -1]
+    low = np.take_along_axis(true, crossing[..., None], -1)[..., 0] / total
+    high = np.take_along_axis(true, np.minimum(possible, bins)[..., None], -1)[..., 0] / total
+    return _interval(low, high)
+
+
+def pixel_doubts(
+    counts: Counts, limits: Sequence[float], slack: float = 1.0
+) -> list[tuple[NDArray[np.float64], float]]:
+    """Return, for each figure over pixels, how much each bin leaves it open, and may in all.
+
+    Args:
+        counts: Counts ``(B,)`` per bin, without replicates.
+        limits: False positive rates up to which PRO is integrated.
+        slack: Factor on the tolerances.
+    """
+    within = counts.positives.astype(np.float64) * counts.negatives
+    pairs = float(counts.positives.sum()) * float(counts.negatives.sum())
+    doubts = [(np.where(counts.exact, 0, within) / pairs, TOLERANCES["auroc"])]
+    worst, best = _precision_bounds(counts)
+    doubts.append(((best - worst) / counts.positives.sum(), TOLERANCES["ap"]))
+    for limit in limits:
+        worst, best = _overlap_bounds(counts, limit)
+        doubts.append(((best - worst) / limit, TOLERANCES["pro"]))
+    reached, best = _f1_bounds(counts)
+    hope = best - reached.max()
+    # F1 is a maximum: one bin alone can keep it open.
+    doubts.append((np.where(hope > TOLERANCES["f1"], hope, 0), TOLERANCES["f1"]))
+    return [(doubt, slack * tolerance) for doubt, tolerance in doubts]
+
+
+def recall_doubts(
+    counts: Counts, rates: Sequence[float], slack: float = 1.0
+) -> list[tuple[NDArray[np.float64], float]]:
+    """Return, for recall at each rate, how much each bin leaves it open, and may in all."""
+    total = counts.positives.sum()
+    doubts = []
+    for rate in rates:
+        doubt = np.zeros(counts.positives.size)
+        crossing = int(_crossing(counts, rate))
+        if crossing < doubt.size and not counts.exact[crossing]:
+            doubt[crossing] = counts.positives[crossing] / total
+        doubts.append((doubt, slack * TOLERANCES["recall"]))
+    return doubts
+
+
+def _precision_bounds(counts: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the least and the largest sum of precisions over the positives of each bin.
+
+    At best all positives of a bin come first, as ties; at worst its negatives come first and the
+    positives one by one: the i-th then has precision ``(start + i) / (start + i + false)``. That
+    sum is bounded by an integral, since the reciprocal is convex.
+    """
     true, false = counts.thresholds()
-    allowed = np.floor(rate * false[-1] * (1 + 1e-12))
-    # The bin of the first negative that must not be flagged: nothing of its score or below is.
-    crossing = int(np.searchsorted(false[1:], allowed, side="right"))
-    if crossing == counts.negatives.size:
-        return Interval(1.0, 1.0, 1.0)
-    sure, possible = true[crossing], true[crossing + 1]
-    if counts.exact[crossing]:
-        possible = sure
-    low, high = float(sure / true[-1]), float(possible / true[-1])
-    return Interval(low, high, (low + high) / 2)
+    gained = counts.positives.astype(np.float64)
+    start, end, before, after = true[..., :-1], true[..., 1:], false[..., :-1], false[..., 1:]
+    some = gained > 0
+    tied = gained * end / np.where(some, end + after, 1)
+    best = gained * end / np.where(some, end + before, 1)
+    worst = gained - after * np.log1p(gained / (start + after + 0.5))
+    worst = np.where(gained == 1, tied, worst)
+    return np.where(counts.exact, tied, worst), np.where(counts.exact, tied, best)
 
 
-def _running(values: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the sums of the first 0, 1, … values."""
-    return np.concatenate([[0], np.cumsum(values)]).astype(np.float64)
+def _f1_bounds(counts: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the F1 score at the end of each bin, and the best inside it."""
+    true, false = counts.thresholds()
+    end = true[..., 1:]
+    reached = 2 * end / (true[..., -1:] + end + false[..., 1:])
+    best = 2 * end / (true[..., -1:] + end + false[..., :-1])
+    return reached, np.where(counts.exact, reached, best)
 
 
-def _interval(low: float, high: float, rounding: float = 0.0) -> Interval:
+def _overlap_bounds(
+    counts: Counts, limit: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the least and the largest area that each bin adds below the PRO curve."""
+    _, false = counts.thresholds()
+    rate = false / false[..., -1:]
+    regions = np.asarray(counts.regions, np.float64)[..., None]
+    overlap = _running(counts.overlap) / (OVERLAP_SCALE * regions)
+    full = rate[..., 1:] - rate[..., :-1]
+    width = np.clip(limit - rate[..., :-1], 0, full)
+    before, after = overlap[..., :-1], overlap[..., 1:]
+    middle = before + (after - before) * width / np.where(full > 0, full, 1) / 2
+    worst = width * np.where(counts.exact, middle, before)
+    best = width * np.where(counts.exact, middle, after)
+    return worst, best
+
+
+def _crossing(counts: Counts, rate: float) -> NDArray[np.intp]:
+    """Return the bin of the highest negative that may not be flagged; B if all may."""
+    _, false = counts.thresholds()
+    allowed = np.floor(rate * false[..., -1:] * (1 + 1e-12))
+    return np.asarray((false[..., 1:] <= allowed).sum(-1))
+
+
+def _running(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the sums of the first 0, 1, … values of the last axis."""
+    sums = np.zeros((*values.shape[:-1], values.shape[-1] + 1))
+    sums[..., 1:] = np.cumsum(values, axis=-1)
+    return sums
+
+
+def _interval(low: Any, high: Any, rounding: Any = 0.0) -> Interval:
     """Round outwards, inside [0, 1]."""
-    rounding += ROUNDING
-    value = min(max((float(low) + float(high)) / 2, 0.0), 1.0)
-    return Interval(max(0.0, float(low) - rounding), min(1.0, float(high) + rounding), value)
+    margin = rounding + ROUNDING
+    return Interval(
+        np.maximum(low - margin, 0.0),
+        np.minimum(high + margin, 1.0),
+        np.clip((low + high) / 2, 0.0, 1.0),
+    )

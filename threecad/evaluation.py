@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 import cv2
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from threecad import parallel
 from threecad.errors import EvaluationError, UsageError
 from threecad.masks import read_mask
 from threecad.metrics import Evaluator
+from threecad.paper_protocol import PAPER_SIZE
 from threecad.predictions import PredictionFolder
+from threecad.scoring import assemble
 
 if TYPE_CHECKING:
     import os
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
     from threecad.results import Result
     from threecad.samples import Index, Sample
+    from threecad.scoring import CategoryScores
 
 __all__ = ["Protocol", "evaluate", "resize_map", "score_image"]
 
@@ -50,6 +55,7 @@ def evaluate(
     bootstrap: int = 0,
     seed: int = 0,
     workers: int | None = 0,
+    passes: int = 6,
     progress: bool = False,
 ) -> Result:
     """Score a model's predictions on a dataset.
@@ -68,6 +74,8 @@ def evaluate(
         bootstrap: Number of bootstrap replicates over images for confidence intervals.
         seed: Seed of the bootstrap.
         workers: Worker processes; 0 runs in this process, ``None`` is one per core.
+        passes: How often the maps may be read to bring every figure within its tolerance; most
+            maps need one pass.
         progress: Show a progress bar on stderr.
 
     Raises:
@@ -85,29 +93,37 @@ def evaluate(
         scores = source.scores
     rule = _choose_rule(image_score, scores)
     _check_ids(index, samples, source, scores if rule == "table" else None)
-    read = partial(_read, source=source, scores=scores, rule=rule)
-    evaluator = Evaluator(bootstrap=bootstrap, seed=seed)
+    read = partial(_read, source=source, scores=scores, rule=rule, protocol=protocol)
+    count = partial(_count_category, read=read, workers=workers)
+    pooled = Evaluator(bootstrap=bootstrap, seed=seed, protocol=protocol)
+    finished: list[CategoryScores] = []
     problems: list[str] = []
-    batches = [samples[i : i + BATCH] for i in range(0, len(samples), BATCH)]
-    for part, found in parallel.map(
-        partial(_evaluate_batch, read=read, settings=evaluator.settings()),
-        batches,
-        workers=workers,
-        batch_size=1,
-        description="evaluate" if progress else None,
-        unit="batch",
-    ):
-        problems += found
-        evaluator.merge(part)
+    groups = [list(group) for _, group in groupby(samples, key=lambda sample: sample.category)]
+    with tqdm(total=len(samples), desc="evaluate", unit="image", disable=not progress) as bar:
+        for group in groups:
+            evaluator = pooled.empty()
+            problems += count(evaluator, group)
+            bar.update(len(group))
+            if problems:
+                continue  # only to name them all
+            for _ in range(passes - 1):
+                if not evaluator.start_refinement():
+                    break
+                count(evaluator, group)
+                evaluator.finish_refinement()
+            finished += evaluator.score_categories()
+            if len(groups) > 1:
+                pooled.pool(evaluator)
     if problems:
         raise EvaluationError(_list_problems("not usable", problems))
-    result = evaluator.compute()
-    settings = {**result.settings, "image_score": rule, "split": split}
-    provenance = {**result.provenance, "fingerprint": index.fingerprint}
-    return replace(result, protocol=protocol, settings=settings, provenance=provenance)
-
-
-BATCH = 256
+    everything = pooled.score_categories() if len(groups) > 1 else finished
+    return assemble(
+        finished,
+        everything[0],
+        protocol=protocol,
+        settings={**pooled.settings(), "image_score": rule, "split": split},
+        provenance={"fingerprint": index.fingerprint},
+    )
 
 
 @dataclass(frozen=True)
@@ -117,6 +133,10 @@ class Prediction:
     scores: NDArray[np.floating[Any]]  # (H, W) of the mask's size
     mask: NDArray[np.bool_] | None
     score: float
+    label: int
+
+
+Read = Callable[["Sample"], Prediction]
 
 
 def resize_map(
@@ -198,13 +218,24 @@ def _list_problems(kind: str, lines: list[str]) -> str:
     return f"{len(lines)} predictions {kind}:{listed}{more}"
 
 
-def _evaluate_batch(
-    samples: list[Sample],
-    read: Callable[[Sample], Prediction],
-    settings: dict[str, Any],
+def _count_category(
+    evaluator: Evaluator, samples: list[Sample], read: Read, workers: int | None
+) -> list[str]:
+    """Count the samples of a category; return a line for each that cannot be used."""
+    chunk = -(-len(samples) // parallel.worker_count(workers))
+    chunks = [samples[i : i + chunk] for i in range(0, len(samples), chunk)]
+    problems: list[str] = []
+    count = partial(_count_samples, empty=evaluator.empty(), read=read)
+    for part, found in parallel.map(count, chunks, workers=workers, batch_size=1):
+        problems += found
+        evaluator.merge(part)
+    return problems
+
+
+def _count_samples(
+    samples: list[Sample], empty: Evaluator, read: Read
 ) -> tuple[Evaluator, list[str]]:
-    """Count some samples; return what was counted, and a line for each that was not."""
-    evaluator = Evaluator(**settings)
+    evaluator = empty.empty()
     problems: list[str] = []
     for sample in samples:
         try:
@@ -213,7 +244,7 @@ def _evaluate_batch(
                 [prediction.scores],
                 [prediction.mask],
                 [prediction.score],
-                [sample.label],
+                [prediction.label],
                 {"category": [sample.category], "defect_type": [sample.defect_type]},
             )
         except EvaluationError as error:
@@ -221,18 +252,32 @@ def _evaluate_batch(
     return evaluator, problems
 
 
-def _read(sample: Sample, source: Any, scores: Mapping[str, float] | None, rule: str) -> Prediction:
+def _read(
+    sample: Sample,
+    source: Any,
+    scores: Mapping[str, float] | None,
+    rule: str,
+    protocol: Protocol,
+) -> Prediction:
     """Read the map, the mask and the image score of a sample."""
     anomaly_map = source(sample.id) if callable(source) else source[sample.id]
     values = np.asarray(anomaly_map.cpu() if hasattr(anomaly_map, "cpu") else anomaly_map)
     if values.ndim != 2:
         raise EvaluationError(f"The map has shape {values.shape}; expected (H, W).")
     score = scores[sample.id] if rule == "table" and scores else score_image(values, rule)
-    if sample.label == 0:
+    if sample.label and sample.mask is None:
+        return Prediction(values, None, score, sample.label)
+    if protocol == "paper":
+        values = resize_map(values, PAPER_SIZE)
+        mask = np.zeros(PAPER_SIZE, np.bool_)
+        if sample.mask is not None:
+            picture = Image.fromarray(read_mask(sample.mask).astype(np.uint8))
+            resized = picture.resize(PAPER_SIZE[::-1], Image.Resampling.NEAREST)
+            mask = np.asarray(resized) > 0
+        return Prediction(values, mask, score, int(mask.any()))
+    if sample.mask is not None and sample.label:
+        mask = read_mask(sample.mask)
+    else:
         with Image.open(sample.image) as image:
             mask = np.zeros((image.height, image.width), np.bool_)
-    elif sample.mask is None:
-        return Prediction(values, None, score)
-    else:
-        mask = read_mask(sample.mask)
-    return Prediction(resize_map(values, (mask.shape[0], mask.shape[1])), mask, score)
+    return Prediction(resize_map(values, (mask.shape[0], mask.shape[1])), mask, score, sample.label)

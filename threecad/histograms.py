@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Bins", "ScoreHistogram", "join_bins"]
 
-PAGE_BITS = 10
+PAGE_BITS = 8
 
 
 class Bins(NamedTuple):
@@ -110,14 +110,10 @@ class ScoreHistogram:
     def bins(self) -> Bins:
         """Return the occupied bins, ascending."""
         order = np.argsort(self._pages)
-        ids = (self._pages[order, None] << np.uint64(self.page_bits)) + np.arange(
-            1 << self.page_bits, dtype=np.uint64
-        )
-        counts = self._counts[:, : self._pages.size][:, order]
-        occupied = counts[0] != 0
-        return Bins(
-            ids[occupied], np.ascontiguousarray(counts[:, occupied].T), self.shift, self.alignment
-        )
+        slots, columns = np.nonzero(self._counts[0, order])
+        ids = (self._pages[order][slots] << np.uint64(self.page_bits)) + columns.astype(np.uint64)
+        counts = np.stack([channel[order[slots], columns] for channel in self._counts], axis=1)
+        return Bins(ids, counts, self.shift, self.alignment)
 
     def _align(self, alignment: int) -> None:
         """Lower the alignment; bins that were exact so far may become narrower."""
@@ -130,30 +126,25 @@ class ScoreHistogram:
 
     def _count(self, scores: NDArray[np.floating[Any]], weights: NDArray[np.int64] | None) -> int:
         """Count scores up to the first that has no page; return how many were counted."""
-        keys, slots = self._table
+        counts = self._counts[0].reshape(-1)
         if weights is None:
-            return int(
-                kernels.count(
-                    scores, self.shift, self.page_bits, keys, slots, self._counts[0].reshape(-1)
-                )
+            done = kernels.count(scores, self.shift, self.page_bits, self._table, counts)
+        else:
+            sums = self._counts[1].reshape(-1)
+            done = kernels.count_weighted(
+                scores, weights, self.shift, self.page_bits, self._table, counts, sums
             )
-        return int(
-            kernels.count_weighted(
-                scores,
-                weights,
-                self.shift,
-                self.page_bits,
-                keys,
-                slots,
-                self._counts[0].reshape(-1),
-                self._counts[1].reshape(-1),
-            )
-        )
+        return int(done)
 
     def _open_pages(self, scores: NDArray[np.floating[Any]]) -> None:
         """Make every page that ``scores`` need, widening the bins if they would be too many."""
         pages, shift = kernels.find_pages(
-            scores, self._pages, self.shift, self.page_bits, self.max_pages
+            scores,
+            self._pages,
+            self.shift,
+            self.page_bits,
+            kernels.empty_table(self.max_pages),
+            self.max_pages,
         )
         if shift > self.shift:
             self._load(self.bins().at(int(shift)))
@@ -174,7 +165,7 @@ class ScoreHistogram:
             )
             grown[:, :capacity] = self._counts
             self._counts = grown
-        kernels.insert(*self._table, pages, self._pages.size)
+        kernels.insert(self._table, pages, self._pages.size)
         self._pages = np.concatenate([self._pages, pages])
 
     def _load(self, bins: Bins) -> None:

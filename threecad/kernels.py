@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "count",
+    "count_inside",
     "count_weighted",
     "empty_table",
     "find_pages",
@@ -54,10 +55,12 @@ def trailing_zeros(bits: int) -> int:
     return min((bits & -bits).bit_length() - 1, MANTISSA) if bits else MANTISSA
 
 
-def empty_table(max_pages: int) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
-    """Return an open-addressing hash table, page id -> slot, with room for ``max_pages``."""
-    size = 1 << (4 * max_pages - 1).bit_length()
-    return np.full(size, EMPTY, np.uint64), np.zeros(size, np.int32)
+def empty_table(max_pages: int) -> NDArray[np.uint64]:
+    """Return an open-addressing hash table with room for ``max_pages``: rows of page id, slot."""
+    size = 1 << (2 * max_pages - 1).bit_length()
+    table = np.zeros((size, 2), np.uint64)
+    table[:, 0] = EMPTY
+    return table
 
 
 @compiled
@@ -68,11 +71,11 @@ def _key(score: float) -> Any:
 
 
 @compiled
-def _find(keys: NDArray[np.uint64], page: Any) -> Any:
-    """Return the position of ``page`` in the table, or of the free place where it belongs."""
-    last = keys.size - 1
+def _find(table: NDArray[np.uint64], page: Any) -> Any:
+    """Return the row of ``page``, or the free row where it belongs."""
+    last = np.int64(table.shape[0] - 1)
     at = np.int64((page * _GOLDEN) >> np.uint64(32)) & last
-    while keys[at] != page and keys[at] != EMPTY:
+    while table[at, 0] != page and table[at, 0] != EMPTY:
         at = (at + 1) & last
     return at
 
@@ -99,17 +102,12 @@ def keys_of(scores: NDArray[np.floating[Any]]) -> NDArray[np.uint64]:
 
 
 @compiled
-def insert(
-    keys: NDArray[np.uint64],
-    slots: NDArray[np.int32],
-    pages: NDArray[np.uint64],
-    first_slot: int,
-) -> None:
+def insert(table: NDArray[np.uint64], pages: NDArray[np.uint64], first_slot: int) -> None:
     """Enter new pages into the table with consecutive slots."""
     for i in range(pages.size):
-        at = _find(keys, pages[i])
-        keys[at] = pages[i]
-        slots[at] = first_slot + i
+        at = _find(table, pages[i])
+        table[at, 0] = pages[i]
+        table[at, 1] = np.uint64(first_slot + i)
 
 
 @compiled
@@ -118,36 +116,36 @@ def find_pages(
     known: NDArray[np.uint64],
     shift: int,
     page_bits: int,
+    table: NDArray[np.uint64],
     max_pages: int,
 ) -> tuple[NDArray[np.uint64], int]:
-    """Return the pages of ``known`` and ``scores`` together, and the shift at which they fit."""
-    size = 4
-    while size < 4 * max_pages:
-        size *= 2
-    table = np.full(size, EMPTY, np.uint64)
+    """Return the pages of ``known`` and ``scores`` together, and the shift at which they fit.
+
+    ``table`` is an empty one, used for work.
+    """
     pages = np.empty(max_pages + 1, np.uint64)
     pages[: known.size] = known
     found = known.size
     for i in range(found):
-        table[_find(table, pages[i])] = pages[i]
+        table[_find(table, pages[i]), 0] = pages[i]
     down = np.uint64(shift + page_bits)
     for i in range(scores.size):
         page = _key(scores[i]) >> down
         at = _find(table, page)
-        if table[at] == page:
+        if table[at, 0] == page:
             continue
-        table[at] = page
+        table[at, 0] = page
         pages[found] = page
         found += 1
         while found > max_pages:
             down += _ONE
-            table[:] = EMPTY
+            table[:, 0] = EMPTY
             previous, found = found, 0
             for j in range(previous):
                 page = pages[j] >> _ONE
                 at = _find(table, page)
-                if table[at] != page:
-                    table[at] = page
+                if table[at, 0] != page:
+                    table[at, 0] = page
                     pages[found] = page
                     found += 1
     return pages[:found].copy(), np.int64(down) - page_bits
@@ -158,8 +156,7 @@ def count(
     scores: NDArray[np.floating[Any]],
     shift: int,
     page_bits: int,
-    keys: NDArray[np.uint64],
-    slots: NDArray[np.int32],
+    table: NDArray[np.uint64],
     counts: NDArray[np.int64],
 ) -> int:
     """Count scores until one has no page; return how many were counted."""
@@ -169,10 +166,10 @@ def count(
     for i in range(scores.size):
         cell = _key(scores[i]) >> down
         page = cell >> width
-        at = _find(keys, page)
-        if keys[at] != page:
+        at = _find(table, page)
+        if table[at, 0] != page:
             return i
-        counts[(np.int64(slots[at]) << np.int64(page_bits)) + np.int64(cell & inside)] += 1
+        counts[np.int64((table[at, 1] << width) + (cell & inside))] += 1
     return scores.size
 
 
@@ -182,8 +179,7 @@ def count_weighted(
     weights: NDArray[np.int64],
     shift: int,
     page_bits: int,
-    keys: NDArray[np.uint64],
-    slots: NDArray[np.int32],
+    table: NDArray[np.uint64],
     counts: NDArray[np.int64],
     sums: NDArray[np.int64],
 ) -> int:
@@ -194,10 +190,50 @@ def count_weighted(
     for i in range(scores.size):
         cell = _key(scores[i]) >> down
         page = cell >> width
-        at = _find(keys, page)
-        if keys[at] != page:
+        at = _find(table, page)
+        if table[at, 0] != page:
             return i
-        place = (np.int64(slots[at]) << np.int64(page_bits)) + np.int64(cell & inside)
+        place = np.int64((table[at, 1] << width) + (cell & inside))
         counts[place] += 1
         sums[place] += weights[i]
     return scores.size
+
+
+@compiled
+def count_inside(
+    scores: NDArray[np.floating[Any]],
+    weights: NDArray[np.int64],
+    starts: NDArray[np.uint64],
+    shifts: NDArray[np.uint64],
+    offsets: NDArray[np.int64],
+    depths: NDArray[np.uint64],
+    index: NDArray[np.int64],
+    index_shift: int,
+    sums: NDArray[np.int64],
+) -> None:
+    """Add weights to the parts of chosen bins; scores outside these bins are passed over.
+
+    Bin ``i`` covers the keys from ``starts[i]`` on, ``2 ** shifts[i]`` of them, and is cut into
+    ``2 ** depths[i]`` parts whose sums start at ``offsets[i]``. ``index[k]`` is the first bin that
+    ends behind the k-th stretch of ``2 ** index_shift`` keys. One weight serves all scores.
+    """
+    first = starts[0]
+    last = starts[starts.size - 1] + ((_ONE << shifts[starts.size - 1]) - _ONE)
+    down = np.uint64(index_shift)
+    single = weights.size == 1
+    for i in range(scores.size):
+        key = _key(scores[i])
+        if key < first or key > last:
+            continue
+        stretch = np.int64((key - first) >> down)
+        low, high = index[stretch], index[stretch + 1]
+        while low < high:  # the last bin that starts at or before the key
+            middle = (low + high + 1) >> 1
+            if starts[middle] <= key:
+                low = middle
+            else:
+                high = middle - 1
+        inside = key - starts[low]
+        if inside >> shifts[low] == 0:
+            part = inside >> (shifts[low] - depths[low])
+            sums[offsets[low] + np.int64(part)] += weights[0] if single else weights[i]

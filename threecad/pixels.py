@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 
-from threecad.curves import OVERLAP_SCALE, Counts
+from threecad.curves import OVERLAP_SCALE
 from threecad.histograms import Bins, ScoreHistogram, join_bins
+from threecad.partitions import Partition
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,34 +107,35 @@ class PixelCounts:
         joined = self._join()
         return joined._replace(counts=joined.counts[:, :1])
 
-    def counts(self, background: Bins | None = None) -> Counts:
-        """Return negatives and positives per bin, against ``background`` if that is given."""
-        if background is None:
-            return _descending(self._join(), self.found.total)
-        joined = join_bins(_columns(background, [1, 0, 0]), self._defective([0, 1]))
-        return _descending(joined, self.found.total)
+    def pixel_partition(self, background: Bins | None = None) -> Partition:
+        """Return the bins of defect-free and defective pixels.
 
-    def region_counts(self, background: Bins) -> Counts:
-        """Return defect-free pixels and regions per bin."""
+        Args:
+            background: The defect-free pixels to rank against, instead of its own.
+        """
+        if background is None:
+            return Partition.of(self._join(), self.found.total)
+        joined = join_bins(_columns(background, [1, 0, 0]), self._defective([0, 1]))
+        return Partition.of(joined, self.found.total)
+
+    def region_partition(self, background: Bins) -> Partition:
+        """Return the bins of defect-free pixels and of regions."""
         found = _columns(self.found.bins(), [0, 1, 0])
-        return _descending(join_bins(_columns(background, [1, 0, 0]), found), self.found.total)
+        joined = join_bins(_columns(background, [1, 0, 0]), found)
+        return Partition.of(joined, self.found.total)
 
     def _join(self) -> Bins:
         """Return the bins of defect-free pixels, defective pixels and their weights."""
         return join_bins(_columns(self.every.bins(), [1, 0, 0]), self._defective([-1, 1]))
 
     def _defective(self, factors: list[int]) -> Bins:
+        """Return defective pixels times ``factors``, and their weights."""
         bins = self.defective.bins()
-        counts = np.stack([factors[0] * bins.counts[:, 0], *bins.counts.T], axis=1)
+        pixels, weights = bins.counts.T
+        counts = np.stack([factors[0] * pixels, factors[1] * pixels, weights], axis=1)
         return bins._replace(counts=counts)
 
 
 def _columns(bins: Bins, factors: list[int]) -> Bins:
     """Spread one channel over several."""
     return bins._replace(counts=bins.counts * np.array(factors, np.int64))
-
-
-def _descending(bins: Bins, regions: int) -> Counts:
-    counts = np.ascontiguousarray(bins.counts[::-1].T)
-    exact = np.full(len(bins.ids), bins.exact)
-    return Counts(counts[0], counts[1], counts[2], exact, regions)
