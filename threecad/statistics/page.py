@@ -9,6 +9,7 @@ from threecad import __version__, atomic
 from threecad.figures import styled
 from threecad.statistics.drawing import CAPTIONS, draw_figures
 from threecad.statistics.tables import (
+    EXPLANATION,
     GROUP_COLUMNS,
     OVERVIEW_COLUMNS,
     group_cells,
@@ -64,6 +65,8 @@ def render_page(statistics: DefectStatistics, per: Unit = "region") -> str:
         types=[(group, group_cells(group)) for group in statistics.groups("defect_type", per)],
         figures=figures,
         captions=CAPTIONS,
+        explanation=EXPLANATION,
+        one_category=len(categories) == 1,
     )
 
 

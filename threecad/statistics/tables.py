@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from threecad.statistics.summaries import DefectGroup, Grouping, Quantiles, Unit
 
 __all__ = [
+    "EXPLANATION",
     "GROUP_COLUMNS",
     "OVERVIEW_COLUMNS",
     "format_percent",
@@ -34,23 +35,27 @@ OVERVIEW_COLUMNS = {
     "defect_types": "types",
     "heights": "height",
     "widths": "width",
-    "regions_per_image": "regions/image",
-    "types_per_image": "types/image",
+    "regions_per_image": "NE",
+    "types_per_image": "TE",
 }
 """Field of a :class:`CategoryOverview` -> heading."""
 
 GROUP_COLUMNS = (
     "images",
     "regions",
-    "area, % of image",
-    "5 – 95 %",
+    "area, %",
     "aspect ratio",
-    "5 – 95 %",
-    "small / medium / large, %",
+    "S/M/L, %",
     "contrast",
-    "at border, %",
+    "border, %",
 )
-"""Headings of a table of groups, after the group's name."""
+"""Headings of a table of groups, after the group's name; ``EXPLANATION`` says what they mean."""
+
+EXPLANATION = (
+    "Area (of the image) and aspect ratio: median (5–95 %). S/M/L: shares of small (under 0.05 % "
+    "of the image), medium and large (over 0.5 %) defects. Contrast: median brightness less that "
+    "of the surround, in standard deviations of the surround. Border: share that touches it."
+)
 
 _BARS = " ▁▂▃▄▅▆▇█"
 
@@ -60,15 +65,15 @@ def overview_cells(row: CategoryOverview) -> list[tuple[str, str | None]]:
     published = row.published
     cells = []
     for field in OVERVIEW_COLUMNS:
-        text = _range(getattr(row, field), unknown="not determinable" if "types_" in field else "–")
+        text = _range(getattr(row, field))
         other = _range(getattr(published, field)) if field in row.differences else None
         cells.append((text, other))
     return cells
 
 
-def _range(value: Any, unknown: str = "–") -> str:
+def _range(value: Any) -> str:
     if value is None:
-        return unknown
+        return "–"
     if isinstance(value, tuple):
         low, high = value
         return str(low) if low == high else f"{low}–{high}"
@@ -86,25 +91,22 @@ def format_percent(fraction: float) -> str:
 
 def group_cells(group: DefectGroup) -> list[str]:
     """Return the cells of a group, in the order of ``GROUP_COLUMNS``."""
-    count = max(group.count, 1)
-    contrast = group.contrast_ratio
+    count, contrast = max(group.count, 1), group.contrast_ratio
     return [
         f"{group.images:,}",
         f"{group.regions:,}",
-        *_median_and_spread(group.area_ratio, format_percent),
-        *_median_and_spread(group.aspect_ratio, lambda value: f"{value:.1f}"),
-        " / ".join(f"{100 * group.sizes[size] / count:.0f}" for size in SIZES),
-        "–" if contrast is None else f"{contrast.median:+.1f}",
+        _spread(group.area_ratio, format_percent),
+        _spread(group.aspect_ratio, lambda value: f"{value:.1f}"),
+        "/".join(f"{100 * group.sizes[size] / count:.0f}" for size in SIZES),
+        "–" if contrast is None else f"{round(contrast.median, 1) + 0.0:+.1f}".replace("-", "−"),
         f"{100 * group.border / count:.0f}",
     ]
 
 
-def _median_and_spread(
-    quantiles: Quantiles | None, text: Callable[[float], str]
-) -> tuple[str, str]:
+def _spread(quantiles: Quantiles | None, text: Callable[[float], str]) -> str:
     if quantiles is None:
-        return "–", "–"
-    return text(quantiles.median), f"{text(quantiles.q05)} – {text(quantiles.q95)}"
+        return "–"
+    return f"{text(quantiles.median)} ({text(quantiles.q05)}–{text(quantiles.q95)})"
 
 
 def print_statistics(
@@ -124,44 +126,53 @@ def print_statistics(
 
 
 def _print_overview(console: Console, statistics: DefectStatistics) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=statistics.root, title_justify="left")
-    table.add_column("category")
+    table = Table(
+        title=statistics.root,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("category", overflow="fold")
     for heading in OVERVIEW_COLUMNS.values():
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")
     for row in statistics.overview:
-        cells = [
-            text if other is None else f"{text} [yellow]({other})[/yellow]"
-            for text, other in overview_cells(row)
-        ]
-        table.add_row(row.name, *cells)
+        cells = overview_cells(row)
+        table.add_row(row.name, *(text for text, _ in cells))
+        if row.differences:
+            table.add_row("  published", *(other or "" for _, other in cells), style="yellow")
     console.print(table)
-    if any(row.published for row in statistics.overview):
-        console.print("In brackets: the published value, where it differs.", style="dim")
+    console.print(
+        "NE: regions, TE: defect types per defective image; –: not determinable.", style="dim"
+    )
 
 
 def _print_groups(console: Console, statistics: DefectStatistics, by: Grouping, per: Unit) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=f"per {per}, by {by.replace('_', ' ')}", title_justify="left")
-    table.add_column(by.replace("_", " "))
+    title = f"per {per}, by {by.replace('_', ' ')}"
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    table.add_column(by.replace("_", " "), overflow="fold")
     for heading in GROUP_COLUMNS:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")
     groups = statistics.groups(by, per)
+    names = {group.category for group in groups}
     for number, group in enumerate(groups):
         if number and by == "defect_type" and group.category != groups[number - 1].category:
             table.add_section()
-        table.add_row(group.name, *group_cells(group))
+        name = group.defect_type if by == "defect_type" and len(names) == 1 else group.name
+        table.add_row(name, *group_cells(group))
     if len(groups) > 1:
         table.add_section()
         table.add_row("All", *group_cells(statistics.total(per)))
     console.print(table)
-    console.print(
-        "Medians. Sizes: small < 0.05 %, medium 0.05–0.5 %, large > 0.5 % of the image. Contrast: "
-        "brightness less that of the surround, in standard deviations of the surround.",
-        style="dim",
-    )
+    console.print(EXPLANATION, style="dim")
 
 
 def _print_histograms(console: Console, statistics: DefectStatistics, per: Unit) -> None:
