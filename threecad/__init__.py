@@ -12,10 +12,12 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it. Nothing is imported before it is asked for, so that
 # `import threecad` loads neither torch nor datasets.
 _EXPORTS: dict[str, str] = {
+    "Audit": "threecad.auditing",
     "CATEGORIES": "threecad.catalog",
     "Category": "threecad.catalog",
     "DecodedMask": "threecad.masks",
     "DefectStatistics": "threecad.statistics",
+    "Errata": "threecad.errata",
     "Evaluator": "threecad.metrics",
     "Finding": "threecad.findings",
     "Index": "threecad.indexing",
@@ -23,8 +25,10 @@ _EXPORTS: dict[str, str] = {
     "Region": "threecad.geometry",
     "Result": "threecad.results",
     "Sample": "threecad.indexing",
+    "SplitFile": "threecad.split_files",
     "ThreeCAD": "threecad.dataset",
     "ThreecadError": "threecad.errors",
+    "audit": "threecad.auditing",
     "convert": "threecad.formats",
     "decode_mask": "threecad.masks",
     "diagnose": "threecad.diagnosis",
@@ -36,20 +40,27 @@ _EXPORTS: dict[str, str] = {
     "mask_to_polygons": "threecad.encodings",
     "mask_to_rle": "threecad.encodings",
     "polygons_to_mask": "threecad.encodings",
+    "read_errata": "threecad.errata",
     "read_mask": "threecad.masks",
+    "read_split": "threecad.split_files",
     "regions": "threecad.geometry",
     "resize_mask": "threecad.resizing",
     "rle_to_mask": "threecad.encodings",
     "scan": "threecad.indexing",
+    "split": "threecad.splitting",
     "stats": "threecad.statistics",
+    "verify": "threecad.verification",
+    "write_errata": "threecad.corrections",
     "write_sample": "threecad.procedural",
 }
 
 __all__ = [
     "CATEGORIES",
+    "Audit",
     "Category",
     "DecodedMask",
     "DefectStatistics",
+    "Errata",
     "Evaluator",
     "Finding",
     "Index",
@@ -57,9 +68,11 @@ __all__ = [
     "Region",
     "Result",
     "Sample",
+    "SplitFile",
     "ThreeCAD",
     "ThreecadError",
     "__version__",
+    "audit",
     "convert",
     "decode_mask",
     "diagnose",
@@ -71,20 +84,28 @@ __all__ = [
     "mask_to_polygons",
     "mask_to_rle",
     "polygons_to_mask",
+    "read_errata",
     "read_mask",
+    "read_split",
     "regions",
     "resize_mask",
     "rle_to_mask",
     "scan",
+    "split",
     "stats",
+    "verify",
+    "write_errata",
     "write_sample",
 ]
 
 if TYPE_CHECKING:
+    from threecad.auditing import Audit, audit
     from threecad.catalog import CATEGORIES, Category
+    from threecad.corrections import write_errata
     from threecad.dataset import ThreeCAD
     from threecad.diagnosis import diagnose
     from threecad.encodings import mask_to_polygons, mask_to_rle, polygons_to_mask, rle_to_mask
+    from threecad.errata import Errata, read_errata
     from threecad.errors import ThreecadError
     from threecad.evaluation import evaluate
     from threecad.fetching import download
@@ -99,7 +120,10 @@ if TYPE_CHECKING:
     from threecad.procedural import write_sample
     from threecad.resizing import resize_mask
     from threecad.results import Result
+    from threecad.split_files import SplitFile, read_split
+    from threecad.splitting import split
     from threecad.statistics import DefectStatistics, stats
+    from threecad.verification import verify
 
 
 def __getattr__(name: str) -> Any:
