@@ -106,8 +106,7 @@ def regions(mask: NDArray[Any]) -> list[Region]:
     """
     runs = find_runs(mask)
     pairs = _touching(runs)
-    labels, count = _join(len(runs.row), pairs)
-    return _measure(runs, pairs, labels, count)
+    return _measure(runs, pairs, *_join(len(runs.row), pairs))
 
 
 def label_regions(mask: NDArray[Any]) -> NDArray[np.int32]:
@@ -129,10 +128,7 @@ def enclosing_rectangle(mask: NDArray[Any]) -> RotatedRect | None:
     Raises:
         MaskError: If ``mask`` is not two-dimensional or has no pixels.
     """
-    runs = find_runs(mask)
-    if not len(runs.row):
-        return None
-    return _rotated_rect(_corners(runs.row, runs.start, runs.stop))
+    return _enclose(find_runs(mask))
 
 
 class Runs(NamedTuple):
@@ -197,6 +193,13 @@ def find_runs(mask: NDArray[Any]) -> Runs:
     row, start = np.divmod(edges[0::2], width + 1)
     stop = edges[1::2] - row * (width + 1)
     return Runs(row + top, start, stop, (height, width))
+
+
+def measure(runs: Runs) -> tuple[list[Region], RotatedRect | None]:
+    """Return the regions of a mask and the rectangle of minimum area round all of them."""
+    pairs = _touching(runs)
+    found = _measure(runs, pairs, *_join(len(runs.row), pairs))
+    return found, found[0].rotated_rect if len(found) == 1 else _enclose(runs)
 
 
 def label_runs(runs: Runs) -> tuple[NDArray[np.int64], int]:
@@ -302,6 +305,12 @@ def _measure(runs: Runs, pairs: _Pairs, labels: NDArray[np.int64], count: int) -
     return found
 
 
+def _enclose(runs: Runs) -> RotatedRect | None:
+    if not len(runs.row):
+        return None
+    return _rotated_rect(_corners(runs.row, runs.start, runs.stop))
+
+
 def _corners(
     row: NDArray[np.int64], start: NDArray[np.int64], stop: NDArray[np.int64]
 ) -> NDArray[np.int32]:
@@ -329,32 +338,32 @@ def _rotated_rect(corners: NDArray[np.int32]) -> RotatedRect:
     # Float64 holds these integers exactly and multiplies them much faster.
     hull = cv2.convexHull(corners).reshape(-1, 2).astype(np.float64)  # (P, 2)
     side = np.roll(hull, -1, axis=0) - hull  # (P, 2)
-    normal = np.stack([-side[:, 1], side[:, 0]], axis=1)
+    normal = side[:, ::-1] * (-1.0, 1.0)
     along, across = hull @ side.T, hull @ normal.T  # (P corners, P sides)
-    low_u, high_u = along.min(axis=0), along.max(axis=0)
-    low_v, high_v = across.min(axis=0), across.max(axis=0)
-    extent_u, extent_v = high_u - low_u, high_v - low_v
-    squared = (side * side).sum(axis=1)
+    extent_u, extent_v = np.ptp(along, axis=0), np.ptp(across, axis=0)
+    squared = np.einsum("ij,ij->i", side, side)
+    area = extent_u * extent_v / squared
 
-    area = extent_u / squared * extent_v
-    smallest = np.flatnonzero(area <= area.min() * (1 + 1e-12))
-    ratio = np.maximum(extent_u, extent_v) / np.minimum(extent_u, extent_v)
-    squarest = smallest[ratio[smallest] <= ratio[smallest].min() * (1 + 1e-12)]
-    dx, dy = side[squarest].T
-    turned = extent_v[squarest] > extent_u[squarest]
-    angles = np.degrees(np.where(turned, np.arctan2(dx, -dy), np.arctan2(dy, dx))) % 180
-    even = extent_v[squarest] == extent_u[squarest]
-    angles = np.where(even, angles % 90, angles)
-    choice = int(np.argmin(angles))
-    k = int(squarest[choice])
+    def preference(k: int) -> tuple[float, float]:
+        ratio = max(extent_u[k], extent_v[k]) / min(extent_u[k], extent_v[k])
+        return ratio, _angle(side[k], extent_u[k], extent_v[k])
 
-    length = math.sqrt(squared[k])
-    mid_u = (low_u[k] + high_u[k]) / 2 / squared[k]
-    mid_v = (low_v[k] + high_v[k]) / 2 / squared[k]
+    k = min(np.flatnonzero(area <= area.min() * (1 + 1e-12)).tolist(), key=preference)
+    mid_u = (along[:, k].min() + along[:, k].max()) / 2 / squared[k]
+    mid_v = (across[:, k].min() + across[:, k].max()) / 2 / squared[k]
     (ux, uy), (vx, vy) = side[k], normal[k]
-    sides = sorted((extent_u[k] / length, extent_v[k] / length), reverse=True)
+    length = math.sqrt(squared[k])
+    short, long = sorted((float(extent_u[k]) / length, float(extent_v[k]) / length))
     return RotatedRect(
         center=(float(mid_u * ux + mid_v * vx), float(mid_u * uy + mid_v * vy)),
-        sides=(float(sides[0]), float(sides[1])),
-        angle=float(angles[choice]),
+        sides=(long, short),
+        angle=_angle(side[k], extent_u[k], extent_v[k]),
     )
+
+
+def _angle(side: NDArray[np.float64], extent_u: float, extent_v: float) -> float:
+    """Return the direction of the longer extent, where ``side`` is that of the first."""
+    angle = math.degrees(math.atan2(side[1], side[0]))
+    if extent_u == extent_v:
+        return angle % 90
+    return (angle if extent_u > extent_v else angle + 90) % 180
