@@ -200,7 +200,7 @@ def write_card(folder: Path) -> None:
 
 
 class _AbsentError(ModelError):
-    """A file that is not in a folder or repository."""
+    """A file that is not in a folder or repository, or not to be had from it."""
 
 
 def _check_repository(source: str) -> None:
@@ -220,7 +220,7 @@ def _download(repository: str, name: str, **options: Any) -> Path:
     try:
         return Path(hf_hub_download(repository, name, **options))
     except LocalEntryNotFoundError:
-        raise ModelError(
+        raise _AbsentError(
             f"{repository}: no such folder here, and {name} is neither cached nor can the Hub be "
             "reached. Check the name and the network."
         ) from None

@@ -191,10 +191,10 @@ class ModelHub(Server):
 class _ModelHandler(_Handler):
     server: ModelHub
 
-    def do_HEAD(self) -> None:
+    def do_HEAD(self) -> None:  # noqa: N802
         self.do_GET()
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
         self.server.requests.append(path)
         match = re.fullmatch(r"/([\w-]+/[\w-]+)/resolve/(\w+)/(.+)", path)
@@ -209,7 +209,7 @@ class _ModelHandler(_Handler):
         headers = {"ETag": f'"{hash(body) & 0xFFFFFFFF:040x}"', "X-Repo-Commit": "a" * 40}
         return self.reply(200, body, "application/octet-stream", headers)
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = urllib.parse.urlsplit(self.path).path
         self.server.requests.append(path)
@@ -217,7 +217,8 @@ class _ModelHandler(_Handler):
             wish = json.loads(body)
             name = f"{wish.get('organization') or 'me'}/{wish['name']}"
             self.server.files[name] = {}
-            self.server.private[name] = wish.get("private", False)
+            private = wish.get("private") or wish.get("visibility") == "private"
+            self.server.private[name] = bool(private)
             return self.json({"url": f"{self.server.url}/{name}", "name": name})
         if path == "/api/validate-yaml":
             return self.json({"errors": [], "warnings": []})
@@ -245,7 +246,9 @@ class _ModelHandler(_Handler):
 @pytest.fixture
 def model_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelHub]:
     with ModelHub() as server:
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
         yield server
