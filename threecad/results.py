@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from threecad import atomic
 from threecad.errors import EvaluationError
+from threecad.keys import PAPER_PRO
 
 if TYPE_CHECKING:
     import os
@@ -29,6 +30,7 @@ FIGURE_NAMES: dict[str, str] = {
     "pixel_f1_max": "Pixel F1-max",
     "pro_30": "PRO@0.3",
     "pro_05": "PRO@0.05",
+    PAPER_PRO: "PRO per image (paper)",
     "region_recall_05": "Region recall@0.05",
     "region_recall_01": "Region recall@0.01",
 }
@@ -229,7 +231,8 @@ class Result:
         """Return the categories and their mean as a table, in percent."""
         from rich.table import Table
 
-        keys = [key for key in KEYS if key in self.mean.figures]
+        keys = [*KEYS, PAPER_PRO] if PAPER_PRO in self.mean.figures else list(KEYS)
+        keys = [key for key in keys if key in self.mean.figures]
         table = Table(title=f"Protocol {self.protocol}, percent")
         table.add_column("Category")
         for key in keys:

@@ -12,7 +12,7 @@ from threecad.cli.convert import convert, import_
 from threecad.cli.demo import demo
 from threecad.cli.doctor import cache, doctor
 from threecad.cli.download import cite, download
-from threecad.cli.evaluate import evaluate
+from threecad.cli.evaluate import compare, evaluate
 from threecad.cli.group import FriendlyGroup
 from threecad.cli.info import info
 from threecad.cli.sample import sample
@@ -33,6 +33,7 @@ for command in (
     audit,
     cache,
     cite,
+    compare,
     convert,
     demo,
     doctor,

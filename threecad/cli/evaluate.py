@@ -10,17 +10,18 @@ from threecad.cli.group import (
     category_option,
     examples,
     json_option,
+    print_json,
     seed_option,
     split_file_option,
     workers_option,
 )
 
-__all__ = ["evaluate"]
+__all__ = ["compare", "evaluate"]
 
 
 @click.command(
     epilog=examples(
-        "threecad evaluate 3cad predictions",
+        "threecad evaluate 3cad predictions --out result.json",
         "threecad evaluate 3cad predictions --protocol paper --bootstrap 0 --json",
     )
 )
@@ -98,3 +99,62 @@ def evaluate(
 
         write_report(html, title=f"Evaluation of {predictions.name}", result=result)
     click.echo(result.to_json() if as_json else str(result))
+
+
+@click.command(
+    epilog=examples(
+        "threecad compare result.json --published CFRG --published RD++",
+        "threecad compare result.json other.json --figure pixel_auroc --latex table.tex",
+    )
+)
+@click.argument("results", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--published",
+    "methods",
+    multiple=True,
+    metavar="METHOD",
+    help="A method of the 3CAD paper, or all. May be given several times.",
+)
+@click.option(
+    "--figure",
+    "keys",
+    multiple=True,
+    metavar="KEY",
+    help="Only this figure, such as pixel_auroc. May be given several times.",
+)
+@json_option
+@click.option(
+    "--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write Markdown tables."
+)
+@click.option(
+    "--latex", type=click.Path(path_type=Path), metavar="FILE", help="Write LaTeX tables."
+)
+def compare(
+    results: tuple[Path, ...],
+    methods: tuple[str, ...],
+    keys: tuple[str, ...],
+    as_json: bool,
+    markdown: Path | None,
+    latex: Path | None,
+) -> None:
+    """Put RESULTS, written by evaluate --out, side by side; differences are to the first."""
+    from threecad import atomic
+    from threecad.comparison import compare as compare_results
+    from threecad.comparison import published_methods, published_result
+    from threecad.errors import UsageError
+    from threecad.results import Result
+
+    named = {path.stem: Result.from_json(path) for path in results}
+    if len(named) < len(results):
+        raise UsageError("Two of the results have the same file name. Rename one of them.")
+    for method in published_methods() if "all" in methods else methods:
+        named[f"{method} (published)"] = published_result(method)
+    comparison = compare_results(named, keys=keys or None)
+    if markdown is not None:
+        atomic.write_text(markdown, comparison.to_markdown())
+    if latex is not None:
+        atomic.write_text(latex, comparison.to_latex())
+    if as_json:
+        print_json(comparison.to_dict())
+    else:
+        click.echo(comparison.to_markdown(), nl=False)

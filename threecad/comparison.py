@@ -1,0 +1,254 @@
+"""Results side by side, with the paper's published ones, and what must not be compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from threecad.catalog import CATEGORIES, published_results
+from threecad.errors import UsageError
+from threecad.keys import IMAGE_KEYS, PAPER_PRO
+from threecad.results import FIGURE_NAMES, Figure, Result, Scores
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Comparison", "compare", "published_methods", "published_result"]
+
+MEAN = "Mean"
+
+PUBLISHED_KEYS = {
+    "image_auroc": "image_auroc",
+    "pixel_auroc": "pixel_auroc",
+    "pixel_ap": "pixel_ap",
+    "pixel_pro": PAPER_PRO,
+}
+"""Name in the published tables → our key."""
+
+ABSENT = "not reported"
+
+ROUNDING = 0.0005
+"""The published figures are percent with one decimal."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure of one result.
+
+    Attributes:
+        figure: The figure.
+        difference: Its value less that of the first result, where the two can be compared.
+        obstacle: Why they cannot be compared.
+    """
+
+    figure: Figure
+    difference: float | None = None
+    obstacle: str | None = None
+
+    def __str__(self) -> str:
+        """Return the cell as tables show it."""
+        text = str(self.figure)
+        if self.obstacle is not None and self.figure.value is not None:
+            return f"{text} †"
+        return text if self.difference is None else f"{text} ({100 * self.difference:+.2f})"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Results side by side.
+
+    Attributes:
+        names: Names of the results; differences are to the first.
+        columns: Categories, and ``Mean`` last.
+        cells: Figure key → result name → column → cell.
+    """
+
+    names: list[str]
+    columns: list[str]
+    cells: dict[str, dict[str, dict[str, Cell]]]
+
+    def obstacles(self) -> list[str]:
+        """Return one line for each result and reason why some of it cannot be compared."""
+        found: dict[str, None] = {}
+        for rows in self.cells.values():
+            for name, row in rows.items():
+                for cell in row.values():
+                    if cell.obstacle is not None and cell.figure.value is not None:
+                        found[f"{name}: {cell.obstacle}"] = None
+        return list(found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as JSON values."""
+        return {
+            "schema": "threecad.comparison/1",
+            "reference": self.names[0],
+            "figures": {
+                key: {
+                    name: {
+                        column: {
+                            **cell.figure.to_dict(),
+                            "difference": cell.difference,
+                            "not_comparable": cell.obstacle,
+                        }
+                        for column, cell in row.items()
+                    }
+                    for name, row in rows.items()
+                }
+                for key, rows in self.cells.items()
+            },
+        }
+
+    def to_markdown(self) -> str:
+        """Return one Markdown table per figure, in percent."""
+        lines: list[str] = []
+        for key, rows in self.cells.items():
+            columns = self._columns_of(rows)
+            lines += [f"**{FIGURE_NAMES.get(key, key)}** (percent)", ""]
+            lines.append("| | " + " | ".join(columns) + " |")
+            lines.append("|---|" + "---:|" * len(columns))
+            for name, row in rows.items():
+                lines.append(f"| {name} | " + " | ".join(str(row[c]) for c in columns) + " |")
+            lines.append("")
+        lines += [f"† not comparable with {self.names[0]}: {line}  " for line in self.obstacles()]
+        return "\n".join(lines).rstrip() + "\n"
+
+    def to_latex(self) -> str:
+        """Return one LaTeX ``tabular`` per figure, in percent; needs the package ``booktabs``."""
+        lines: list[str] = []
+        for key, rows in self.cells.items():
+            columns = self._columns_of(rows)
+            lines += [f"% {FIGURE_NAMES.get(key, key)}, percent"]
+            lines.append(r"\begin{tabular}{l" + "r" * len(columns) + "}")
+            lines.append(r"\toprule")
+            lines.append(" & ".join(["", *map(_escape, columns)]) + r" \\")
+            lines.append(r"\midrule")
+            for name, row in rows.items():
+                cells = [_escape(str(row[column])) for column in columns]
+                lines.append(" & ".join([_escape(name), *cells]) + r" \\")
+            lines += [r"\bottomrule", r"\end{tabular}", ""]
+        lines += [f"% not comparable with {self.names[0]}: {line}" for line in self.obstacles()]
+        return "\n".join(lines).rstrip() + "\n"
+
+    def _columns_of(self, rows: Mapping[str, Mapping[str, Cell]]) -> list[str]:
+        """Leave out the columns that no result has."""
+        return [
+            c for c in self.columns if any(row[c].figure.reason != ABSENT for row in rows.values())
+        ]
+
+
+def compare(results: Mapping[str, Result], *, keys: Sequence[str] | None = None) -> Comparison:
+    """Put results side by side; differences are to the first.
+
+    Two figures are compared only if they were computed by one protocol, by the same rule for image
+    scores, from the same data as far as their fingerprints tell and, for means, over the same
+    categories. Otherwise the cell says why not.
+
+    Args:
+        results: Name → result; :func:`published_result` gives those of the paper.
+        keys: The figures to show, such as ``pixel_auroc``; all that any result reports if ``None``.
+
+    Raises:
+        UsageError: If there is nothing to compare, or no result has one of ``keys``.
+    """
+    if not results:
+        raise UsageError("There are no results to compare.")
+    names = list(results)
+    reported = dict.fromkeys(
+        key
+        for result in results.values()
+        for key, figure in result.mean.figures.items()
+        if figure.value is not None
+    )
+    if keys is not None and (unknown := [key for key in keys if key not in reported]):
+        raise UsageError(f"No result has {unknown[0]!r}. There are: {', '.join(reported)}.")
+    categories = list(dict.fromkeys(c for result in results.values() for c in result.by_category))
+    columns = [*sorted(categories), MEAN]
+    reference = results[names[0]]
+    return Comparison(
+        names,
+        columns,
+        {
+            key: {
+                name: {column: _cell(key, column, result, reference) for column in columns}
+                for name, result in results.items()
+            }
+            for key in (keys or reported)
+        },
+    )
+
+
+def published_methods() -> list[str]:
+    """Return the names of the methods in the paper's tables."""
+    return list(published_results()["results"])
+
+
+def published_result(method: str) -> Result:
+    """Return the paper's published figures of a method, as a result of ``protocol="paper"``.
+
+    Raises:
+        UsageError: If the paper has no such method.
+    """
+    tables = published_results()["results"]
+    if method not in tables:
+        raise UsageError(f"The paper has no {method!r}. It has: {', '.join(tables)}.")
+    names = {category.code: name for name, category in CATEGORIES.items()}
+    scores = {
+        names.get(code, MEAN): Scores(
+            {
+                ours: _published_figure(figures.get(theirs))
+                for theirs, ours in PUBLISHED_KEYS.items()
+            }
+        )
+        for code, figures in tables[method].items()
+    }
+    return Result(
+        mean=scores.pop(MEAN),
+        by_category=scores,
+        protocol="paper",
+        provenance={"source": published_results()["source"]},
+    )
+
+
+def _published_figure(percent: float | None) -> Figure:
+    if percent is None:
+        return Figure.undefined(ABSENT)
+    value = percent / 100
+    return Figure(value, max(value - ROUNDING, 0.0), min(value + ROUNDING, 1.0))
+
+
+def _cell(key: str, column: str, result: Result, reference: Result) -> Cell:
+    figure = _figure(result, key, column)
+    if result is reference or figure.value is None:
+        return Cell(figure)
+    other = _figure(reference, key, column)
+    if other.value is None:
+        return Cell(figure, obstacle=f"the reference has no {FIGURE_NAMES.get(key, key)}")
+    if obstacle := _obstacle(key, column, result, reference):
+        return Cell(figure, obstacle=obstacle)
+    return Cell(figure, difference=figure.value - other.value)
+
+
+def _figure(result: Result, key: str, column: str) -> Figure:
+    scores = result.mean if column == MEAN else result.by_category.get(column)
+    absent = Figure.undefined(ABSENT)
+    return absent if scores is None else scores.figures.get(key, absent)
+
+
+def _obstacle(key: str, column: str, result: Result, reference: Result) -> str | None:
+    if result.protocol != reference.protocol:
+        return f"protocol {result.protocol}, not {reference.protocol}"
+    prints = {r.provenance.get("fingerprint") for r in (result, reference)} - {None}
+    if len(prints) > 1:
+        return "other data: the fingerprints differ"
+    rules = {r.settings.get("image_score") for r in (result, reference)} - {None}
+    if key in IMAGE_KEYS and len(rules) > 1:
+        return f"image scores by {' and '.join(sorted(map(str, rules)))}"
+    if column == MEAN and set(result.by_category) != set(reference.by_category):
+        return "the mean is over other categories"
+    return None
+
+
+def _escape(text: str) -> str:
+    for character in "&%_#":
+        text = text.replace(character, f"\\{character}")
+    return text.replace("†", r"$^\dagger$").replace("–", "--")
