@@ -146,7 +146,7 @@ def test_mistakes_are_explained(
     for load in (load_dataset, datasets.load_dataset):
         with pytest.raises(LayoutError, match="threecad download"):
             load("3cad")
-    with pytest.raises(ValueError, match="'Nope' not found. Available: .*Copper_Stator"):
+    with pytest.raises(ValueError, match=r"'Nope' not found. Available: .*Copper_Stator"):
         load_dataset(name="Nope", data_dir=tree)
     with pytest.raises(UsageError, match=r"datasets\.load_dataset"):
         load_dataset("mnist")

@@ -3,42 +3,52 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from threecad.catalog import CATEGORIES, CITATIONS, LICENSE_NOTICE
+from threecad.catalog import CITATIONS, LICENSE_NOTICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from threecad.formats.items import Item
 
-__all__ = ["dataset_card"]
+__all__ = ["HOMEPAGE", "TITLES", "Origin", "dataset_card", "introduce"]
 
-_HOMEPAGE = "https://github.com/EnquanYang2022/3CAD"
+Origin = Literal["3cad", "sample", "other"]
+"""Whose images they are: 3CAD's, drawn by ``threecad sample``, or somebody else's."""
+
+TITLES: dict[Origin, str] = {
+    "3cad": "3CAD: surface defects on 3C parts",
+    "sample": "A procedural miniature of 3CAD",
+    "other": "Images in the layout of 3CAD",
+}
+
+HOMEPAGE = "https://github.com/EnquanYang2022/3CAD"
 _PAPER = "https://arxiv.org/abs/2502.05761"
-_LICENSE = {"license": "other", "license_name": "none-stated", "license_link": _HOMEPAGE}
+_LICENSE = {"license": "other", "license_name": "none-stated", "license_link": HOMEPAGE}
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
 
 
-def dataset_card(items: Sequence[Item], *, figures: Iterable[str] = ()) -> str:
+def dataset_card(items: Sequence[Item], origin: Origin, *, figures: Iterable[str] = ()) -> str:
     """Return the ``README.md`` of a folder in the ``parquet`` format.
 
     Args:
         items: The images in it.
+        origin: Whose images they are.
         figures: Paths of pictures to show, relative to the card.
     """
     import yaml
 
-    head = yaml.safe_dump(_metadata(items), sort_keys=False, allow_unicode=True)
+    head = yaml.safe_dump(_metadata(items, origin), sort_keys=False, allow_unicode=True)
     parts = [
-        f"---\n{head}---\n\n# {_title(items)}",
-        _introduction(items),
+        f"---\n{head}---\n\n# {TITLES[origin]}",
+        introduce(items, origin),
         "\n\n".join(f"![{name}]({name})" for name in figures),
         "## Splits\n\n" + _table(items),
         "## Columns\n\n" + _COLUMNS,
         "## Use\n\n" + _USE,
     ]
-    if _is_3cad(items):
+    if origin == "3cad":
         parts += [
             f"## Licence\n\n{LICENSE_NOTICE}",
             f"## Citation\n\n```bibtex\n{CITATIONS['3CAD']}\n```",
@@ -46,7 +56,7 @@ def dataset_card(items: Sequence[Item], *, figures: Iterable[str] = ()) -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _metadata(items: Sequence[Item]) -> dict[str, Any]:
+def _metadata(items: Sequence[Item], origin: Origin) -> dict[str, Any]:
     categories = sorted({item.category for item in items})
     splits = [s for s in ("train", "val", "test") if any(item.split == s for item in items)]
     of_category = {
@@ -54,8 +64,8 @@ def _metadata(items: Sequence[Item]) -> dict[str, Any]:
         for name in categories
     }
     return {
-        "pretty_name": _title(items),
-        **(_LICENSE if _is_3cad(items) else {"license": "unknown"}),
+        "pretty_name": TITLES[origin],
+        **(_LICENSE if origin == "3cad" else {"license": "unknown"}),
         "task_categories": ["image-segmentation", "image-classification"],
         "tags": ["anomaly-detection", "defect-detection", "industrial"],
         "size_categories": [next((n for size, n in _SIZES if len(items) < size), "n>1M")],
@@ -81,24 +91,20 @@ def _data_files(category: str, split: str) -> dict[str, str]:
     return {"split": name, "path": f"{category}/{name}-*.parquet"}
 
 
-def _is_3cad(items: Sequence[Item]) -> bool:
-    return all(item.category in CATEGORIES for item in items)
-
-
-def _title(items: Sequence[Item]) -> str:
-    if _is_3cad(items):
-        return "3CAD: surface defects on 3C parts"
-    return "Images in the layout of 3CAD"
-
-
-def _introduction(items: Sequence[Item]) -> str:
-    count = f"{len(items):,} images, {sum(item.label for item in items):,} of them defective"
-    if not _is_3cad(items):
-        return f"{count}, with pixel masks. Written by threecad; the images are not those of 3CAD."
+def introduce(items: Sequence[Item], origin: Origin) -> str:
+    """Return a sentence or two on what the images are."""
+    defective = sum(item.label for item in items)
+    count = f"{len(items):,} images, {defective:,} of them defective, with pixel masks"
+    if origin == "sample":
+        return (
+            f"{count}: a procedural miniature of 3CAD, drawn by threecad for trying things out. "
+            "None of it is a photograph."
+        )
+    if origin == "other":
+        return f"{count}, written by threecad. The images are not those of 3CAD."
     return (
-        f"{count}, with pixel masks, from production lines of aluminium, copper and iron parts. "
-        f"Converted with threecad from [3CAD]({_HOMEPAGE}) ([paper]({_PAPER})); whether these are "
-        "all of its images, `threecad verify` tells on the tree."
+        f"{count}, from production lines of aluminium, copper and iron parts. Converted with "
+        f"threecad from [3CAD]({HOMEPAGE}) ([paper]({_PAPER}))."
     )
 
 

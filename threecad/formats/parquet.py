@@ -73,7 +73,7 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
         _write_shard(folder / name, members, decoded, schema, tally)
     for _ in decoded:  # raises what went wrong
         pass
-    write_new(folder / "README.md", dataset_card(items).encode())
+    write_new(folder / "README.md", dataset_card(items, options.origin).encode())
     return tally
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from threecad.cards import Origin
     from threecad.masks import MaskRule
 
 __all__ = [
@@ -53,6 +54,7 @@ class WriteOptions:
     Attributes:
         destination: The folder as it will be called once it is finished.
         placement: ``copy`` the images, hard-``link`` them, or ``reference`` them where they are.
+        origin: Whose images they are, for cards and descriptions.
         mask_rule: Overrides the rule by which masks are binarised.
         polygons: Outlines instead of run lengths, where a format has both.
         shard_bytes: Largest size of a shard.
@@ -62,6 +64,7 @@ class WriteOptions:
 
     destination: Path
     placement: Placement = "copy"
+    origin: Origin = "other"
     mask_rule: MaskRule | None = None
     polygons: bool = False
     shard_bytes: int = 500_000_000
