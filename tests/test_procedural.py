@@ -36,7 +36,7 @@ GOLDEN = {
     "Aluminum_Middle_Frame": "d913f379e79c6317022a77961970caf3b3350e9306ef0f84e1eb63b79bc6b2a6",
     "Aluminum_New_Ipad": "cfe3283ad36e64feadb2cc0fe6839254380b7a7c06c57674ea94c0806861fd27",
     "Aluminum_New_Middle_Frame": "c7a662a17d67d5656290e7bde93713b3a76293f0295d385cb8bd6d1dade7a3f1",
-    "Aluminum_Pc": "f55c6d143fc16c02a0c5a8790ecd960568eec20a9bcaa842b082b0c64dc00335",
+    "Aluminum_Pc": "e591e35cd3a30e12ae8e098b27482f41d0b3911f40a485584b966e65bbe92411",
     "Copper_Stator": "a187548b1eef16b389f5b4cf7a2a9e378326aa5771877ba39589d42e915a4c02",
     "Iron_Stator": "f27962721865b507c394f84839b0151b503d569b7c3815ec2f9621a85f530ed9",
 }

@@ -32,7 +32,7 @@ def camera_cover(stream: Stream, shape: tuple[int, int], scale: float) -> Scene:
     """A blasted plate with three turned lens seats, a flash and a microphone hole."""
     scene = blank(stream, shape, scale, _ALUMINIUM)
     if min(shape) < 200 * scale:  # a small image shows one seat
-        scene.x, scene.y = scene.x - 28.0, scene.y - 30.0
+        scene.move(28.0, 30.0)
     x, y = scene.x, scene.y
     outline = box(x, y, 112.0, 112.0, 40.0)
     scene.blast(stream, 0.10)
@@ -128,8 +128,7 @@ def middle_frame(stream: Stream, shape: tuple[int, int], scale: float) -> Scene:
         boss = circle(x - cx, y - cy, 10.0)
         top = scene.cover(boss)
         scene.height += ramp(0.5 - boss / 1.6) * (3.0 * scene.scale)
-        scene.matter = np.maximum(scene.matter, top)
-        scene.edge = np.where(boss < 0, np.maximum(boss * scene.scale, -1e4), scene.edge)
+        scene.join(boss)
         scene.paint(top, (0.45, 0.46, 0.47))
         scene.tint(1.0 + top * (0.12 * wave(turns(x - cx, y - cy) * 2.0 + 0.2)))
         scene.drill(boss + 5.5, (cx, cy), radius=4.5)
@@ -139,29 +138,27 @@ def middle_frame(stream: Stream, shape: tuple[int, int], scale: float) -> Scene:
 def new_tablet(stream: Stream, shape: tuple[int, int], scale: float) -> Scene:
     """The blasted back corner of a tablet: polished bevel, camera, connector contacts."""
     scene = blank(stream, shape, scale, (0.255, 0.27, 0.30))
-    right, top = 0.5 * shape[1] / scale - 26.0, 0.5 * shape[0] / scale - 24.0
-    x, y = scene.x - right + 200.0, scene.y + top - 200.0
+    scene.move(0.5 * shape[1] / scale - 26.0, 24.0 - 0.5 * shape[0] / scale)  # upper right corner
+    x, y = scene.x, scene.y
     scene.blast(stream, 0.11)
-    outline = box(x, y, 200.0, 200.0, 52.0)
+    outline = box(x + 200.0, y - 200.0, 200.0, 200.0, 52.0)
     scene.cut(outline)
     scene.chamfer(outline, 5.0, 0.55)
     bevel = scene.cover(outline) * (1.0 - scene.cover(outline + 5.0))
     scene.paint(bevel, (0.55, 0.57, 0.60))
     scene.gloss += bevel * 0.5
-    ox, oy = 200.0 - 62.0, -200.0 + 62.0
-    camera = circle(x - ox, y - oy, 22.0)
+    camera = circle(x + 62.0, y - 62.0, 22.0)
     scene.sink(camera - 7.0, -2.0, 2.0)
     ring = scene.cover(camera - 5.5)
     scene.paint(ring, (0.50, 0.51, 0.53))
-    scene.tint(1.0 + ring * 0.2 * wave(turns(x - ox, y - oy) * 2.0 + 0.2))
-    scene.drill(camera, (ox + right - 200.0, oy - top + 200.0), radius=22.0)
-    microphone = circle(x - ox + 42.0, y - oy, 3.0)
-    scene.drill(microphone, (ox - 42.0 + right - 200.0, oy - top + 200.0), radius=3.0)
+    scene.tint(1.0 + ring * 0.2 * wave(turns(x + 62.0, y - 62.0) * 2.0 + 0.2))
+    scene.drill(camera, (-62.0, 62.0), radius=22.0)
+    scene.drill(circle(x + 104.0, y - 62.0, 3.0), (-104.0, 62.0), radius=3.0)
     for i in range(3):  # contacts: sunk plastic, not holes
-        contact = circle(x - ox + 110.0 - 17.0 * i, y - oy - 84.0, 5.5)
+        contact = circle(x + 172.0 - 17.0 * i, y - 146.0, 5.5)
         scene.sink(contact - 1.0, 1.0, 1.0)
         scene.paint(scene.cover(contact), (0.62, 0.58, 0.47))
-    groove = np.abs(y - oy - 120.0) - 1.3
+    groove = np.abs(y - 182.0) - 1.3
     scene.sink(groove, 1.2, 1.0)
     scene.paint(scene.cover(groove), (0.12, 0.125, 0.14))
     return scene
@@ -170,10 +167,10 @@ def new_tablet(stream: Stream, shape: tuple[int, int], scale: float) -> Scene:
 def new_middle_frame(stream: Stream, shape: tuple[int, int], scale: float) -> Scene:
     """The corner of a tinted phone frame: antenna bands, key slot, inner ledge and tabs."""
     scene = blank(stream, shape, scale, (0.50, 0.42, 0.325))
-    right, top = 0.5 * shape[1] / scale - 20.0, 0.5 * shape[0] / scale - 20.0
-    x, y = scene.x - right + 240.0, scene.y + top - 240.0
+    scene.move(0.5 * shape[1] / scale - 20.0, 20.0 - 0.5 * shape[0] / scale)  # upper right corner
+    x, y = scene.x, scene.y
     scene.blast(stream, 0.07)
-    outline = box(x, y, 240.0, 240.0, 74.0)
+    outline = box(x + 240.0, y - 240.0, 240.0, 240.0, 74.0)
     depth = -outline
     scene.cut(outline)
     rounding = unit(1.0 - depth / 18.0)
@@ -182,55 +179,55 @@ def new_middle_frame(stream: Stream, shape: tuple[int, int], scale: float) -> Sc
     scene.tint(1.0 + 0.10 * wave(depth * 0.03))
     scene.sink(30.0 - depth, 3.0, 1.5)
     scene.paint(scene.cover(30.0 - depth), (0.31, 0.30, 0.285))
-    path = 0.05 * wave(depth * 0.4) + 0.06 * lattice_noise(stream, turns(x, y) * 90.0, depth)
+    path = 0.05 * wave(depth * 0.4) + 0.06 * lattice_noise(
+        stream, turns(x + 240.0, y - 240.0) * 90.0, depth
+    )
     scene.tint(1.0 + scene.cover(30.0 - depth) * path)
     scene.sink(43.0 - depth, 2.5, 1.5)
-    for band in (np.abs(x - 240.0 + 108.0) - 3.0, np.abs(y + 240.0 - 118.0) - 3.0):
+    for band in (np.abs(x + 108.0) - 3.0, np.abs(y - 118.0) - 3.0):
         share = scene.cover(np.maximum(band, depth - 43.0))
         scene.paint(share, (0.56, 0.55, 0.52))
         scene.gloss *= 1.0 - 0.7 * share
     inside = 56.0 - depth
-    tabs = [(240.0 - 74.0, -240.0 + 74.0), (240.0 - 62.0, 10.0 - 60.0), (240.0 - 200.0, -178.0)]
+    tabs = ((-74.0, 74.0), (-62.0, 190.0), (-200.0, 62.0))
     for cx, cy in tabs:
         inside = np.maximum(inside, 13.0 - length(x - cx, y - cy))
     scene.cut(-inside)
     for cx, cy in tabs:
         hole = circle(x - cx, y - cy, 4.5)
         scene.sink(hole - 2.5, 1.5, 1.5)
-        scene.drill(hole, (cx + right - 240.0, cy - top + 240.0), radius=4.5)
-    slot = box(x - 240.0 + 15.0, y + 240.0 - 170.0, 4.0, 22.0, 4.0)
+        scene.drill(hole, (cx, cy), radius=4.5)
+    slot = box(x + 15.0, y - 170.0, 4.0, 22.0, 4.0)
     scene.sink(slot - 1.5, 1.0, 1.0)
-    scene.drill(slot, (225.0 + right - 240.0, -70.0 - top + 240.0), radius=4.0)
+    scene.drill(slot, (-15.0, 170.0), radius=4.0)
     return scene
 
 
 def laptop(stream: Stream, shape: tuple[int, int], scale: float) -> Scene:
     """The top of a laptop housing: key openings, speaker slots, touch-pad recess."""
     scene = blank(stream, shape, scale, (0.46, 0.465, 0.47))
+    # The rear edge is the axis; a narrow image shows the slots and the keys beside them.
+    scene.move(-46.0 if shape[1] < 200 * scale else 0.0, 16.0 - 0.5 * shape[0] / scale)
     x, y = scene.x, scene.y
     scene.blast(stream, 0.085)
-    top = 16.0 - 0.5 * shape[0] / scale
-    down = y - top
-    scene.cut(-down)
-    scene.chamfer(-down, 4.0, 0.6)
-    shift = -46.0 if shape[1] < 200 * scale else 0.0  # a narrow image: the keys beside the slots
-    across = x - shift
-    well = box(across + 60.0, down - 80.0, 112.0, 62.0, 6.0)
+    scene.cut(-y)
+    scene.chamfer(-y, 4.0, 0.6)
+    well = box(x + 60.0, y - 80.0, 112.0, 62.0, 6.0)
     scene.sink(well, 2.5, 1.5)
     scene.paint(scene.cover(well), (0.40, 0.405, 0.41))
-    column, row = _cell((across + 42.0) / 36.0, 2), _cell((down - 80.0) / 36.0, 1)
-    key = box(across + 42.0 - column * 36.0, down - 80.0 - row * 36.0, 14.5, 14.5, 4.0)
+    column, row = _cell((x + 42.0) / 36.0, 2), _cell((y - 80.0) / 36.0, 1)
+    key = box(x + 42.0 - column * 36.0, y - 80.0 - row * 36.0, 14.5, 14.5, 4.0)
     scene.sink(key - 1.5, 0.8, 1.0)
     scene.cut(-key)
-    column, row = _cell((across - 92.0) / 12.0, 2), _cell((down - 80.0) / 27.0, 2)
-    slot = box(across - 92.0 - column * 12.0, down - 80.0 - row * 27.0, 2.6, 9.5, 2.6)
+    column, row = _cell((x - 92.0) / 12.0, 2), _cell((y - 80.0) / 27.0, 2)
+    slot = box(x - 92.0 - column * 12.0, y - 80.0 - row * 27.0, 2.6, 9.5, 2.6)
     scene.sink(slot - 1.0, 0.8, 1.0)
     scene.drill(
         slot,
-        *((92.0 + 12.0 * i + shift, top + 80.0 + 27.0 * j) for i in _FIVE for j in _FIVE),
+        *((92.0 + 12.0 * i, 80.0 + 27.0 * j) for i in _FIVE for j in _FIVE),
         radius=4.5,
     )
-    pad = box(across + 42.0, down - 246.0, 78.0, 86.0, 8.0)
+    pad = box(x + 42.0, y - 246.0, 78.0, 86.0, 8.0)
     scene.sink(pad, 1.6, 1.5)
     scene.paint(scene.cover(pad), (0.36, 0.365, 0.37))
     scene.tint(1.0 + 0.06 * scene.cover(pad) * wave(y * 0.01 + 0.3))

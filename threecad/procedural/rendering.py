@@ -20,6 +20,9 @@ DEFAULT_SIZE = 256
 MULTIPLE_DEFECTS = "Multiple-defects"
 """Folder of the images with several defect types."""
 
+COVERED = 0.2
+"""Share of a pixel from which a defect counts as being there."""
+
 DEFECT_TYPES: dict[str, tuple[str, ...]] = {
     "Aluminum_Camera_Cover": (
         "abrasion", "blocked-hole", "chip", "dent", "discolouration", "foreign-matter", "pit",
@@ -87,7 +90,7 @@ def render_pair(
     image = clean
     while defect_type is not None and not np.any(mask):
         damaged = scene.copy()
-        covered = _damage(damaged, stream, category, defect_type) > 0.2
+        covered = _damage(damaged, stream, category, defect_type) > COVERED
         image = np.where(covered[:, :, None], exposure.take(damaged), clean)
         # A region that nothing shows of is none: keep what lies at a pixel that changed.
         mask = covered & _grown(np.any(image != clean, axis=2))
@@ -113,7 +116,9 @@ def _damage(scene: Scene, stream: Stream, category: str, defect_type: str) -> Fi
     covered = np.zeros(scene.shape)
     for name in types:
         strength = stream.choice((0.15, 0.3, 0.5, 0.75, 1.0))
-        covered = np.maximum(covered, DEFECTS[name](scene, stream, strength))
+        while not np.any((share := DEFECTS[name](scene, stream, strength)) > COVERED):
+            pass  # it fell beside the part
+        covered = np.maximum(covered, share)
     return covered
 
 

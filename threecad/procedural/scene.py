@@ -38,7 +38,7 @@ class Scene:
 
     Attributes:
         scale: Pixels per design unit.
-        x: Design coordinate across the part, 0 in the middle of the image; rotated with the part.
+        x: Design coordinate across the part, rotated with it; 0 near the middle unless moved.
         y: Design coordinate down the part.
         edge: Distance in pixels to the nearest outline of the part, negative on the part.
         matter: Share of the pixel that the part covers, 0 to 1.
@@ -74,6 +74,10 @@ class Scene:
             gloss=self.gloss.copy(),
         )
 
+    def move(self, x: float, y: float) -> None:
+        """Make the design position (x, y) the origin."""
+        self.x, self.y = self.x - x, self.y - y
+
     def cover(self, distance: Field) -> Field:
         """Share of each pixel inside the outline `distance` (design units, negative inside)."""
         return unit(0.5 - distance * self.scale)
@@ -91,6 +95,11 @@ class Scene:
         """Keep only the part inside the outline `distance` (design units)."""
         self.matter *= self.cover(distance)
         self.edge = np.maximum(self.edge, distance * self.scale)
+
+    def join(self, distance: Field) -> None:
+        """Add to the part what lies inside the outline `distance` (design units)."""
+        self.matter = np.maximum(self.matter, self.cover(distance))
+        self.edge = np.minimum(self.edge, distance * self.scale)
 
     def chamfer(self, distance: Field, width: float, drop: float = 1.0) -> None:
         """Bevel the inside of the outline `distance` over `width` design units."""
