@@ -53,6 +53,7 @@ def workplace(sample_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> It
             "cfrg train 3cad --category all --steps 2 --batch-size 2 --device cpu "
             "--image-size 64 --out run",
             "cfrg predict run 3cad --out predictions --device cpu",
+            "threecad evaluate 3cad predictions --bootstrap 0 --workers 0 --out result.json",
         ):
             result = run(line)
             assert result.exit_code == 0, result.output

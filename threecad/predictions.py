@@ -121,8 +121,9 @@ class PredictionWriter:
         Raises:
             UsageError: If the id would lead out of the folder.
         """
+        name = _safe(sample_id)
         if anomaly_map is not None:
-            path = self.folder / "maps" / f"{_safe(sample_id)}.{self.map_format}"
+            path = self.folder / "maps" / f"{name}.{self.map_format}"
             write_map(path, anomaly_map, scale=self.scale, offset=self.offset)
         self.rows.append({"id": sample_id, "score": float(score), **columns})
 

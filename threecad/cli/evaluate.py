@@ -104,7 +104,7 @@ def evaluate(
 @click.command(
     epilog=examples(
         "threecad compare result.json --published CFRG --published RD++",
-        "threecad compare result.json other.json --figure pixel_auroc --latex table.tex",
+        "threecad compare result.json --figure pixel_auroc --figure pro_30 --latex table.tex",
     )
 )
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path))

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+from exact_metrics import pixel_figures
+
+from threecad.metrics import Evaluator
+
+
+def draw(rng, n_good, n_bad, size=12):
+    """Images whose scores share an offset, so that they and not pixels are independent."""
+    n = n_good + n_bad
+    masks = np.zeros((n, size, size), bool)
+    labels = np.array([0] * n_good + [1] * n_bad)
+    for i in range(n_good, n):
+        y, x = rng.integers(0, size - 4, 2)
+        masks[i, y : y + 3, x : x + 4] = True
+    maps = rng.normal(size=masks.shape) + rng.normal(size=(n, 1, 1)) + 1.5 * masks
+    scores = rng.normal(size=n) + 1.2 * labels
+    return maps.astype(np.float32), masks, scores, labels
+
+
+def collect(batch, **settings):
+    evaluator = Evaluator(**settings)
+    evaluator.update(*batch)
+    return evaluator
+
+
+def test_intervals_do_not_depend_on_order_and_do_on_the_seed():
+    rng = np.random.default_rng(0)
+    maps, masks, scores, labels = draw(rng, 8, 8)
+    first = collect((maps, masks, scores, labels), bootstrap=100, seed=1)
+    order = rng.permutation(len(labels))
+    parts = [
+        collect((maps[part], masks[part], scores[part], labels[part]), bootstrap=100, seed=1)
+        for part in np.array_split(order, 3)
+    ]
+    parts[2].merge(parts[0])
+    parts[2].merge(parts[1])
+    assert parts[2].compute() == first.compute()
+    other = collect((maps, masks, scores, labels), bootstrap=100, seed=2).compute()
+    assert other["pixel_auroc"].confidence != first.compute()["pixel_auroc"].confidence
+
+
+def test_replicates_agree_with_drawing_whole_images():
+    """The few bins of the bootstrap give the spread that full recomputation gives."""
+    rng = np.random.default_rng(1)
+    maps, masks, scores, labels = draw(rng, 10, 10)
+    found = collect((maps, masks, scores, labels), bootstrap=400).compute()
+    replicates = []
+    for _ in range(200):
+        chosen = np.concatenate([rng.integers(0, 10, 10), rng.integers(10, 20, 10)])
+        replicates.append(pixel_figures(maps[chosen], masks[chosen]))
+    for key in ("pixel_auroc", "pixel_ap", "pixel_f1_max", "pro_30"):
+        low, high = np.quantile([r[key] for r in replicates], [0.025, 0.975])
+        expected, width = high - low, found[key].confidence[1] - found[key].confidence[0]
+        assert 0.6 * expected < width < 1.6 * expected, key
+        assert found[key].confidence[0] < found[key].value < found[key].confidence[1]
+
+
+def test_mean_over_categories_is_narrower_than_its_parts():
+    rng = np.random.default_rng(2)
+    evaluator = Evaluator(bootstrap=200)
+    for name in "abcd":
+        maps, masks, scores, labels = draw(rng, 8, 8)
+        evaluator.update(maps, masks, scores, labels, {"category": [name] * 16})
+    result = evaluator.compute()
+
+    def width(scores):
+        low, high = scores.figures["image_auroc"].confidence
+        return high - low
+
+    parts = [width(scores) for scores in result.by_category.values()]
+    assert width(result.mean) < 0.8 * np.mean(parts)
+
+
+@pytest.mark.slow
+def test_coverage():
+    """A 95 % interval holds the truth in about 95 % of samples: bootstrap is a little narrow."""
+    rng = np.random.default_rng(3)
+    keys = ("image_auroc", "pixel_auroc", "pro_30")
+    big = collect(draw(rng, 4000, 4000)).compute()
+    hits = dict.fromkeys(keys, 0)
+    trials = 300
+    for _ in range(trials):
+        result = collect(draw(rng, 40, 40), bootstrap=200).compute()
+        for key in keys:
+            low, high = result[key].confidence
+            hits[key] += low <= big[key].value <= high
+    for key in keys:
+        assert 0.88 <= hits[key] / trials <= 0.99, (key, hits[key] / trials)

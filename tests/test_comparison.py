@@ -1,0 +1,91 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from threecad.cli import main
+from threecad.comparison import compare, published_methods, published_result
+from threecad.errors import EvaluationError, UsageError
+from threecad.metrics import Evaluator
+from threecad.results import Result
+
+
+def make(seed, protocol="full", category="Copper_Stator"):
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((6, 16, 16), bool)
+    masks[3:, 4:8, 4:8] = True
+    maps = (rng.normal(size=masks.shape) + masks).astype(np.float32)
+    evaluator = Evaluator(protocol=protocol)
+    names = {"category": [category] * 6}
+    evaluator.update(maps, masks, maps.max((1, 2)), [0, 0, 0, 1, 1, 1], names)
+    return evaluator.compute()
+
+
+def test_differences_are_to_the_first():
+    a, b = make(0), make(1)
+    comparison = compare({"a": a, "b": b}, keys=["pixel_auroc"])
+    cell = comparison.cells["pixel_auroc"]["b"]["Mean"]
+    assert cell.difference == pytest.approx(b["pixel_auroc"].value - a["pixel_auroc"].value)
+    assert comparison.cells["pixel_auroc"]["a"]["Mean"].difference is None
+    assert f"({100 * cell.difference:+.2f})" in comparison.to_markdown()
+
+
+@pytest.mark.parametrize(
+    ("other", "obstacle"),
+    [
+        (make(1, "paper"), "protocol paper, not full"),
+        (replace(make(1), provenance={"fingerprint": "b"}), "other data"),
+        (make(1, category="Iron_Stator"), "over other categories|no Pixel AUROC"),
+    ],
+)
+def test_what_cannot_be_compared_says_why(other, obstacle):
+    mine = replace(make(0), provenance={"fingerprint": "a"})
+    comparison = compare({"a": mine, "b": other}, keys=["pixel_auroc"])
+    cell = comparison.cells["pixel_auroc"]["b"]["Mean"]
+    assert cell.difference is None
+    assert any(part in cell.obstacle for part in obstacle.split("|"))
+    assert "†" in comparison.to_markdown()
+    assert r"^\dagger" in comparison.to_latex()
+
+
+def test_published_results():
+    cfrg = published_result("CFRG")
+    assert cfrg.protocol == "paper"
+    assert cfrg["image_auroc"].value == pytest.approx(0.865)
+    assert cfrg["pro_per_image"].value == pytest.approx(0.820)
+    assert len(cfrg.by_category) == 8
+    assert published_result("PaDiM")["pixel_ap"].value is None
+    for method in published_methods():
+        published = published_result(method)
+        assert Result.from_dict(published.to_dict()) == published
+    with pytest.raises(UsageError, match="SimpleNet"):
+        published_result("nothing")
+
+
+def test_command_line(tmp_path):
+    make(0, "paper").to_json(tmp_path / "mine.json")
+    options = ["--figure", "pixel_auroc", "--latex", str(tmp_path / "table.tex")]
+    run = CliRunner().invoke(
+        main,
+        ["compare", str(tmp_path / "mine.json"), "--published", "CFRG", *options],
+    )
+    assert run.exit_code == 0, run.output
+    assert "CFRG (published)" in run.output
+    assert r"\begin{tabular}" in (tmp_path / "table.tex").read_text(encoding="utf-8")
+    (tmp_path / "bad.json").write_text("{}")
+    run = CliRunner().invoke(main, ["compare", str(tmp_path / "bad.json")])
+    assert run.exit_code == 1
+    assert "bad.json" in run.output
+
+
+def test_results_survive_json(tmp_path):
+    result = make(0)
+    result.to_json(tmp_path / "r.json")
+    assert Result.from_json(tmp_path / "r.json") == result
+    plain = result.to_dict()
+    assert plain["schema"] == "threecad.result/1"
+    assert plain["pixel_auroc"] == result["pixel_auroc"].value
+    del plain["mean"]
+    with pytest.raises(EvaluationError, match="incomplete"):
+        Result.from_dict(plain)

@@ -1,0 +1,168 @@
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from exact_metrics import pixel_figures
+from PIL import Image
+
+from threecad.cli import main
+from threecad.errors import EvaluationError, UsageError
+from threecad.evaluation import evaluate, resize_map, score_image
+from threecad.indexing import scan
+from threecad.masks import read_mask
+from threecad.predictions import PredictionWriter
+
+
+def model(sample):
+    """A stand-in for a model: (24, 24) float32, of the sample's content alone."""
+    with Image.open(sample.image) as image:
+        grey = np.asarray(image.convert("L").resize((24, 24)), np.float32)
+    anomaly_map = np.abs(grey - cv2.GaussianBlur(grey, (0, 0), 2)) / 255
+    if sample.mask is not None:
+        mask = read_mask(sample.mask).astype(np.float32)
+        anomaly_map += 0.1 * cv2.resize(mask, (24, 24), interpolation=cv2.INTER_AREA)
+    return anomaly_map
+
+
+@pytest.fixture(scope="module")
+def index(sample_tree):
+    return scan(sample_tree, categories=["Aluminum_Ipad", "Copper_Stator"])
+
+
+@pytest.fixture(scope="module")
+def maps(index):
+    return {sample.id: model(sample) for sample in index if sample.split == "test"}
+
+
+@pytest.fixture(scope="module")
+def folder(maps, tmp_path_factory):
+    path = tmp_path_factory.mktemp("predictions")
+    with PredictionWriter(path) as writer:
+        for sample_id, anomaly_map in maps.items():
+            writer.add(sample_id, anomaly_map, float(anomaly_map.max()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def result(index, folder):
+    return evaluate(index, folder)
+
+
+def test_full_protocol_is_at_the_size_of_the_masks(index, maps, result):
+    for category in index.categories:
+        samples = [s for s in index if s.category == category and s.split == "test"]
+        masks, resized = [], []
+        for sample in samples:
+            with Image.open(sample.image) as image:
+                shape = image.height, image.width
+            mask = np.zeros(shape, bool) if sample.mask is None else read_mask(sample.mask)
+            masks.append(mask)
+            resized.append(resize_map(maps[sample.id], shape))
+        figures = result.by_category[category].figures
+        for key, exact in pixel_figures(resized, masks).items():
+            assert figures[key].low <= exact <= figures[key].high, key
+            assert figures[key].within_tolerance
+
+
+def test_every_figure_is_within_tolerance_after_the_passes(result):
+    for group in (result.by_category, result.by_defect_type, result.by_size):
+        for scores in group.values():
+            assert all(figure.within_tolerance for figure in scores.figures.values())
+
+
+def test_sources_and_workers_do_not_matter(index, maps, folder, result):
+    assert evaluate(index, maps, scores={k: m.max() for k, m in maps.items()}) == result
+    parallel = evaluate(index, folder, workers=2)
+    assert parallel == result
+    by_function = evaluate(index, maps.__getitem__)
+    assert by_function.mean == result.mean
+    assert by_function.settings["image_score"] == "max"
+
+
+def test_paper_protocol_is_at_256(index, maps):
+    result = evaluate(index, maps, protocol="paper")
+    assert result.protocol == "paper"
+    n = sum(s.split == "test" for s in index)
+    assert result.mean.counts["pixels"] == n * 256 * 256
+    assert 0 < result["pro_per_image"].value < 1
+    assert result["pro_30"].value is None
+
+
+def test_resize_is_bilinear_at_half_pixel_centres():
+    import torch
+    from torch.nn.functional import interpolate
+
+    values = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
+    expected = interpolate(torch.from_numpy(values)[None, None], (23, 16), mode="bilinear")[0, 0]
+    assert np.abs(resize_map(values, (23, 16)) - expected.numpy()).max() < 1e-5
+    assert resize_map(values.astype(np.float16), (23, 16)).dtype == np.float32
+
+
+def test_image_scores():
+    values = np.arange(100, dtype=np.float32).reshape(10, 10)
+    assert score_image(values, "max") == 99
+    assert score_image(values, "top:0.03") == 98
+    assert score_image(values, "top:1") == 49.5
+    for rule in ("top", "top:0", "top:2", "mean", "top:x"):
+        with pytest.raises(UsageError, match="top:F"):
+            score_image(values, rule)
+
+
+def test_missing_and_extra_predictions_are_listed(index, maps):
+    wrong = dict(maps)
+    gone = next(iter(wrong))
+    wrong["Nowhere/test/good/1"] = wrong.pop(gone)
+    with pytest.raises(EvaluationError) as error:
+        evaluate(index, wrong)
+    assert gone in str(error.value)
+    assert "Nowhere/test/good/1" in str(error.value)
+
+
+def test_all_unusable_predictions_are_listed(index, maps):
+    wrong = dict(maps)
+    first, *_, second, third = wrong
+    wrong[first] = np.full((4, 4), np.nan)
+    wrong[second] = np.zeros((1, 4, 4))
+    wrong[third] = np.full((4, 4), -np.inf)
+    with pytest.raises(EvaluationError) as error:
+        evaluate(index, wrong)
+    message = str(error.value)
+    assert message.startswith("3 predictions")
+    assert all(name in message for name in (first, second, third))
+
+
+def test_no_masks_leaves_image_figures(index, maps):
+    bare = index.with_samples(replace(sample, mask=None) for sample in index)
+    result = evaluate(bare, maps)
+    assert result["image_auroc"].value is not None
+    assert "no defective pixels" in result["pixel_auroc"].reason
+
+
+def test_bad_arguments(index, maps):
+    for arguments in ({"protocol": "mine"}, {"image_score": "mean"}, {"image_score": "table"}):
+        with pytest.raises(UsageError):
+            evaluate(index, maps, **arguments)
+    with pytest.raises(EvaluationError, match="no samples"):
+        evaluate(index, maps, split="val")
+
+
+def test_command_line(sample_tree, folder, result, tmp_path):
+    arguments = [str(sample_tree), str(folder), "--category", "Aluminum_Ipad"]
+    arguments += ["--category", "Copper_Stator", "--bootstrap", "50", "--workers", "0"]
+    out, page = tmp_path / "result.json", tmp_path / "report.html"
+    run = CliRunner().invoke(
+        main, ["evaluate", *arguments, "--json", "--out", str(out), "--html", str(page)]
+    )
+    assert run.exit_code == 0, run.output
+    printed = json.loads(run.stdout)
+    assert printed == json.loads(out.read_text(encoding="utf-8"))
+    assert printed["pixel_auroc"] == result["pixel_auroc"].value
+    low, high = printed["mean"]["figures"]["pixel_auroc"]["confidence"]
+    assert low <= printed["pixel_auroc"] <= high
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    run = CliRunner().invoke(main, ["evaluate", str(sample_tree), str(tmp_path / "none")])
+    assert run.exit_code == 1
+    assert "There is no folder" in run.output
