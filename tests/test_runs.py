@@ -1,0 +1,203 @@
+"""From a tree to a run folder, to predictions, to figures beside the baseline's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cfrg import CFRG, CFRGConfig, NearestNeighbourMemory, Predictor, TrainingOptions
+from cfrg.evaluating import evaluate_run, predict_to_folder
+from cfrg.prediction import find_images
+from cfrg.preprocessing import normalize, resize
+from cfrg.runs import read_run, train
+from cfrg.training import Interrupted
+from threecad import scan
+from threecad.errors import DataError, ModelError, UsageError
+from threecad.images import read_image
+from threecad.predictions import PredictionFolder
+
+CONFIG = CFRGConfig.preset("lite", image_size=64)
+
+
+def options(**changes: object) -> TrainingOptions:
+    values = {"steps": 2, "batch_size": 2, "device": "cpu"}
+    return TrainingOptions.preset("lite", **{**values, **changes})
+
+
+def start(root: Path, run: Path, **changes) -> Path:
+    arguments = {"category": "Copper_Stator", "config": CONFIG, "options": options(), **changes}
+    return train(root, run, **arguments)
+
+
+@pytest.fixture(scope="module")
+def run(sample_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two steps. Shared: do not change it."""
+    return start(sample_tree, tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_run_folder_is_what_from_pretrained_reads(run: Path, sample_tree: Path) -> None:
+    names = {path.name for path in run.iterdir()}
+    assert names >= {"config.json", "model.safetensors", "README.md", "run.json", "log.jsonl"}
+    assert (run / "figures" / "curve.png").is_file()
+    model = CFRG.from_pretrained(run)
+    assert model.config == CONFIG
+    record = read_run(run)
+    training = scan(sample_tree).select(category="Copper_Stator", split="train")
+    assert record["data_fingerprint"] == training.fingerprint
+    assert record["category"] == "Copper_Stator"
+    assert record["options"]["steps"] == 2
+    assert record["versions"]["torch"] == torch.__version__.split("+")[0] or record["versions"]
+
+
+def test_same_seed_same_files(sample_tree: Path, run: Path, tmp_path: Path) -> None:
+    again = start(sample_tree, tmp_path / "again")
+    name = "model.safetensors"
+    assert (again / name).read_bytes() == (run / name).read_bytes()
+    other = start(sample_tree, tmp_path / "other", options=options(seed=7))
+    assert (other / name).read_bytes() != (run / name).read_bytes()
+
+
+def test_interrupted_run_resumes_to_the_same_files(
+    sample_tree: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cfrg.runs
+
+    complete = cfrg.runs.fit
+    monkeypatch.setattr(cfrg.runs, "fit", lambda *a, **k: complete(*a, **k, stop_after=1))
+    with pytest.raises(Interrupted):
+        start(sample_tree, tmp_path / "run")
+    monkeypatch.setattr(cfrg.runs, "fit", complete)
+    start(sample_tree, tmp_path / "run", resume=True)
+    name = "model.safetensors"
+    assert (tmp_path / "run" / name).read_bytes() == (run / name).read_bytes()
+
+
+def test_run_folder_is_not_overwritten_by_accident(sample_tree: Path, tmp_path: Path) -> None:
+    run = start(sample_tree, tmp_path / "run")
+    with pytest.raises(UsageError, match="holds a run already"):
+        start(sample_tree, run)
+    with pytest.raises(UsageError, match="another category"):
+        start(sample_tree, run, category="Aluminum_Ipad", resume=True)
+    with pytest.raises(UsageError, match="another seed"):
+        start(sample_tree, run, options=options(seed=9), resume=True)
+    start(sample_tree, run, options=options(workers=1), resume=True)
+    start(sample_tree, run, options=options(seed=9), force=True)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("mine")
+    with pytest.raises(UsageError, match="is not empty"):
+        start(sample_tree, tmp_path / "notes", force=True)
+
+
+def test_category_without_training_images_is_refused(tree: Path, tmp_path: Path) -> None:
+    for path in (tree / "Copper_Stator" / "train").rglob("*.png"):
+        path.unlink()
+    with pytest.raises(UsageError, match="no good training images of Copper_Stator"):
+        start(tree, tmp_path / "run")
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is not a run folder"):
+        read_run(tmp_path)
+
+
+def test_predictions_folder_holds_every_test_image(
+    run: Path, sample_tree: Path, tmp_path: Path
+) -> None:
+    assert predict_to_folder(run, [sample_tree], tmp_path / "p", device="cpu") == []
+    folder = PredictionFolder(tmp_path / "p")
+    test = scan(sample_tree).select(category="Copper_Stator", split="test")
+    assert sorted(folder.maps) == [sample.id for sample in test]
+    assert folder.scores is not None
+    for sample in test:
+        assert folder[sample.id].shape == CONFIG.image_size
+        assert folder.scores[sample.id] == pytest.approx(float(folder[sample.id].max()), rel=1e-6)
+    with pytest.raises(UsageError, match="is not empty"):
+        predict_to_folder(run, [sample_tree], tmp_path / "p")
+    predict_to_folder(run, [sample_tree], tmp_path / "p", force=True, device="cpu")
+
+
+def test_batches_workers_and_sources_give_the_same_maps(run: Path, sample_tree: Path) -> None:
+    files = find_images([sample_tree], category="Copper_Stator")
+    one = list(Predictor.from_run(run, device="cpu", batch_size=1).predict_files(files))
+    many = Predictor.from_run(run, device="cpu", batch_size=4, workers=2)
+    arrays = many.predict(read_image(path) for _, path in files)
+    images = many.predict(Image.open(path) for _, path in files)
+    for a, b, c, d in zip(one, many.predict_files(files), arrays, images, strict=True):
+        assert a.id == b.id
+        for other in (b, c, d):
+            np.testing.assert_allclose(other.map, a.map, atol=2e-5)
+            assert other.score == pytest.approx(a.score, abs=2e-5)
+
+
+def test_prediction_is_that_of_the_model(run: Path, sample_tree: Path) -> None:
+    name, path = find_images([sample_tree], category="Copper_Stator")[0]
+    model = CFRG.from_pretrained(run).eval()
+    pixels = torch.from_numpy(resize(read_image(path), CONFIG.image_size)).permute(2, 0, 1)
+    maps, scores = model.predict(normalize(pixels[None], CONFIG))
+    prediction = next(Predictor(model, device="cpu").predict_files([(name, path)]))
+    np.testing.assert_array_equal(prediction.map, maps[0, 0].numpy())
+    assert prediction.score == float(scores[0])
+
+
+def test_broken_image_is_reported_and_the_others_go_on(
+    run: Path, sample_tree: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    source = next((sample_tree / "Copper_Stator" / "test" / "good").glob("*.png"))
+    (folder / "a.png").write_bytes(source.read_bytes()[:500])
+    (folder / "b.PNG").write_bytes(source.read_bytes())
+    (folder / "notes.txt").write_text("no image")
+    broken = predict_to_folder(run, [folder], tmp_path / "p", device="cpu")
+    assert [prediction.id for prediction in broken] == ["a"]
+    assert "a.png" in str(broken[0].error)
+    assert list(PredictionFolder(tmp_path / "p").maps) == ["b"]
+
+
+def test_images_that_are_not_there_are_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="There is no file or folder"):
+        find_images([tmp_path / "nowhere"])
+    with pytest.raises(DataError, match="There is no image in"):
+        find_images([tmp_path])
+
+
+def test_two_files_of_one_id_are_refused(tmp_path: Path) -> None:
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (40, 40)).save(tmp_path / folder / "a.png")
+    with pytest.raises(DataError, match="both have the id 'a'"):
+        find_images([tmp_path / "x", tmp_path / "y"])
+
+
+def test_model_and_memory_are_scored_on_the_same_images(run: Path, sample_tree: Path) -> None:
+    results = evaluate_run(run, sample_tree, baseline=True, device="cpu")
+    assert set(results) == {"model", "memory"}
+    for result in results.values():
+        plain = result.to_dict()
+        assert 0 <= plain["image_auroc"] <= 1
+        assert 0 <= plain["pixel_auroc"] <= 1
+        assert json.loads(json.dumps(plain))
+        assert result.provenance["run"]["category"] == "Copper_Stator"
+    assert results["model"].to_dict() != results["memory"].to_dict()
+
+
+def test_memory_knows_what_it_has_seen(sample_tree: Path) -> None:
+    images = torch.stack(
+        [
+            torch.from_numpy(resize(read_image(sample.image), (64, 64))).permute(2, 0, 1)
+            for sample in scan(sample_tree).select(category="Iron_Stator", split="train")
+        ]
+    )
+    batch = normalize(images, CONFIG)
+    memory = NearestNeighbourMemory(CONFIG).fit([batch])
+    maps, scores = memory.predict(batch)
+    assert maps.shape == (3, 1, 64, 64)
+    assert float(scores.max()) < 1e-1
+    changed = batch.clone()
+    changed[:, :, 20:40, 20:40] = 3.0
+    assert (memory.predict(changed)[1] > 10 * scores).all()
