@@ -21,7 +21,7 @@ GAP = 8
 CAPTION = 28
 MARGIN = 110
 GOOD = 2
-INK, GREEN, OUTLINE = (30, 30, 30), (0, 120, 60), (255, 40, 40)
+INK, GREEN, OUTLINE = (30, 30, 30), (0, 120, 60), (255, 0, 190)
 DEFAULT = Path(__file__).parent.parent / "docs" / "images" / "sample_contact_sheet.png"
 
 # Images that show well at this size; the sample has fainter and smaller defects too.
@@ -59,7 +59,7 @@ PICKS: dict[str, tuple[tuple[str, int], ...]] = {
         ("dent", 12),
         ("foreign-matter", 18),
         ("discolouration", 6),
-        ("Multiple-defects", 15),
+        ("Multiple-defects", 4),
     ),
     "Aluminum_Pc": (
         ("oxidation", 1),
