@@ -28,24 +28,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from threecad.errors import MaskError, UsageError
-from threecad.geometry import Region, regions
-from threecad.resizing import ResizeRule, resize_mask
 
 if TYPE_CHECKING:
     import os
 
     from numpy.typing import NDArray
 
-__all__ = [
-    "DecodedMask",
-    "MaskRule",
-    "Region",
-    "ResizeRule",
-    "decode_mask",
-    "read_mask",
-    "regions",
-    "resize_mask",
-]
+__all__ = ["DecodedMask", "MaskRule", "decode_mask", "read_mask"]
 
 MaskRule = Literal["uniform", "binary", "labels", "threshold"]
 

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from threecad.curves import OVERLAP_SCALE
+from threecad.geometry import SIZES, size_of
 from threecad.histograms import Bins, ScoreHistogram, join_bins
 from threecad.partitions import Partition
 
@@ -15,16 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["SIZES", "DefectPixels", "PixelCounts", "find_defects", "size_of"]
-
-SIZES = ("small", "medium", "large")
-"""Sizes of a region: under 0.05 %, from 0.05 to 0.5 %, over 0.5 % of the image."""
-
-
-def size_of(area: int, pixels: int) -> str:
-    """Return which of ``SIZES`` a region of ``area`` in an image of ``pixels`` has."""
-    if 2000 * area < pixels:
-        return "small"
-    return "medium" if 200 * area <= pixels else "large"
 
 
 class DefectPixels(NamedTuple):
