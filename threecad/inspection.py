@@ -19,7 +19,8 @@ from PIL import Image, UnidentifiedImageError
 from threecad import parallel
 from threecad.caching import FileCache
 from threecad.errors import MaskError
-from threecad.masks import decode_mask, regions
+from threecad.geometry import regions
+from threecad.masks import decode_mask
 from threecad.samples import hash_file
 
 if TYPE_CHECKING:
