@@ -13,6 +13,7 @@ import zlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
@@ -26,6 +27,8 @@ from threecad.samples import hash_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+    import numpy.typing as npt
 
 __all__ = [
     "GRADIENT_BITS",
@@ -215,8 +218,7 @@ def inspect_image(path: Path) -> ImageFacts:
     size, sha256 = len(data), hashlib.sha256(data).hexdigest()
     try:
         with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            image = _canonical(image)
+            image = _plainest(image)
     except _DECODING_ERRORS as error:
         return ImageFacts(size, sha256, problem=describe_damage(data, error))
     return ImageFacts(
@@ -318,9 +320,12 @@ def pixel_hash(image: Image.Image) -> str:
     The same picture as grey PNG, RGB PNG or palette PNG has the same hash: pixels are brought to
     grey where all channels agree, else to RGB, and an opaque alpha channel does not count.
     """
-    image = _canonical(image)
-    digest = hashlib.sha256(f"{image.mode} {image.width}x{image.height}\n".encode())
-    digest.update(np.ascontiguousarray(image).data)
+    image = _plainest(image)
+    mode, pixels = image.mode, _as_array(image)
+    if mode == "RGB" and _is_grey(pixels.reshape(-1, 3)):
+        mode, pixels = "L", pixels[..., 0]
+    digest = hashlib.sha256(f"{mode} {image.width}x{image.height}\n".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
 
@@ -332,7 +337,7 @@ def gradient_hash(image: Image.Image) -> str:
     file format and moderate rescaling leave nearly all bits as they are. The means are not rounded:
     on the smooth surface of a machined part neighbours differ by less than one grey level.
     """
-    grey = _canonical(image)
+    grey = _plainest(image)
     if grey.mode == "I;16":
         grey = Image.fromarray(np.asarray(grey).astype(np.float32))
     elif grey.mode != "F":
@@ -342,31 +347,38 @@ def gradient_hash(image: Image.Image) -> str:
     return np.packbits(np.concatenate([across.ravel(), down.ravel()])).tobytes().hex()
 
 
-def _canonical(image: Image.Image) -> Image.Image:
-    """Return the image in the plainest of the modes I;16, L, RGB and RGBA that holds it."""
-    if image.mode in ("L", "I;16"):
+def _plainest(image: Image.Image) -> Image.Image:
+    """Return the decoded image in the plainest of the modes L, I;16, F, RGB and RGBA it needs."""
+    image.load()
+    if image.mode in ("L", "I;16", "F", "RGB") and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):  # I and I;16B: how Pillow opens some 16-bit files
         return Image.fromarray(np.asarray(image).astype(np.uint16))
-    if image.mode == "F":
-        return image
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema() != (255, 255):
             return image
-    if image.mode != "RGB":
-        image = image.convert("RGB")
-    return image.getchannel(0) if _is_grey(image) else image
+    return image.convert("RGB")
 
 
-def _is_grey(image: Image.Image) -> bool:
-    """Whether the channels of an RGB image agree everywhere."""
-    pixels = np.asarray(image)
-    for sample in (pixels[::61, ::61], pixels):  # nearly every colour image ends at the first
-        if not (
-            np.array_equal(sample[..., 0], sample[..., 1])
-            and np.array_equal(sample[..., 0], sample[..., 2])
-        ):
+def _as_array(image: Image.Image) -> npt.NDArray[Any]:
+    """Return the pixels of an image; for RGB without Pillow's slow copy in small pieces."""
+    if image.mode == "RGB" and hasattr(image, "__arrow_c_array__"):
+        import pyarrow as pa
+
+        try:
+            padded = pa.array(image).flatten().to_numpy(zero_copy_only=True)
+        except ValueError:  # an image of several memory blocks
+            return np.asarray(image)
+        pixels: npt.NDArray[np.uint8] = padded.reshape(image.height, image.width, 4)
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB))
+    return np.asarray(image)
+
+
+def _is_grey(channels: npt.NDArray[np.uint8]) -> bool:
+    """Whether the columns of (N, 3) agree everywhere."""
+    for some in (channels[::4001], channels):  # nearly every colour image ends at the first
+        if (some[:, 0] != some[:, 1]).any() or (some[:, 0] != some[:, 2]).any():
             return False
     return True
 
