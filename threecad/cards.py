@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
-from threecad.catalog import CITATIONS, LICENSE_NOTICE
+from threecad.catalog import CATEGORIES, CITATIONS, LICENSE_NOTICE
+from threecad.indexing import find_root
+from threecad.locations import own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from threecad.formats.items import Item
 
-__all__ = ["HOMEPAGE", "TITLES", "Origin", "dataset_card", "introduce"]
+__all__ = ["HOMEPAGE", "TITLES", "Origin", "dataset_card", "find_origin", "introduce"]
 
 Origin = Literal["3cad", "sample", "other"]
 """Whose images they are: 3CAD's, drawn by ``threecad sample``, or somebody else's."""
@@ -29,13 +32,16 @@ _LICENSE = {"license": "other", "license_name": "none-stated", "license_link": H
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
 
 
-def dataset_card(items: Sequence[Item], origin: Origin, *, figures: Iterable[str] = ()) -> str:
+def dataset_card(
+    items: Sequence[Item], origin: Origin, *, figures: Iterable[str] = (), statistics: str = ""
+) -> str:
     """Return the ``README.md`` of a folder in the ``parquet`` format.
 
     Args:
         items: The images in it.
         origin: Whose images they are.
         figures: Paths of pictures to show, relative to the card.
+        statistics: A Markdown table of defect statistics.
     """
     import yaml
 
@@ -45,6 +51,7 @@ def dataset_card(items: Sequence[Item], origin: Origin, *, figures: Iterable[str
         introduce(items, origin),
         "\n\n".join(f"![{name}]({name})" for name in figures),
         "## Splits\n\n" + _table(items),
+        statistics and f"## Defects\n\n{statistics}",
         "## Columns\n\n" + _COLUMNS,
         "## Use\n\n" + _USE,
     ]
@@ -89,6 +96,18 @@ def _metadata(items: Sequence[Item], origin: Origin) -> dict[str, Any]:
 def _data_files(category: str, split: str) -> dict[str, str]:
     name = "validation" if split == "val" else split
     return {"split": name, "path": f"{category}/{name}-*.parquet"}
+
+
+def find_origin(root: Path | None, items: Iterable[Item]) -> Origin:
+    """Return whose images they are: drawn ones carry a marker, 3CAD's are known by their parts.
+
+    Args:
+        root: The tree they come from; ``None`` if they come from another layout.
+        items: The images.
+    """
+    if root is not None and (own_folder(find_root(root)) / "sample.json").exists():
+        return "sample"
+    return "3cad" if {item.category for item in items} <= set(CATEGORIES) else "other"
 
 
 def introduce(items: Sequence[Item], origin: Origin) -> str:

@@ -32,7 +32,7 @@ from threecad.transfer import Fetched, say
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Repository"]
+__all__ = ["Repository", "is_network_error"]
 
 Answer = TypeVar("Answer")
 
@@ -286,7 +286,7 @@ class Repository:
                 raise DownloadError(
                     f"{page} refuses access ({status}). Check your token: `hf auth whoami`."
                 ) from error
-            if not _is_network_error(error):
+            if not is_network_error(error):
                 raise
             raise TransferInterrupted(f"{page}: {error}.") from error
 
@@ -303,7 +303,7 @@ def _may_hold(path: str, wanted: tuple[str, ...] | None) -> bool:
     return find_category(folder) is None or is_wanted(folder, wanted)
 
 
-def _is_network_error(error: Exception) -> bool:
+def is_network_error(error: Exception) -> bool:
     """Whether an error comes from the HTTP client, which differs between versions of the Hub's."""
     from huggingface_hub import errors
 

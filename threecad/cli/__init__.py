@@ -15,6 +15,7 @@ from threecad.cli.download import cite, download
 from threecad.cli.evaluate import compare, evaluate
 from threecad.cli.group import FriendlyGroup
 from threecad.cli.info import info
+from threecad.cli.push import push
 from threecad.cli.sample import sample
 from threecad.cli.split import split
 from threecad.cli.stats import stats
@@ -41,6 +42,7 @@ for command in (
     evaluate,
     import_,
     info,
+    push,
     sample,
     split,
     stats,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from threecad import atomic
-from threecad.catalog import CATEGORIES
+from threecad.cards import find_origin
 from threecad.errors import ConversionError, UsageError
 from threecad.formats import (
     coco,
@@ -34,14 +34,12 @@ from threecad.formats.placing import Placement, Tally, WriteOptions, check_disk_
 from threecad.formats.reading import ReadOptions, assign_splits, item_of_id
 from threecad.formats.scaling import scale_down
 from threecad.formats.staging import RECORD, check_replaceable, staged_folder
-from threecad.indexing import find_root
-from threecad.locations import OWN_FOLDER, own_folder
+from threecad.locations import OWN_FOLDER
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Collection, Sequence
 
-    from threecad.cards import Origin
     from threecad.formats.items import Item
     from threecad.masks import MaskRule
     from threecad.split_files import SplitRow
@@ -278,7 +276,7 @@ def convert(
     options = WriteOptions(
         destination=target,
         placement=placement,
-        origin=_origin(name, base, items),
+        origin=find_origin(base if name == TREE else None, items),
         mask_rule=mask_rule,
         polygons=polygons,
         shard_bytes=shard_bytes,
@@ -441,13 +439,6 @@ def _select(items: list[Item], categories: Collection[str]) -> list[Item]:
     if not chosen:
         raise ConversionError("There is no image to convert.")
     return sorted(chosen, key=lambda item: item.id)
-
-
-def _origin(name: str, source: Path, items: Sequence[Item]) -> Origin:
-    """Return whose images they are: drawn ones carry a marker, 3CAD's are known by their parts."""
-    if name == TREE and (own_folder(find_root(source)) / "sample.json").exists():
-        return "sample"
-    return "3cad" if {item.category for item in items} <= set(CATEGORIES) else "other"
 
 
 def _check_masks(items: Sequence[Item], writer: str) -> None:

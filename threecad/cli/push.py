@@ -1,0 +1,91 @@
+"""``threecad push``: a tree onto the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from threecad.cli.group import (
+    examples,
+    json_option,
+    print_json,
+    root_argument,
+    split_file_option,
+    workers_option,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command(
+    epilog=examples(
+        "threecad push me/3cad-private 3cad --dry-run",
+        "threecad push me/stator 3cad --config Copper_Stator --dry-run",
+    )
+)
+@click.argument("repository", metavar="OWNER/NAME")
+@root_argument
+@click.option(
+    "--config",
+    "categories",
+    multiple=True,
+    metavar="C",
+    help="Only this category. May be given several times.",
+)
+@split_file_option
+@click.option(
+    "--private/--public",
+    default=True,
+    help="Who may see it.  [default: private]",
+)
+@click.option("--yes", is_flag=True, help="Do not ask before something becomes public.")
+@click.option("--dry-run", is_flag=True, help="Prepare the files and list them; send nothing.")
+@workers_option
+@json_option
+def push(
+    repository: str,
+    root: Path | None,
+    *,
+    categories: tuple[str, ...],
+    split_file: Path | None,
+    private: bool,
+    yes: bool,
+    dry_run: bool,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Upload ROOT to the Hugging Face Hub, with its card, as OWNER/NAME.
+
+    The repository is private unless you say otherwise: the dataset states no licence. Log in first
+    with `hf auth login`. After an interruption run the same command again.
+    """
+    from threecad.catalog import LICENSE_NOTICE
+    from threecad.disk import format_bytes
+    from threecad.publishing import prepare, publish
+
+    publication = prepare(
+        repository,
+        root,
+        categories=categories,
+        split_file=split_file,
+        private=private,
+        workers=workers,
+        progress=True,
+    )
+    if as_json:
+        print_json(publication.to_dict())
+    else:
+        for name, size in publication.files.items():
+            click.echo(f"{format_bytes(size):>9}  {name}")
+        kind = "private" if private else "public"
+        click.echo(f"{format_bytes(publication.size):>9}  in all, for {repository} ({kind})")
+    if dry_run:
+        click.echo(f"Nothing was sent. The files are in {publication.folder}.", err=True)
+        return
+    if not private and not yes:
+        click.echo(LICENSE_NOTICE, err=True)
+        click.confirm("Publish these images for everybody?", abort=True, err=True)
+    url = publish(publication, license_settled=not private)
+    click.echo(f"Uploaded to {url}", err=as_json)
