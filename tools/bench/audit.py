@@ -2,8 +2,9 @@
 
     python tools/bench/audit.py --images 5000 --workers 1 --workers 2
 
-The tree is generated (1024 × 1024 RGB PNG, about 1.4 MB each) and removed afterwards. Every
-measurement is a fresh process; memory is the largest sum over it and its workers.
+The tree is generated (1024 × 1024 RGB PNG, about 1.4 MB each) and removed afterwards, unless
+``--tree`` says where to keep it. Every measurement is a fresh process; memory is the largest sum
+over it and its workers.
 """
 
 from __future__ import annotations
@@ -39,17 +40,19 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--workers", type=int, action="append")
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--folder", type=Path, help="where to generate the tree")
+    parser.add_argument("--tree", type=Path, help="keep the tree here, and use it if it is there")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="threecad-bench-", dir=options.folder))
+    folder = options.tree or Path(tempfile.mkdtemp(prefix="threecad-bench-"))
     try:
         start = time.perf_counter()
-        generate(folder, options.images)
+        if not folder.is_dir() or not any(folder.iterdir()):
+            generate(folder, options.images)
         files = list(folder.rglob("*.png"))
         gigabytes = sum(path.stat().st_size for path in files) / 1e9
+        masks = sum("ground_truth" in path.parts for path in files)
         print(
-            f"{options.images} images, {len(files) - options.images} masks, {gigabytes:.1f} GB, "
-            f"generated in {time.perf_counter() - start:.0f} s; {os.cpu_count()} cores, "
+            f"{len(files) - masks} images, {masks} masks, {gigabytes:.1f} GB, ready after "
+            f"{time.perf_counter() - start:.0f} s; {os.cpu_count()} cores, "
             f"load {os.getloadavg()[0]:.1f}",
             flush=True,
         )
@@ -57,7 +60,8 @@ def main() -> None:
             for _ in range(options.repeats):
                 measure_all(folder, workers)
     finally:
-        shutil.rmtree(folder)
+        if options.tree is None:
+            shutil.rmtree(folder)
 
 
 def measure_all(root: Path, workers: int) -> None:
