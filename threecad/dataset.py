@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +15,7 @@ from threecad.indexing import Index, scan
 from threecad.masks import read_mask
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Collection
 
     from threecad.samples import Sample
@@ -120,8 +120,8 @@ def _collate_one_size(batch: list[torch.Tensor], **options: Any) -> torch.Tensor
     if len(shapes) > 1:
         sizes = ", ".join(f"{width} × {height}" for height, width in shapes)
         raise UsageError(
-            f"Images of different sizes ({sizes}) cannot form a batch. Give the dataset a transform "
-            "that resizes, such as torchvision.transforms.v2.Resize((256, 256)), or use "
+            f"Images of different sizes ({sizes}) cannot form a batch. Give the dataset a "
+            "transform that resizes, such as torchvision.transforms.v2.Resize((256, 256)), or use "
             "batch_size=1."
         )
     return collate_tensor_fn(batch, **options)

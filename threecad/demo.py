@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from threecad.reporting import GalleryRow, write_report
 from threecad.results import Result
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DemoError", "run_demo"]
 
-CATEGORY = "Aluminum_Ipad"
+CATEGORY = "Copper_Stator"
 GALLERY_ROWS = 6
 
 

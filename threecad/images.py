@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,8 @@ from threecad import atomic
 from threecad.errors import ImageError
 
 if TYPE_CHECKING:
+    import os
+
     import numpy.typing as npt
 
 __all__ = ["MAX_PIXELS", "png_bytes", "read_image", "write_png"]

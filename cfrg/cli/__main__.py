@@ -2,4 +2,5 @@
 
 from cfrg.cli import main
 
-main(prog_name="cfrg")
+if __name__ == "__main__":
+    main(prog_name="cfrg")

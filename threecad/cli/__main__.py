@@ -2,4 +2,5 @@
 
 from threecad.cli import main
 
-main(prog_name="threecad")
+if __name__ == "__main__":
+    main(prog_name="threecad")
