@@ -143,6 +143,13 @@ class CFRGConfig:
             for key, value in dataclasses.asdict(self).items()
         }
 
+    def departures(self) -> dict[str, tuple[Any, Any]]:
+        """The fields that are not the paper's: this value and the paper's, by name."""
+        paper = CFRGConfig()
+        names = [field.name for field in dataclasses.fields(self)]
+        pairs = {name: (getattr(self, name), getattr(paper, name)) for name in names}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
     def _problems(self) -> list[str]:
         problems = [
             f"{field} is {name!r}, expected one of {', '.join(known)}{_suggest(name, known)}"
@@ -192,13 +199,21 @@ PRESETS: dict[str, dict[str, Any]] = {
         "image_size": 128,
         "teacher": "efficientnet_lite0",
         "student": "small_resnet",
-        "fusion_blocks": 2,
+        "fusion_blocks": 3,
         "fusion_width": 128,
         "fusion_channels": 256,
         "decoder_blocks": (2, 2, 2),
-        "decoder_widths": (48, 64, 96),
-        "decoder_channels": (96, 128, 192),
-        "unet_channels": (96, 64, 32, 16),
+        "decoder_widths": (32, 64, 128),
+        "decoder_channels": (64, 128, 256),
+        "unet_channels": (64, 32, 16, 8),
+        "standardize_features": True,
+        "segmentation_input": "both",
+        "segmentation_map": "logit",
+        "segmentation_weight": 2.0,
+        "recovery_loss": "pixel",
+        "recovery_mse": 0.5,
+        "recovery_weights": (0.0, 1.0, 1.0),
+        "calibrate_maps": True,
         "smoothing_sigma": 2.0,
     },
 }

@@ -126,10 +126,14 @@ class TrainingOptions:
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "lite": {
-        "steps": 1200,
+        "steps": 1600,
         "batch_size": 16,
+        "learning_rate": 2e-3,
+        "betas": (0.9, 0.999),
+        "weight_decay": 1e-4,
+        "average": 0.99,
         "schedule": "cosine",
-        "clip": 1.0,
+        "clip": 5.0,
         "synthesis": "varied",
     },
 }
