@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ class Part:
 class Complexity:
     """The parts of a network, and the image size ``(height, width)`` their work was counted at."""
 
+    config: CFRGConfig
     image_size: tuple[int, int]
     parts: tuple[Part, ...]
 
@@ -56,6 +58,7 @@ class Complexity:
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON-able data."""
         return {
+            "config": self.config.to_dict(),
             "image_size": list(self.image_size),
             "parts": [asdict(part) for part in self.parts],
             "total": asdict(self.total),
@@ -93,11 +96,11 @@ def measure_complexity(config: CFRGConfig, image_size: tuple[int, int] | None = 
                 ),
             )
         )
-    return Complexity(size, tuple(parts))
+    return Complexity(config, size, tuple(parts))
 
 
 def print_complexity(complexity: Complexity) -> None:
-    """Print the parts as a table on stdout."""
+    """Print the parts as a table on stdout, and how the network differs from the paper's."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -112,4 +115,12 @@ def print_complexity(complexity: Complexity) -> None:
             table.add_section()
         figures = (part.parameters / 1e6, part.trained / 1e6, part.flops / 1e9)
         table.add_row(part.name, *(f"{figure:.2f}" for figure in figures))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    if departures := complexity.config.departures():
+        table = Table(box=box.SIMPLE, title="departs from the paper")
+        for column in ("field", "here", "paper"):
+            table.add_column(column)
+        for name, values in departures.items():
+            table.add_row(name, *(json.dumps(value) for value in values))
+        console.print(table)

@@ -83,3 +83,10 @@ def test_unknown_fields_are_refused_with_the_nearest_name() -> None:
 def test_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         CFRGConfig().teacher = "other"  # type: ignore[misc]
+
+
+def test_departures_from_the_paper_are_told() -> None:
+    assert CFRGConfig.preset("paper").departures() == {}
+    departures = CFRGConfig(smoothing_sigma=2.0, calibrate_maps=True).departures()
+    assert departures == {"smoothing_sigma": (2.0, 4.0), "calibrate_maps": (True, False)}
+    assert "teacher" in CFRGConfig.preset("lite").departures()

@@ -11,10 +11,24 @@ from cfrg.config import CFRGConfig
 from cfrg.model import BRANCHES, CFRG
 from cfrg.smoothing import smooth_maps
 
+SMALL = {  # the paper's algorithm at a size for tests
+    "image_size": 64,
+    "teacher": "efficientnet_lite0",
+    "student": "small_resnet",
+    "fusion_blocks": 2,
+    "fusion_width": 64,
+    "fusion_channels": 128,
+    "decoder_blocks": (2, 2, 2),
+    "decoder_widths": (24, 32, 48),
+    "decoder_channels": (48, 64, 96),
+    "unet_channels": (48, 32, 16, 8),
+    "smoothing_sigma": 2.0,
+}
+
 
 def build(**overrides: object) -> CFRG:
     torch.manual_seed(0)
-    model = CFRG(CFRGConfig.preset("lite", image_size=64, **overrides))
+    model = CFRG(CFRGConfig.from_dict({**SMALL, **overrides}))
     model.load_teacher()
     for module in model.modules():  # as after some training, so that no map is constant
         if isinstance(module, torch.nn.BatchNorm2d) and module.weight.requires_grad:

@@ -25,7 +25,7 @@ __all__ = ["info"]
 @click.option("--image-size", type=click.IntRange(min=32), metavar="S", help="Input size, pixels.")
 @json_option
 def info(run: Path | None, preset: str, image_size: int | None, as_json: bool) -> None:
-    """Print parameters and computation of each part of a network.
+    """Print the size of each part of a network, and how it departs from the paper's.
 
     RUN is a run folder. One multiplication and one addition count as two operations; only
     convolutions are counted.
@@ -37,6 +37,6 @@ def info(run: Path | None, preset: str, image_size: int | None, as_json: bool) -
     config = read_config(run) if run else CFRGConfig.preset(preset)
     complexity = measure_complexity(config, (image_size, image_size) if image_size else None)
     if as_json:
-        print_json({"config": config.to_dict(), **complexity.to_dict()})
+        print_json(complexity.to_dict())
     else:
         print_complexity(complexity)
