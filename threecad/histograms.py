@@ -75,7 +75,7 @@ class ScoreHistogram:
 
     def _clear(self) -> None:
         self.shift = self.alignment = kernels.MANTISSA
-        self._table = kernels.empty_table(self.max_pages)
+        self._table = kernels.empty_table(0)
         self._pages: NDArray[np.uint64] = np.empty(0, np.uint64)  # in order of allocation
         self._counts = np.zeros((self.channels, 0, 1 << self.page_bits), np.int64)
 
@@ -115,6 +115,22 @@ class ScoreHistogram:
         counts = np.stack([channel[order[slots], columns] for channel in self._counts], axis=1)
         return Bins(ids, counts, self.shift, self.alignment)
 
+    def count_below(self, ids: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return how many scores lie in bins below each of ``ids``, and how many in it.
+
+        Args:
+            ids: ``(B,)`` bins that are occupied.
+        """
+        order = np.argsort(self._pages)
+        totals = self._counts[0, order].sum(axis=1)
+        pages, place = np.unique(ids >> np.uint64(self.page_bits), return_inverse=True)
+        rows = np.searchsorted(self._pages[order], pages)
+        counts = self._counts[0, order[rows]]
+        columns = (ids & np.uint64((1 << self.page_bits) - 1)).astype(np.intp)
+        within = counts.cumsum(axis=1)[place, columns]
+        at = counts[place, columns]
+        return (totals.cumsum() - totals)[rows][place] + within - at, at
+
     def _align(self, alignment: int) -> None:
         """Lower the alignment; bins that were exact so far may become narrower."""
         if self._pages.size == 0:
@@ -143,7 +159,6 @@ class ScoreHistogram:
             self._pages,
             self.shift,
             self.page_bits,
-            kernels.empty_table(self.max_pages),
             self.max_pages,
         )
         if shift > self.shift:
@@ -165,6 +180,9 @@ class ScoreHistogram:
             )
             grown[:, :capacity] = self._counts
             self._counts = grown
+        if 2 * needed > len(self._table):
+            self._table = kernels.empty_table(2 * needed)
+            kernels.insert(self._table, self._pages, 0)
         kernels.insert(self._table, pages, self._pages.size)
         self._pages = np.concatenate([self._pages, pages])
 

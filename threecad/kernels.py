@@ -55,9 +55,9 @@ def trailing_zeros(bits: int) -> int:
     return min((bits & -bits).bit_length() - 1, MANTISSA) if bits else MANTISSA
 
 
-def empty_table(max_pages: int) -> NDArray[np.uint64]:
-    """Return an open-addressing hash table with room for ``max_pages``: rows of page id, slot."""
-    size = 1 << (2 * max_pages - 1).bit_length()
+def empty_table(pages: int) -> NDArray[np.uint64]:
+    """Return an open-addressing hash table with room for ``pages``: rows of page id and slot."""
+    size = 1 << max(4, (2 * pages - 1).bit_length())
     table = np.zeros((size, 2), np.uint64)
     table[:, 0] = EMPTY
     return table
@@ -111,44 +111,49 @@ def insert(table: NDArray[np.uint64], pages: NDArray[np.uint64], first_slot: int
 
 
 @compiled
+def _set_of(pages: NDArray[np.uint64], down: Any) -> tuple[NDArray[np.uint64], Any]:
+    """Return a hash set of ``pages >> down`` with room for as many again, and its size."""
+    size = 16
+    while size < 4 * pages.size:
+        size *= 2
+    table = np.full((size, 1), EMPTY, np.uint64)
+    found = 0
+    for i in range(pages.size):
+        page = pages[i] >> down
+        at = _find(table, page)
+        if table[at, 0] == EMPTY:
+            table[at, 0] = page
+            found += 1
+    return table, found
+
+
+@compiled
 def find_pages(
     scores: NDArray[np.floating[Any]],
     known: NDArray[np.uint64],
     shift: int,
     page_bits: int,
-    table: NDArray[np.uint64],
     max_pages: int,
 ) -> tuple[NDArray[np.uint64], int]:
-    """Return the pages of ``known`` and ``scores`` together, and the shift at which they fit.
-
-    ``table`` is an empty one, used for work.
-    """
-    pages = np.empty(max_pages + 1, np.uint64)
-    pages[: known.size] = known
-    found = known.size
-    for i in range(found):
-        table[_find(table, pages[i]), 0] = pages[i]
+    """Return the pages of ``known`` and ``scores`` together, and the shift at which they fit."""
     down = np.uint64(shift + page_bits)
+    table, found = _set_of(known, np.uint64(0))
     for i in range(scores.size):
         page = _key(scores[i]) >> down
         at = _find(table, page)
         if table[at, 0] == page:
             continue
         table[at, 0] = page
-        pages[found] = page
         found += 1
         while found > max_pages:
             down += _ONE
-            table[:, 0] = EMPTY
-            previous, found = found, 0
-            for j in range(previous):
-                page = pages[j] >> _ONE
-                at = _find(table, page)
-                if table[at, 0] != page:
-                    table[at, 0] = page
-                    pages[found] = page
-                    found += 1
-    return pages[:found].copy(), np.int64(down) - page_bits
+            pages = table[:, 0]
+            table, found = _set_of(pages[pages != EMPTY], _ONE)
+        if 2 * found > table.shape[0]:
+            pages = table[:, 0]
+            table, found = _set_of(pages[pages != EMPTY], np.uint64(0))
+    pages = table[:, 0]
+    return pages[pages != EMPTY], np.int64(down) - page_bits
 
 
 @compiled

@@ -19,8 +19,6 @@ from threecad.errors import EvaluationError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from threecad.histograms import Bins
-
 __all__ = ["Partition", "Refinement", "choose_bins"]
 
 MAX_PARTS = 2**22
@@ -36,7 +34,8 @@ class Partition:
 
     Attributes:
         starts: ``(B,)`` uint64, first key of each bin.
-        shifts: ``(B,)`` uint64; a bin covers ``2 ** shift`` keys.
+        shifts: ``(B,)`` uint64; a bin covers ``2 ** shift`` keys. 0 for the stretches between
+            bins with positives, which need no resolving.
         counts: ``(B, 3)`` int64: defect-free pixels, positives (defective pixels or regions), and
             the weights of the positives.
         alignment: Number of low bits that are zero in all keys.
@@ -50,11 +49,44 @@ class Partition:
     regions: int
 
     @classmethod
-    def of(cls, bins: Bins, regions: int) -> Partition:
-        """Return the bins of a histogram as a partition."""
-        shift = np.uint64(bins.shift)
-        shifts = np.full(len(bins.ids), shift)
-        return cls(bins.ids << shift, shifts, bins.counts, bins.alignment, regions)
+    def empty(cls) -> Partition:
+        """Return the partition of nothing."""
+        nothing = np.empty(0, np.uint64)
+        return cls(nothing, nothing, np.empty((0, 3), np.int64), 0, 0)
+
+    @classmethod
+    def between(
+        cls,
+        ids: NDArray[np.uint64],
+        shift: int,
+        gaps: NDArray[np.int64],
+        inside: NDArray[np.int64],
+        positives: NDArray[np.int64],
+        alignment: int,
+        regions: int,
+    ) -> Partition:
+        """Return bins with positives, and the gaps round them.
+
+        Args:
+            ids: ``(B,)`` bins with positives, ascending.
+            shift: Their shift.
+            gaps: ``(B + 1,)`` defect-free pixels below, between and above them.
+            inside: ``(B,)`` defect-free pixels inside them.
+            positives: ``(B, 2)`` positives and their weights.
+            alignment: Number of low bits that are zero in all keys.
+            regions: Number of regions.
+        """
+        n = len(ids)
+        starts = np.zeros(2 * n + 1, np.uint64)
+        starts[1::2] = ids << np.uint64(shift)
+        starts[2::2] = starts[1::2] + np.uint64((1 << shift) - 1)  # their last key: in order
+        shifts = np.zeros(2 * n + 1, np.uint64)  # gaps are never resolved
+        shifts[1::2] = shift
+        counts = np.zeros((2 * n + 1, 3), np.int64)
+        counts[0::2, 0] = gaps
+        counts[1::2, 0] = inside
+        counts[1::2, 1:] = positives
+        return cls(starts, shifts, counts, alignment, regions)
 
     def descending(self) -> Counts:
         """Return the counts as the curves want them."""
@@ -80,11 +112,12 @@ class Partition:
         shifts = (refinement.shifts - refinement.depths)[parent]
         part = (occupied - refinement.offsets[parent]).astype(np.uint64)
         starts = np.concatenate(
-            [np.delete(self.starts, bins), refinement.starts[parent] + (part << shifts)]
+            [refinement.starts[parent] + (part << shifts), np.delete(self.starts, bins)]
         )
-        order = np.argsort(starts)
-        shifts = np.concatenate([np.delete(self.shifts, bins), shifts])
-        counts = np.concatenate([np.delete(self.counts, bins, axis=0), refinement.sums[occupied]])
+        # Stable: the gap behind a bin of one key has the same start and comes after it.
+        order = np.argsort(starts, kind="stable")
+        shifts = np.concatenate([shifts, np.delete(self.shifts, bins)])
+        counts = np.concatenate([refinement.sums[occupied], np.delete(self.counts, bins, axis=0)])
         return Partition(starts[order], shifts[order], counts[order], self.alignment, self.regions)
 
 

@@ -9,13 +9,19 @@ import numpy as np
 
 from threecad.curves import OVERLAP_SCALE
 from threecad.geometry import SIZES, size_of
-from threecad.histograms import Bins, ScoreHistogram, join_bins
+from threecad.histograms import ScoreHistogram
 from threecad.partitions import Partition
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from threecad.histograms import Bins
+
 __all__ = ["SIZES", "DefectPixels", "PixelCounts", "find_defects", "size_of"]
+
+
+SPARSE_PAGES = 2
+"""Page bits of the histograms of the few defective pixels."""
 
 
 class DefectPixels(NamedTuple):
@@ -67,14 +73,17 @@ def find_defects(scores: NDArray[np.floating[Any]], mask: NDArray[np.bool_]) -> 
 class PixelCounts:
     """Histograms of all pixels, of the defective ones, and of the regions of some images.
 
+    The scores of defective pixels and regions are among those of all pixels, and their histograms
+    have the same budget, so their bins are never wider.
+
     Args:
         max_bins: Memory budget of each histogram, see :class:`ScoreHistogram`.
     """
 
     def __init__(self, max_bins: int) -> None:
         self.every = ScoreHistogram(max_bins=max_bins)
-        self.defective = ScoreHistogram(max_bins=max_bins, channels=2)
-        self.found = ScoreHistogram(max_bins=min(max_bins, 2**16))
+        self.defective = ScoreHistogram(max_bins=max_bins, channels=2, page_bits=SPARSE_PAGES)
+        self.found = ScoreHistogram(max_bins=max_bins, page_bits=SPARSE_PAGES)
 
     def add(self, scores: NDArray[np.floating[Any]], defects: DefectPixels | None) -> None:
         """Count an image: the scores of all of its pixels, (N,), and of its defective ones."""
@@ -93,40 +102,32 @@ class PixelCounts:
         self.defective.merge(other.defective)
         self.found.merge(other.found)
 
-    def background(self) -> Bins:
-        """Return the bins of the defect-free pixels: one channel."""
-        joined = self._join()
-        return joined._replace(counts=joined.counts[:, :1])
+    def rank_pixels(self, positives: PixelCounts | None = None) -> Partition:
+        """Return defective pixels, or those that ``positives`` counted, among defect-free ones."""
+        return self._rank((positives or self).defective.bins(), (positives or self).found.total)
 
-    def pixel_partition(self, background: Bins | None = None) -> Partition:
-        """Return the bins of defect-free and defective pixels.
+    def rank_regions(self, positives: PixelCounts | None = None) -> Partition:
+        """Return the regions, or those that ``positives`` counted, among defect-free pixels."""
+        bins = (positives or self).found.bins()
+        bins = bins._replace(counts=bins.counts * np.array([1, 0]))  # regions have no weights
+        return self._rank(bins, (positives or self).found.total)
 
-        Args:
-            background: The defect-free pixels to rank against, instead of its own.
+    def _rank(self, positives: Bins, regions: int) -> Partition:
+        """Return the bins of ``positives`` and, as one bin each, what lies between them.
+
+        Without positives, no figure asks how the defect-free pixels of a bin stand.
         """
-        if background is None:
-            return Partition.of(self._join(), self.found.total)
-        joined = join_bins(_columns(background, [1, 0, 0]), self._defective([0, 1]))
-        return Partition.of(joined, self.found.total)
-
-    def region_partition(self, background: Bins) -> Partition:
-        """Return the bins of defect-free pixels and of regions."""
-        found = _columns(self.found.bins(), [0, 1, 0])
-        joined = join_bins(_columns(background, [1, 0, 0]), found)
-        return Partition.of(joined, self.found.total)
-
-    def _join(self) -> Bins:
-        """Return the bins of defect-free pixels, defective pixels and their weights."""
-        return join_bins(_columns(self.every.bins(), [1, 0, 0]), self._defective([-1, 1]))
-
-    def _defective(self, factors: list[int]) -> Bins:
-        """Return defective pixels times ``factors``, and their weights."""
-        bins = self.defective.bins()
-        pixels, weights = bins.counts.T
-        counts = np.stack([factors[0] * pixels, factors[1] * pixels, weights], axis=1)
-        return bins._replace(counts=counts)
-
-
-def _columns(bins: Bins, factors: list[int]) -> Bins:
-    """Spread one channel over several."""
-    return bins._replace(counts=bins.counts * np.array(factors, np.int64))
+        shift, alignment = self.every.shift, self.every.alignment
+        if self.every.total == 0:
+            return Partition.empty()
+        ids, counts, _, _ = positives.at(shift)
+        below, inside = (n.astype(np.int64) for n in self.every.count_below(ids))
+        defective = self.defective.bins().at(shift)
+        defects = np.concatenate([[0], defective.counts[:, 0].cumsum()])
+        place = np.searchsorted(defective.ids, ids)
+        below -= defects[place]
+        inside -= defects[place + 1] - defects[place]
+        negatives = self.every.total - defects[-1]
+        gaps = np.diff(np.concatenate([[0], below, [negatives]]))
+        gaps[1:] -= inside
+        return Partition.between(ids, shift, gaps, inside, counts, alignment, regions)

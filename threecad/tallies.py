@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["CategoryTally", "ImageRecord", "PixelRow", "Ranking", "image_counts"]
 
 DETAIL_BINS = 2**18
-"""Budget of the histograms of one defect type or size."""
+"""Budget of the histograms of one defect type."""
 
 DETAIL_SLACK = 100.0
 """The tolerance of breakdowns is this much wider than that of categories."""
@@ -112,7 +112,7 @@ class CategoryTally:
         self.images: list[ImageRecord] = []
         self.pixels = PixelCounts(max_bins)
         self.by_type: dict[str, PixelCounts] = {}
-        self.by_size = {size: PixelCounts(DETAIL_BINS) for size in SIZES}
+        self.by_size = {size: PixelCounts(max_bins) for size in SIZES}
         self.resolved: dict[Ranking, Partition] = {}
         self.pending: dict[Ranking, Refinement] = {}
 
@@ -182,14 +182,10 @@ class CategoryTally:
         if ranking in self.resolved:
             return self.resolved[ranking]
         pixels = self._pixels_of(ranking.defect_type)
-        background = pixels.background()
-        if ranking.size is not None:
-            pixels = self.by_size[ranking.size]
-            if ranking.kind == "pixels":
-                return pixels.pixel_partition(background)
-        elif ranking.kind == "pixels":
-            return pixels.pixel_partition()
-        return pixels.region_partition(background)
+        positives = None if ranking.size is None else self.by_size[ranking.size]
+        if ranking.kind == "pixels":
+            return pixels.rank_pixels(positives)
+        return pixels.rank_regions(positives)
 
     def start_refinement(self, pro_limits: Sequence[float]) -> bool:
         """Choose the bins to resolve; return whether there are any.
