@@ -8,7 +8,9 @@ import click
 
 from threecad.cli.group import (
     category_option,
+    errata_option,
     examples,
+    fold_option,
     json_option,
     print_json,
     root_argument,
@@ -23,15 +25,24 @@ if TYPE_CHECKING:
 @root_argument
 @category_option
 @split_file_option
+@fold_option
+@errata_option
 @json_option
 def info(
-    root: Path | None, categories: tuple[str, ...], split_file: Path | None, as_json: bool
+    root: Path | None,
+    categories: tuple[str, ...],
+    split_file: Path | None,
+    fold: int | None,
+    errata: Path | None,
+    as_json: bool,
 ) -> None:
     """Count the images of ROOT per category and defect type, beside the published counts."""
     from threecad.indexing import scan
     from threecad.overview import count, print_overview
 
-    index = scan(root, categories=categories or None, split_file=split_file)
+    index = scan(
+        root, categories=categories or None, split_file=split_file, errata=errata, fold=fold
+    )
     counts = count(index)
     if as_json:
         print_json(counts.to_dict())
