@@ -29,6 +29,12 @@ __all__ = ["Bins", "ScoreHistogram", "join_bins"]
 
 PAGE_BITS = 8
 
+CACHED_BINS = 2**18
+"""Up to so many counts, the processor's cache makes the order of counting indifferent."""
+
+MAX_SPAN = 2**18
+"""Pages over which the slots are looked up directly, without hashing."""
+
 
 class Bins(NamedTuple):
     """The occupied bins of a histogram, in ascending order of score."""
@@ -76,6 +82,8 @@ class ScoreHistogram:
     def _clear(self) -> None:
         self.shift = self.alignment = kernels.MANTISSA
         self._table = kernels.empty_table(0)
+        self._near = np.empty(0, np.int32)  # slots of neighbouring pages, see kernels
+        self._first = np.uint64(0)
         self._pages: NDArray[np.uint64] = np.empty(0, np.uint64)  # in order of allocation
         self._counts = np.zeros((self.channels, 0, 1 << self.page_bits), np.int64)
 
@@ -143,13 +151,14 @@ class ScoreHistogram:
     def _count(self, scores: NDArray[np.floating[Any]], weights: NDArray[np.int64] | None) -> int:
         """Count scores up to the first that has no page; return how many were counted."""
         counts = self._counts[0].reshape(-1)
-        if weights is None:
-            done = kernels.count(scores, self.shift, self.page_bits, self._table, counts)
-        else:
+        lookup = (self.shift, self.page_bits, self._table, self._near, self._first)
+        if weights is not None:
             sums = self._counts[1].reshape(-1)
-            done = kernels.count_weighted(
-                scores, weights, self.shift, self.page_bits, self._table, counts, sums
-            )
+            done = kernels.count_weighted(scores, weights, *lookup, counts, sums)
+        elif counts.size > CACHED_BINS:
+            done = kernels.count_in_order(scores, *lookup, counts)
+        else:
+            done = kernels.count(scores, *lookup, counts)
         return int(done)
 
     def _open_pages(self, scores: NDArray[np.floating[Any]]) -> None:
@@ -163,10 +172,11 @@ class ScoreHistogram:
         )
         if shift > self.shift:
             self._load(self.bins().at(int(shift)))
-        known = np.isin(pages, self._pages, assume_unique=True)
-        self._append(pages[~known])
+        self._append(kernels.unknown(self._table, pages))
 
     def _append(self, pages: NDArray[np.uint64]) -> None:
+        if pages.size == 0:
+            return
         needed = self._pages.size + pages.size
         capacity = self._counts.shape[1]
         if needed > capacity:
@@ -185,6 +195,11 @@ class ScoreHistogram:
             kernels.insert(self._table, self._pages, 0)
         kernels.insert(self._table, pages, self._pages.size)
         self._pages = np.concatenate([self._pages, pages])
+        self._first = self._pages.min()
+        span = int(self._pages.max() - self._first) + 1
+        self._near = np.full(span if span <= MAX_SPAN else 0, -1, np.int32)
+        if self._near.size:
+            self._near[(self._pages - self._first).astype(np.intp)] = np.arange(self._pages.size)
 
     def _load(self, bins: Bins) -> None:
         """Become the histogram of ``bins``, in bins at least as wide."""
