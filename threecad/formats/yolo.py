@@ -61,7 +61,7 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
     for part in work_through(place, items, options, "writing yolo"):
         tally.add(part)
     splits = {s: f"images/{s}" for s in _SPLITS if any(item.split == s for item in items)}
-    description = {"path": ".", **splits, "names": dict(enumerate(classes))}
+    description = {**splits, "names": dict(enumerate(classes))}
     text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
     write_new(folder / _FILE, text.encode())
     write_ids(folder, {_image_path(item, names): item.id for item in items})
