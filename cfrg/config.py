@@ -143,6 +143,11 @@ class CFRGConfig:
             for key, value in dataclasses.asdict(self).items()
         }
 
+    @property
+    def nonnegative(self) -> bool:
+        """Whether the teacher's features are never negative, so that a ReLU can imitate them."""
+        return TEACHERS[self.teacher].nonnegative and not self.standardize_features
+
     def departures(self) -> dict[str, tuple[Any, Any]]:
         """The fields that are not the paper's: this value and the paper's, by name."""
         paper = CFRGConfig()
