@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import mmap
 import re
 import threading
 import time
@@ -90,7 +91,7 @@ class Behaviour:
 class FileServer(Server):
     """Serves one file at every path, as Google Drive at ``/download?id=FILE_ID``."""
 
-    def __init__(self, payload: bytes, **behaviour: Any) -> None:
+    def __init__(self, payload: bytes | mmap.mmap, **behaviour: Any) -> None:
         super().__init__(_FileHandler)
         self.payload = payload
         self.behaviour = Behaviour(**behaviour)
@@ -99,7 +100,8 @@ class FileServer(Server):
 
     @property
     def etag(self) -> str:
-        return '"' + hashlib.md5(self.payload).hexdigest() + '"'
+        ends = bytes(self.payload[: 1 << 16]) + bytes(self.payload[-1 << 16 :])
+        return f'"{hashlib.md5(ends).hexdigest()}-{len(self.payload)}"'
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

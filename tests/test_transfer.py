@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import mmap
 import random
 import socket
 import ssl
@@ -23,6 +24,7 @@ from servers import FileServer, Server, _Handler
 
 from threecad.disk import format_bytes
 from threecad.errors import DownloadError, TransferInterrupted
+from threecad.samples import hash_file
 from threecad.transfer import Fetched, fetch
 from threecad.web import _NoDowngrade, open_url
 
@@ -75,6 +77,25 @@ def test_cut_anywhere_any_number_of_times_it_ends_identical(
     assert fetched.path.read_bytes() == PAYLOAD
     assert fetched.sha256 == DIGEST
     assert names(folder) == {"3CAD.zip"}
+
+
+@pytest.mark.slow
+def test_more_than_four_gigabytes_cut_behind_the_fourth(tmp_path: Path) -> None:
+    size = (4 << 30) + 12_345
+    source = tmp_path / "source"
+    with source.open("w+b") as file:
+        file.write(PAYLOAD)
+        file.truncate(size)  # sparse: takes no room
+        file.flush()
+        with (
+            contextlib.closing(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)) as content,
+            FileServer(content, cuts=[(4 << 30) + 5]) as server,
+        ):
+            fetched = get(server, tmp_path)
+            assert server.requests[1][1] == f"bytes={(4 << 30) + 5 - 65_536}-"
+            server.payload = b""  # lets go of the mapping
+    assert fetched.size == size
+    assert fetched.sha256 == hash_file(source) == hash_file(fetched.path)
 
 
 def test_the_next_run_goes_on_where_the_last_one_stopped(tmp_path: Path) -> None:
