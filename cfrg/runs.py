@@ -80,11 +80,11 @@ def train(
     run = Path(run)
     index = _good_images(scan(root, split_file=split_file, errata=errata), category)
     record = _describe(index, category, config, options, split_file)
-    _claim(run, record, resume=resume, force=force)
-
     torch.manual_seed(options.seed)
     model = CFRG(config)
     model.load_teacher(Path(teacher_weights) if teacher_weights else None)
+    _claim(run, record, resume=resume, force=force)
+
     training, held_out = hold_out(ThreeCAD(index), [sample.id for sample in index], HELD_OUT)
     images = ImageCache(training, config.image_size, workers=options.workers)
     unseen = ImageCache(held_out, config.image_size, workers=options.workers)

@@ -100,6 +100,18 @@ def test_category_without_training_images_is_refused(tree: Path, tmp_path: Path)
         start(tree, tmp_path / "run")
 
 
+def test_missing_teacher_weights_leave_no_run_behind(
+    sample_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise ModelError("no weights")
+
+    monkeypatch.setattr(CFRG, "load_teacher", fail)
+    with pytest.raises(ModelError, match="no weights"):
+        start(sample_tree, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is not a run folder"):
         read_run(tmp_path)
