@@ -217,6 +217,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "segmentation_weight": 2.0,
         "recovery_loss": "pixel",
         "recovery_mse": 0.5,
+        "recovery_distance": "euclidean",
         "recovery_weights": (0.0, 1.0, 1.0),
         "calibrate_maps": True,
         "smoothing_sigma": 2.0,
