@@ -70,7 +70,7 @@ def region_recall(maps, masks, rate):
 def pixel_figures(maps, masks):
     scores = np.concatenate([np.asarray(m, np.float64).ravel() for m in maps])
     positive = np.concatenate([m.ravel() for m in masks]).astype(bool)
-    return {
+    figures = {
         "pixel_auroc": auroc(scores, positive),
         "pixel_ap": average_precision(scores, positive),
         "pixel_f1_max": f1_max(scores, positive),
@@ -79,6 +79,7 @@ def pixel_figures(maps, masks):
         "region_recall_05": region_recall(maps, masks, 0.05),
         "region_recall_01": region_recall(maps, masks, 0.01),
     }
+    return {key: min(value, 1.0) for key, value in figures.items()}  # their sums may round above
 
 
 KINDS = (

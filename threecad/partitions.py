@@ -144,9 +144,10 @@ class Refinement:
         self.sums = np.zeros((int(parts.sum()), 3), np.int64)
         span = int(self.starts[-1] - self.starts[0]) + (1 << int(self.shifts[-1]))
         self.index_shift = max(0, (span - 1).bit_length() - INDEX_SIZE.bit_length() + 1)
-        edges = [int(self.starts[0]) + (k << self.index_shift) for k in range(INDEX_SIZE + 1)]
-        clipped = np.array([min(edge, 2**64 - 1) for edge in edges], np.uint64)
-        self.index = np.searchsorted(self.starts, clipped, side="right").astype(np.int64) - 1
+        stretches = -(-span >> self.index_shift)
+        edges = self.starts[0] + (np.arange(stretches, dtype=np.uint64) << self.index_shift)
+        last = np.searchsorted(self.starts, edges, side="right") - 1
+        self.index = np.append(last, len(bins) - 1).astype(np.int64)
 
     def empty(self) -> Refinement:
         """Return one of the same bins in which nothing is counted yet."""
