@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from cfrg.preprocessing import resize
 from threecad import atomic
+from threecad.caching import mark_used
 from threecad.errors import DataError, UsageError
 from threecad.locations import user_cache
 
@@ -86,6 +87,7 @@ class ImageCache(Dataset["npt.NDArray[np.uint8]"]):
         self.path = (folder or user_cache() / "images") / f"{_content_key(dataset, size)}.npy"
         if not self.path.is_file():
             _build_cache(self.path, resized, workers)
+        mark_used(self.path)
         self.images: npt.NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -84,7 +85,8 @@ def mark_used(path: Path) -> None:
 
     What was used least recently goes first; ``path`` itself stays.
     """
-    path.touch()
+    with contextlib.suppress(OSError):  # a read-only disk keeps its dates
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
     folder, excess = user_cache(), -cache_limit()
     if not path.is_relative_to(folder):
         return
@@ -201,5 +203,5 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _cache_file(path: Path) -> CacheFile:
     status = path.stat()
-    used = datetime.fromtimestamp(status.st_mtime, timezone.utc).isoformat()
-    return CacheFile(path, status.st_size, used)
+    used = datetime.fromtimestamp(max(status.st_atime, status.st_mtime), timezone.utc)
+    return CacheFile(path, status.st_size, used.isoformat())
