@@ -32,7 +32,7 @@ SIZE = 1024
 BAND = 32
 VARIANTS = 16
 STEPS = {
-    "decode": "from tools_bench_audit import decode; decode(root, workers)",
+    "decode": "from audit import decode; decode(root, workers)",
     "verify --deep": "from threecad import verify; verify(root, deep=True, workers=workers)",
     "audit --near": "from threecad import audit; audit(root, near=True, workers=workers)",
     "audit --near, again": "from threecad import audit; audit(root, near=True, workers=workers)",
@@ -95,14 +95,12 @@ def measure_all(root: Path, workers: int) -> None:
 
 def measure(code: str, root: Path, workers: int) -> tuple[float, float, int]:
     """Return wall seconds, CPU seconds and the peak resident bytes of a step in its own process."""
-    program = (
-        "import sys, importlib.util as u\n"
-        f"spec = u.spec_from_file_location('tools_bench_audit', {__file__!r})\n"
-        "module = sys.modules['tools_bench_audit'] = u.module_from_spec(spec)\n"
-        "spec.loader.exec_module(module)\n"
-        f"from pathlib import Path; root, workers = Path({str(root)!r}), {workers}\n{code}\n"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    program = f"from pathlib import Path; root, workers = Path({str(root)!r}), {workers}; {code}"
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).resolve().parent),
+    }
     before = os.times()
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-c", program], env=environment)
