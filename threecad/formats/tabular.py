@@ -1,6 +1,8 @@
 """``anomalib``: one CSV table for every category, for anomalib's ``Tabular`` data module.
 
-Every row names its own mask, so nothing depends on the order of file names.
+Every row names its own mask, so nothing depends on the order of file names. Paths are relative to
+the folder, which is to be given as ``root``; with ``--reference`` they are absolute, and ``root``
+is left out.
 """
 
 from __future__ import annotations
@@ -61,6 +63,10 @@ def _place(item: Item, folder: Path, options: WriteOptions) -> tuple[Tally, dict
     if item.label and item.mask is not None:
         mask = f"{item.category}/ground_truth/{item.defect_type}/{item.stem}.png"
         place_mask(item, folder / mask, options, tally)
+    if options.placement == "reference":
+        # anomalib takes no path that leads out of its root, so these tables are read without one.
+        home = options.destination.resolve()
+        image, mask = str((home / image).resolve()), str(home / mask) if mask else ""
     return tally, {
         "image_path": image,
         "label": "anomalous" if item.label else "normal",
