@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 from skimage.measure import label, regionprops
 
@@ -310,10 +311,13 @@ def test_percent_has_two_digits(fraction: float, text: str) -> None:
     assert format_percent(fraction) == text
 
 
-def run(*arguments: object) -> str:
-    result = CliRunner().invoke(main, ["stats", *map(str, arguments), "--workers", "0"])
-    assert result.exit_code == 0, result.output
-    return result.stdout
+def run(*arguments: object, code: int = 0) -> str:
+    """Run the command; return what it prints on stdout."""
+    command = ["stats", *map(str, arguments), "--workers", "0"]
+    with redirect_stdout(io.StringIO()) as stdout, pytest.raises(SystemExit) as end:
+        main(command)
+    assert end.value.code == code
+    return stdout.getvalue()
 
 
 def test_json_on_stdout_is_the_statistics(part: Path) -> None:
@@ -352,9 +356,7 @@ def test_csv_has_a_row_per_region_or_image(part: Path, tmp_path: Path) -> None:
 
 def test_errors_set_the_exit_code(part: Path) -> None:
     (part / "Part" / "ground_truth" / "dent" / "0.png").unlink()
-    result = CliRunner().invoke(main, ["stats", str(part), "--json", "--workers", "0"])
-    assert result.exit_code == 1
-    assert json.loads(result.stdout)["findings"][0]["code"] == "mask-missing"
+    assert json.loads(run(part, "--json", code=1))["findings"][0]["code"] == "mask-missing"
 
 
 def test_figures_are_written_as_png_and_pdf(part: Path, tmp_path: Path) -> None:

@@ -152,10 +152,10 @@ def mask_to_polygons(mask: NDArray[Any], *, tolerance: float = 0.0) -> list[shap
     boxes = shapely.box(runs.start, runs.row, runs.stop, runs.row + 1)
     outlines = []
     for region in range(count):
-        outline = shapely.union_all(boxes[labels == region])
-        # Corners in the middle of a straight side come from the runs; tolerance 0 drops just them.
-        outline = _simplify(outline, tolerance)
-        parts = shapely.get_parts(outline)
+        # Normalised, every ring begins at a corner that all versions of GEOS keep. Vertices in the
+        # middle of a straight side come from the runs; tolerance 0 drops just them.
+        outline = shapely.normalize(shapely.union_all(boxes[labels == region]))
+        parts = shapely.get_parts(_simplify(outline, tolerance))
         outlines.append(shapely.MultiPolygon(list(shapely.normalize(parts))))
     return outlines
 
