@@ -169,6 +169,29 @@ def test_editions_are_not_mixed(drive: FileServer, tmp_path: Path) -> None:
     assert read_tree(tmp_path) == FILES | {"other.zip": other.read_bytes()}
 
 
+def test_two_archives_of_one_name_are_not_mixed(tmp_path: Path) -> None:
+    one, two = tmp_path / "1" / "3CAD.zip", tmp_path / "2" / "3CAD.zip"
+    for path, seed in ((one, 0), (two, 1)):
+        path.parent.mkdir()
+        path.write_bytes(zip_bytes(tree_files(seed=seed)))
+    root = get(tmp_path / "data", source=str(one))
+    with pytest.raises(DownloadError, match=r"another archive named 3CAD\.zip.*--force"):
+        get(root, source=str(two))
+    assert read_tree(root) == FILES
+    get(root, source=str(two), force=True)
+    assert read_tree(root) == tree_files(seed=1)
+
+
+def test_files_of_the_users_own_are_no_reason_to_fetch_again(
+    drive: FileServer, tmp_path: Path
+) -> None:
+    get(tmp_path)
+    (tmp_path / "Copper_Stator" / "train" / "good" / "mine.png").write_bytes(b"mine")
+    drive.requests.clear()
+    get(tmp_path)
+    assert drive.requests == []
+
+
 def test_the_same_archive_from_elsewhere_is_welcome(drive: FileServer, tmp_path: Path) -> None:
     get(tmp_path / "data", categories=["CS"])
     mine = tmp_path / "by-hand.zip"

@@ -257,10 +257,21 @@ class _Job:
             _reject_other_hash(archive, self.sha256)
         else:
             archive = self._earlier() or self._fetch()
-        self.known.record_archive(
-            origin.name, archive.size, archive.sha256, keep=self.keep_archive or not self.extract
-        )
+        self._record(origin.name, archive)
         return archive
+
+    def _record(self, name: str, archive: Fetched) -> None:
+        """Write an archive down, unless the root was unpacked from another one of that name."""
+        known = self.known.archives.get(name)
+        used = any(entry.source == self.origin.name for entry in self.known.unpacked.values())
+        if known and known.sha256 != archive.sha256 and used and not self.force:
+            raise DownloadError(
+                f"{self.root} was unpacked from another archive named {name}: its SHA-256 was "
+                f"{known.sha256}, this one has {archive.sha256}. Choose another --root, or "
+                "overwrite with --force."
+            )
+        keep = self.keep_archive or not self.extract
+        self.known.record_archive(name, archive.size, archive.sha256, keep=keep)
 
     @property
     def _path(self) -> Path:
@@ -322,9 +333,7 @@ class _Job:
             archive = repository.fetch_archive(name)
             check_zip(archive.path)
             _reject_other_hash(archive, self.sha256)
-            self.known.record_archive(
-                f"{origin.name}/{name}", archive.size, archive.sha256, keep=self.keep_archive
-            )
+            self._record(f"{origin.name}/{name}", archive)
             archives.append(archive)
         return archives
 

@@ -123,7 +123,7 @@ class Provenance:
         self.save()
 
     def in_place(self, category: str) -> bool:
-        """Whether a category has as many files and bytes as were unpacked."""
+        """Whether a category still has the files and bytes that were unpacked, or more."""
         expected = self.unpacked.get(category)
         if expected is None:
             return False
@@ -132,4 +132,4 @@ class Provenance:
             for path in (self.path.parent.parent / category).glob("*/*/*")
             if path.suffix.casefold() in IMAGE_SUFFIXES and not path.name.startswith(".")
         ]
-        return (len(sizes), sum(sizes)) == (expected.files, expected.bytes)
+        return len(sizes) >= expected.files and sum(sizes) >= expected.bytes
