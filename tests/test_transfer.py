@@ -7,6 +7,7 @@ import hashlib
 import json
 import mmap
 import random
+import shutil
 import socket
 import ssl
 import subprocess
@@ -310,10 +311,16 @@ def test_a_server_that_falls_silent_is_interrupted(tmp_path: Path) -> None:
         open_url(f"http://127.0.0.1:{silent.getsockname()[1]}/", timeout=0.2)
 
 
-def test_a_certificate_nobody_vouches_for_is_refused_at_once(tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    not shutil.which("openssl"), reason="openssl is not there to make a certificate"
+)
+def test_a_certificate_nobody_vouches_for_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj",
-         "/CN=127.0.0.1", "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem"],
+         "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem"],
         check=True, capture_output=True,
     )  # fmt: skip
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -324,6 +331,9 @@ def test_a_certificate_nobody_vouches_for_is_refused_at_once(tmp_path: Path) -> 
         with pytest.raises(DownloadError, match=r"certificate of 127\.0\.0\.1.*SSL_CERT_FILE") as e:
             open_url(url, timeout=5)
         assert not isinstance(e.value, TransferInterrupted)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+        with contextlib.closing(open_url(url, timeout=5)) as response:
+            assert response.read() == PAYLOAD
 
 
 def test_plain_http_where_tls_was_expected_is_refused() -> None:
