@@ -64,7 +64,7 @@ def draw_figures(statistics: DefectStatistics, per: Unit = "region") -> dict[str
         "aspect-ratio": lambda: _draw_aspect_ratios(panels, per),
         "sizes": lambda: _draw_sizes(panels, per),
         "positions": lambda: _draw_positions(statistics),
-        "types": lambda: _draw_types(types, per),
+        "types": lambda: _draw_types(types),
     }
     if any(group.contrast_ratio for group in types):
         drawn["contrast"] = lambda: _draw_contrast(types)
@@ -271,7 +271,7 @@ def _label_rows(axis: Axes, groups: Sequence[DefectGroup]) -> None:
     axis.tick_params(axis="y", length=0, labelsize=7)
 
 
-def _draw_types(groups: Sequence[DefectGroup], per: Unit) -> Figure:
+def _draw_types(groups: Sequence[DefectGroup]) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.4, 0.21 * len(groups) + 1.1), layout="constrained")
@@ -288,7 +288,7 @@ def _draw_types(groups: Sequence[DefectGroup], per: Unit) -> Figure:
     areas.set_xscale("log")
     areas.xaxis.set_major_formatter(_plain)
     areas.xaxis.set_minor_formatter("")
-    areas.set_xlabel(f"area of the {per}, % of the image")
+    areas.set_xlabel("defect area, % of the image")
     bars.set_ylim(len(groups) - 0.4, -0.6)
     return figure
 
