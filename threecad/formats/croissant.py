@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 import json
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from threecad import __version__
 from threecad.cards import HOMEPAGE, TITLES, introduce
 from threecad.catalog import CITATIONS
 from threecad.errors import ConversionError
-from threecad.formats.items import File, MaskImage
+from threecad.formats.items import AsPng, File, MaskImage
 from threecad.formats.placing import Tally, place_image, place_mask, work_through, write_new
 from threecad.formats.reading import inside, item_of_id
 
@@ -52,7 +53,6 @@ _PUBLISHED = {
     "url": HOMEPAGE,
 }
 _ENCODINGS = {
-    ".bmp": "image/bmp",
     ".jpeg": "image/jpeg",
     ".jpg": "image/jpeg",
     ".png": "image/png",
@@ -71,6 +71,11 @@ def looks_like(source: Path) -> str | None:
 def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
     """Write images, masks, the table and its description."""
     tally = Tally()
+    if unknown := sum(item.image.suffix not in _ENCODINGS for item in items):
+        tally.notes["images encoded as PNG"] = unknown
+        items = [
+            i if i.image.suffix in _ENCODINGS else replace(i, image=AsPng(i.image)) for i in items
+        ]
     table = io.StringIO()
     writer = csv.DictWriter(table, list(_TYPES), lineterminator="\n")
     writer.writeheader()
@@ -135,11 +140,12 @@ def _describe(items: Sequence[Item], table_digest: str, origin: Origin) -> dict[
 
 def _file_set(name: str, folder: str, suffixes: Iterable[str]) -> dict[str, Any]:
     listed = list(suffixes)
+    encodings = sorted({_ENCODINGS[suffix] for suffix in listed})
     return {
         "@type": "cr:FileSet",
         "@id": name,
         "name": name,
-        "encodingFormat": _ENCODINGS[listed[0]],
+        "encodingFormat": encodings if len(encodings) > 1 else encodings[0],
         "includes": [f"{folder}/**/*{suffix}" for suffix in listed],
     }
 

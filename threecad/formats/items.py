@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from threecad.samples import Sample
 
 __all__ = [
+    "AsPng",
     "Content",
     "File",
     "Item",
@@ -117,6 +118,37 @@ class TarMember:
     def __str__(self) -> str:
         """Return archive and member."""
         return f"{self.archive}:{self.name}"
+
+
+@dataclass(frozen=True)
+class AsPng:
+    """An image in another encoding, as a PNG file of the same pixels."""
+
+    content: Content
+    suffix: str = ".png"
+
+    @property
+    def size(self) -> int:
+        """Number of bytes of the original: an estimate."""
+        return self.content.size
+
+    def read_bytes(self) -> bytes:
+        """Return the bytes of the PNG file."""
+        try:
+            with Image.open(io.BytesIO(self.content.read_bytes())) as image:
+                buffer = io.BytesIO()
+                image.save(buffer, "PNG")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ImageError(f"{self.content} cannot be written as PNG: {error}.") from error
+        return buffer.getvalue()
+
+    def stamp(self) -> str:
+        """Return the stamp of the original."""
+        return f"{self.content.stamp()}|png"
+
+    def __str__(self) -> str:
+        """Return how messages name it."""
+        return str(self.content)
 
 
 class Mask(Protocol):

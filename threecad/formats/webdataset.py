@@ -13,15 +13,15 @@ import itertools
 import json
 import re
 import tarfile
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from threecad import atomic
-from threecad.errors import ConversionError, ImageError
-from threecad.formats.items import MaskImage, TarMember, image_size
+from threecad.errors import ConversionError
+from threecad.formats.items import AsPng, MaskImage, TarMember, image_size
 from threecad.formats.placing import Tally, encode_mask, read_item_mask, work_through
 from threecad.formats.reading import hub_split, item_of_id, split_of_hub
 from threecad.formats.renaming import flat_names
@@ -50,8 +50,10 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
     """Write the shards."""
     tally = Tally()
     names = flat_names(items)
-    suffixes = {item.image.suffix for item in items}
-    suffix = suffixes.pop() if len(suffixes) == 1 else ".png"
+    if len({item.image.suffix for item in items}) > 1:
+        others = [item for item in items if item.image.suffix != ".png"]
+        tally.notes["images encoded as PNG"] = len(others)
+        items = [i if i.image.suffix == ".png" else replace(i, image=AsPng(i.image)) for i in items]
     shards = {
         folder / f"{group}-{number:06d}.tar": members
         for group, number, _, members in plan_shards(
@@ -62,20 +64,19 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
     todo = [item for members in waiting.values() for item in members]
     if len(todo) < len(items):
         tally.images["there"] = len(items) - len(todo)
-    encoded = work_through(
-        partial(_encode, suffix=suffix, options=options), todo, options, "writing webdataset"
-    )
+    encoded = work_through(partial(_encode, options=options), todo, options, "writing webdataset")
     for path, members in waiting.items():
         with (
             atomic.replacing(path) as temporary,
             tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive,
         ):
-            for item, (part, image, mask) in zip(
+            for item, (part, mask) in zip(
                 members, itertools.islice(encoded, len(members)), strict=True
             ):
                 tally.add(part)
                 tally.images["embedded"] += 1
-                _add(archive, f"{names[item.id]}.image{suffix}", image or item.image.read_bytes())
+                name = f"{names[item.id]}.image{item.image.suffix}"
+                _add(archive, name, item.image.read_bytes())
                 _add(archive, f"{names[item.id]}.mask.png", mask)
                 _add(archive, f"{names[item.id]}.json", _describe(item))
     for _ in encoded:  # raises what went wrong
@@ -83,29 +84,15 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
     return tally
 
 
-def _encode(item: Item, suffix: str, options: WriteOptions) -> tuple[Tally, bytes | None, bytes]:
-    """Return the image, if it has to be encoded anew, and the mask."""
+def _encode(item: Item, options: WriteOptions) -> tuple[Tally, bytes]:
+    """Return the mask as PNG: the part that takes time."""
     tally = Tally()
     size = image_size(item.image)
     if item.label:
         mask = read_item_mask(item, options.mask_rule, tally)
     else:
         mask = np.zeros(size, np.bool_)
-    image = None
-    if item.image.suffix != suffix:
-        tally.notes["images encoded as PNG"] += 1
-        image = _as_png(item)
-    return tally, image, encode_mask(mask)
-
-
-def _as_png(item: Item) -> bytes:
-    try:
-        with Image.open(io.BytesIO(item.image.read_bytes())) as image:
-            buffer = io.BytesIO()
-            image.save(buffer, "PNG")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"{item.image} cannot be written as PNG: {error}.") from error
-    return buffer.getvalue()
+    return tally, encode_mask(mask)
 
 
 def _describe(item: Item) -> bytes:
