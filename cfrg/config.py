@@ -19,6 +19,7 @@ CHOICES = {  # the paper's first
     "segmentation_input": ["weighted", "difference", "both"],
     "recovery_loss": ["image", "pixel"],
     "recovery_distance": ["cosine", "euclidean"],
+    "score_distance": ["same", "cosine", "euclidean"],
     "segmentation_map": ["probability", "logit"],
 }
 
@@ -53,6 +54,7 @@ class CFRGConfig:
             at each place (``"pixel"``).
         recovery_mse: Weight of a mean squared error beside it.
         recovery_distance: What the recovery's maps show: ``"cosine"`` or ``"euclidean"``.
+        score_distance: What they show in the map that the image score is read from, if another.
         segmentation_map: What stands for the segmentation in the anomaly map: its
             ``"probability"`` or its ``"logit"``.
         recovery_weights: Weight of each level's recovery map in the anomaly map.
@@ -84,6 +86,7 @@ class CFRGConfig:
     recovery_loss: str = "image"
     recovery_mse: float = 0.0
     recovery_distance: str = "cosine"
+    score_distance: str = "same"
     segmentation_map: str = "probability"
     recovery_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     segmentation_weight: float = 1.0

@@ -62,10 +62,11 @@ class CFRGOutput(NamedTuple):
 
 BRANCHES = (
     *("coarse_1", "coarse_2", "coarse_3"),
-    *("recovery_1", "recovery_2", "recovery_3"),
+    *("recovery_1", "recovery_2", "recovery_3"),  # cosine distance to what was recovered
+    *("difference_1", "difference_2", "difference_3"),  # Euclidean distance to it
     "segmentation",
 )
-"""Names of the maps that make up the anomaly map, in the order of their calibration."""
+"""Names of the maps that can make up the anomaly map, in the order of their calibration."""
 
 
 class _Detection(NamedTuple):
@@ -149,10 +150,11 @@ class CFRG(PretrainedModel):
         """
         teacher = self._teach(image)
         found = self._detect(image, teacher)
-        anomaly_map = self._combine(self._maps(teacher, found), found.logits)
         height, width = image.shape[-2:]
         return CFRGOutput(
-            anomaly_map=anomaly_map[..., :height, :width],
+            anomaly_map=self._combine(
+                teacher, found, image.shape[-2:], self.config.recovery_distance
+            ),
             logits=found.logits[..., :height, :width],
             teacher=teacher,
             student=found.student,
@@ -196,13 +198,20 @@ class CFRG(PretrainedModel):
 
         Returns:
             Maps ``(N, 1, H, W)`` and scores ``(N,)``, float32, higher = more anomalous. The score
-            is the maximum of the smoothed map, or the mean of its top ``config.score_fraction``.
+            is the maximum of the smoothed map, or the mean of its top ``config.score_fraction``,
+            of the map with ``config.score_distance`` if that is another one.
         """
+        config, size = self.config, image.shape[-2:]
         with _evaluating(self):
-            anomaly_map = self(image).anomaly_map
-        with torch.autocast(image.device.type, enabled=False):  # it is a matrix product
-            maps = smooth_maps(anomaly_map, self.config.smoothing_sigma)
-        return maps, score_maps(maps, self.config.score_fraction)
+            teacher = self._teach(image)
+            found = self._detect(image, teacher)
+        with torch.autocast(image.device.type, enabled=False):  # smoothing is a matrix product
+            maps = self._combine(teacher, found, size, config.recovery_distance)
+            maps = scored = smooth_maps(maps, config.smoothing_sigma)
+            if config.score_distance not in ("same", config.recovery_distance):
+                scored = self._combine(teacher, found, size, config.score_distance)
+                scored = smooth_maps(scored, config.smoothing_sigma)
+        return maps, score_maps(scored, config.score_fraction)
 
     @torch.no_grad()
     def branches(self, image: Tensor) -> dict[str, Tensor]:
@@ -219,8 +228,8 @@ class CFRG(PretrainedModel):
             found = self._detect(image, teacher)
         height, width = image.shape[-2:]
         return {
-            name: _resize(branch, found.logits)[..., :height, :width]
-            for name, branch in zip(BRANCHES, self._maps(teacher, found), strict=True)
+            name: _resize(self._branch(name, teacher, found), found.logits)[..., :height, :width]
+            for name in BRANCHES
         }
 
     @torch.no_grad()
@@ -250,8 +259,8 @@ class CFRG(PretrainedModel):
             return
         moments = Moments()
         for image in images:
-            maps = torch.cat(list(self.branches(image).values()), 1)  # (N, 7, H, W)
-            moments.add(maps.transpose(0, 1).flatten(1))  # (7, N·H·W)
+            maps = torch.cat(list(self.branches(image).values()), 1)  # (N, 10, H, W)
+            moments.add(maps.transpose(0, 1).flatten(1))  # (10, N·H·W)
         self.calibration.fit(moments)
 
     def _teach(self, image: Tensor) -> list[Tensor]:
@@ -281,28 +290,41 @@ class CFRG(PretrainedModel):
             seen.append(torch.cat(parts, 1) if len(parts) > 1 else parts[0])
         return _Detection(student, recovery, coarse, hint, self.unet(seen))
 
-    def _maps(self, teacher: list[Tensor], found: _Detection) -> list[Tensor]:
-        """The maps of ``BRANCHES``, each ``(N, 1, h, w)`` at its own resolution."""
-        config, hint, segmentation = self.config, found.hint, found.logits.float()
-        if config.recovery_distance == "euclidean":
-            pairs = zip(teacher, found.recovery, strict=True)
-            hint = [(t.float() - r.float()).square().mean(1, keepdim=True).sqrt() for t, r in pairs]
-        if config.segmentation_map == "probability":
-            segmentation = torch.sigmoid(segmentation)
-        return [*found.coarse, *hint, segmentation]
+    def _branch(self, name: str, teacher: list[Tensor], found: _Detection) -> Tensor:
+        """A map of ``BRANCHES``, ``(N, 1, h, w)`` float32 at its own resolution."""
+        if name == "segmentation":
+            logits = found.logits.float()
+            return logits if self.config.segmentation_map == "logit" else torch.sigmoid(logits)
+        kind, _, level = name.partition("_")
+        i = int(level) - 1
+        if kind == "difference":
+            return (teacher[i] - found.recovery[i]).float().square().mean(1, keepdim=True).sqrt()
+        return (found.coarse if kind == "coarse" else found.hint)[i]
 
-    def _combine(self, maps: list[Tensor], like: Tensor) -> Tensor:
-        """Weighted sum of the maps at the size of ``like``, ``(N, 1, H, W)``."""
+    def _combine(
+        self, teacher: list[Tensor], found: _Detection, size: torch.Size, distance: str
+    ) -> Tensor:
+        """Weighted sum of the branches, ``(N, 1, H, W)`` float32.
+
+        Args:
+            teacher: T.
+            found: What ``_detect`` made of it.
+            size: Height and width of the image before it was padded.
+            distance: The recovery's maps, ``"cosine"`` or ``"euclidean"``.
+        """
         config = self.config
+        recovery = "recovery" if distance == "cosine" else "difference"
+        names = [f"{kind}_{level}" for kind in ("coarse", recovery) for level in (1, 2, 3)]
         weights = (*config.coarse_weights, *config.recovery_weights, config.segmentation_weight)
-        if isinstance(self.calibration, Standardizer):
-            mean, std = self.calibration.mean, self.calibration.std
-            maps = [(branch - m) / s for branch, m, s in zip(maps, mean, std, strict=True)]
-        total = torch.zeros_like(like, dtype=torch.float32)
-        for weight, branch in zip(weights, maps, strict=True):
+        total = torch.zeros_like(found.logits, dtype=torch.float32)
+        for name, weight in zip([*names, "segmentation"], weights, strict=True):
             if weight:
-                total = total + weight * _resize(branch, like)
-        return total
+                branch = self._branch(name, teacher, found)
+                if isinstance(self.calibration, Standardizer):
+                    i = BRANCHES.index(name)
+                    branch = (branch - self.calibration.mean[i]) / self.calibration.std[i]
+                total = total + weight * _resize(branch, found.logits)
+        return total[..., : size[0], : size[1]]
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:

@@ -106,11 +106,34 @@ def test_branches_add_up_with_their_weights() -> None:
     image = images(2, 50, 40)
     branches = model.branches(image)
     assert tuple(branches) == BRANCHES
-    total = sum(
-        weight * branches[name]
-        for name, weight in zip(BRANCHES, (0.0, 1.0, 3.0, 0.5, 2.0, 0.0, 0.25), strict=True)
-    )
+    weighted = {
+        "coarse_2": 1.0,
+        "coarse_3": 3.0,
+        "recovery_1": 0.5,
+        "recovery_2": 2.0,
+        "segmentation": 0.25,
+    }
+    total = sum(weight * branches[name] for name, weight in weighted.items())
     torch.testing.assert_close(model(image).anomaly_map, total)
+
+
+@torch.no_grad()
+def test_image_score_may_come_from_another_map() -> None:
+    model = build(recovery_distance="euclidean", score_distance="cosine")
+    cosine = build()
+    image = images(2, 50, 40)
+    maps, scores = model.predict(image)
+    torch.testing.assert_close(scores, cosine.predict(image)[1])
+    branches = model.branches(image)
+    names = ("difference_1", "difference_2", "difference_3", "segmentation")
+    total = sum(branches[name] for name in names)
+    torch.testing.assert_close(model(image).anomaly_map, total)
+    torch.testing.assert_close(maps, smooth_maps(total, 2.0))
+    output = model(images(1))
+    difference = output.teacher[1] - output.recovery[1]
+    expected = difference.norm(dim=1, keepdim=True) / difference.shape[1] ** 0.5
+    expected = F.interpolate(expected, (64, 64), mode="bilinear", align_corners=True)
+    torch.testing.assert_close(model.branches(images(1))["difference_2"], expected)
 
 
 def test_prediction_leaves_training_mode_and_gradients_as_they_were(model: CFRG) -> None:
