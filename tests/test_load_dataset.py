@@ -6,7 +6,8 @@ import os
 import pickle
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -20,9 +21,6 @@ from threecad.formats import convert
 from threecad.hub import load_dataset
 from threecad.split_files import read_split
 from threecad.splitting import split
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 COLUMNS = ["image_id", "image", "mask", "label", "category", "defect_type", "defect_types"]
 
@@ -188,3 +186,29 @@ def test_either_import_order(order: str, tree: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "3"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["3.6.0", "4.0.0"])
+def test_older_versions_of_datasets(version: str, tmp_path: Path) -> None:
+    """Run this file with another version of ``datasets`` in front of the installed one."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
+    wanted = [f"datasets=={version}", "dill==0.3.8", "multiprocess==0.70.16", "fsspec==2025.3.0"]
+    installed = subprocess.run(
+        [*pip, str(tmp_path / "site"), *wanted], capture_output=True, text=True, check=False
+    )
+    if installed.returncode:
+        pytest.skip(f"datasets {version} cannot be installed here: {installed.stderr[-200:]}")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__,
+         f"{Path(__file__).with_name('test_formats_consumers.py')}::test_datasets_reads_parquet"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site"), "EXPECT_DATASETS": version},
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_version_meant_is_the_one_tested() -> None:
+    assert datasets.__version__ == os.environ.get("EXPECT_DATASETS", datasets.__version__)
