@@ -42,7 +42,7 @@ def run(line: str) -> click.testing.Result:
 
 
 @pytest.fixture(scope="module")
-def workplace(sample_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def example_folder(sample_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a tree ``3cad``, a trained ``run`` and ``predictions``, and a checkpoint."""
     folder = tmp_path_factory.mktemp("examples")
     shutil.copytree(sample_tree, folder / "3cad")
@@ -73,9 +73,9 @@ def test_every_command_has_help_with_an_example(name: str, command: click.Comman
     [line for name, command in commands() if name not in NEEDS_MORE
      for line in example_lines(command)],
 )  # fmt: skip
-def test_examples_run(workplace: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workplace)
-    monkeypatch.setenv("THREECAD_ROOT", str(workplace / "3cad"))
+def test_examples_run(example_folder: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(example_folder)
+    monkeypatch.setenv("THREECAD_ROOT", str(example_folder / "3cad"))
     result = run(line)
     assert result.exit_code == 0, f"$ {line}\n{result.output}"
 
@@ -92,16 +92,16 @@ def test_examples_run(workplace: Path, line: str, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_mistakes_get_one_clear_message(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch, line: str, message: str
+    example_folder: Path, monkeypatch: pytest.MonkeyPatch, line: str, message: str
 ) -> None:
-    monkeypatch.chdir(workplace)
+    monkeypatch.chdir(example_folder)
     result = run(line)
     assert result.exit_code == 1
     assert message in " ".join(result.output.split())
     assert "Traceback" not in result.output
 
 
-def test_steps_and_epochs_exclude_each_other(workplace: Path) -> None:
+def test_steps_and_epochs_exclude_each_other(example_folder: Path) -> None:
     result = run("cfrg train 3cad --category Copper_Stator --out x --steps 1 --epochs 1")
     assert result.exit_code == 2
     assert "not both" in result.output
