@@ -73,6 +73,7 @@ def duplicate_groups(
     near: bool = False,
     workers: int | None = None,
     cluster: str | None = None,
+    progress: bool = False,
 ) -> dict[str, str]:
     """Return, for each sample id, the smallest id among its duplicates (its own if it has none).
 
@@ -84,7 +85,7 @@ def duplicate_groups(
         [sample.image for sample in index],
         workers=workers,
         cluster=cluster,
-        description="looking for duplicates",
+        description="looking for duplicates" if progress else None,
     )
     pairs = [(group[0], other) for group in find_exact(index, facts) for other in group[1:]]
     if near:

@@ -41,6 +41,7 @@ def split(
     near: bool = False,
     workers: int | None = None,
     cluster: str | None = None,
+    progress: bool = False,
 ) -> SplitFile:
     """Divide the samples of ``index``.
 
@@ -70,6 +71,7 @@ def split(
         near: Keep near duplicates together as well as pixel-identical images.
         workers: Worker processes that look for duplicates.
         cluster: Where to run them, if not here; see ``threecad.parallel.map``.
+        progress: Show a progress bar on stderr.
 
     Returns:
         The split, not yet written: call its ``save``.
@@ -87,7 +89,9 @@ def split(
     if kind == "official":
         groups = {sample.id: sample.id for sample in index}
     else:
-        groups = duplicate_groups(index, near=near, workers=workers, cluster=cluster)
+        groups = duplicate_groups(
+            index, near=near, workers=workers, cluster=cluster, progress=progress
+        )
     plan = _Plan()
     units = sorted(_units(index, groups, seed), key=lambda unit: (unit.category, unit.rank))
     for _, members in groupby(units, key=lambda unit: unit.category):

@@ -92,7 +92,9 @@ def split(
         raise UsageError(
             f"{out} is there already. Choose another name, or replace it with --force."
         )
-    made = divide(scan(root, categories=categories or None, errata=errata), **options)
+    made = divide(
+        scan(root, categories=categories or None, errata=errata), progress=True, **options
+    )
     made.save(out)
     if as_json:
         print_json({"path": str(out), **made.describe()})
