@@ -12,6 +12,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -402,25 +403,27 @@ def test_a_disk_that_is_too_small_is_noticed_before_the_body(
 
 def test_a_disk_that_fills_up_loses_nothing(small_disk: Callable[[int], Path]) -> None:
     folder = small_disk(2 << 20)
-    ballast = folder / "ballast"
-    with FileServer(PAYLOAD, delay=0.02) as server:
+    part, ballast = folder / "3CAD.zip.part", folder / "ballast"
+    with FileServer(PAYLOAD, hold_at=300_000) as server:
 
         def fill() -> None:
+            """Take the room once the check before the transfer has passed."""
+            while not part.is_file() or part.stat().st_size < 300_000:
+                time.sleep(0.001)
             with contextlib.suppress(OSError), ballast.open("wb", 0) as file:
                 while True:
                     file.write(bytes(1 << 14))
+            server.behaviour.go_on.set()
 
-        # Another program takes the room once the check before the transfer has passed.
-        filler = threading.Timer(0.1, fill)
+        filler = threading.Thread(target=fill)
         filler.start()
-        with pytest.raises(DownloadError, match=r"is full. Nothing is lost"):
+        with pytest.raises(DownloadError, match=r"is full\. Nothing is lost"):
             get(server, folder)
         filler.join()
-        held = (folder / "3CAD.zip.part").read_bytes()
-        assert 0 < len(held) < len(PAYLOAD)
+        held = part.read_bytes()
+        assert 300_000 <= len(held) < len(PAYLOAD)
         assert PAYLOAD.startswith(held)
         ballast.unlink()
-        server.behaviour.delay = 0
         assert get(server, folder).sha256 == DIGEST
         assert server.requests[-1][1] is not None
 
