@@ -82,8 +82,13 @@ def test_linked_images_share_their_bytes(name: str, hard_tree: Path, tmp_path: P
     )
     if "embedded" in result.images:
         pytest.skip(f"{name} embeds its images")
-    assert result.images == {"linked": len(scan(hard_tree))}
-    sources = {sample.image.stat().st_ino for sample in scan(hard_tree)}
+    anew = result.notes.get("images encoded as PNG", 0)  # Croissant knows no BMP
+    assert result.images["linked"] == len(scan(hard_tree)) - anew
+    sources = {
+        sample.image.stat().st_ino
+        for sample in scan(hard_tree)
+        if not (anew and sample.image.suffix == ".bmp")
+    }
     files = {path.stat().st_ino for path in (tmp_path / "there").rglob("*") if path.is_file()}
     assert sources <= files
 

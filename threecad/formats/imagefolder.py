@@ -17,6 +17,7 @@ from threecad.errors import ConversionError
 from threecad.formats.items import File, MaskImage
 from threecad.formats.placing import Tally, place_image, place_mask, work_through
 from threecad.formats.reading import hub_split, inside, item_of_id, split_of_hub
+from threecad.formats.renaming import with_place_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -42,12 +43,13 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # The id's own split is no part of the names: the loader would take such a folder for a split.
+    items = with_place_names(items)
     described = _describe(items)
     schema = columns.arrow_schema(described)
-    names = _file_names(items)
     tally = Tally()
     rows: dict[str, list[dict[str, Any]]] = {item.split: [] for item in items}
-    place = partial(_place, names=names, folder=folder, options=options)
+    place = partial(_place, folder=folder, options=options)
     for item, (part, row) in zip(
         items, work_through(place, items, options, "writing imagefolder"), strict=True
     ):
@@ -90,33 +92,13 @@ def _encoded(row: dict[str, Any], described: Mapping[str, dict[str, Any]]) -> di
     }
 
 
-def _file_names(items: Sequence[Item]) -> dict[str, str]:
-    """Return ``<Category>/<defect_type>/<stem>`` for every id.
-
-    The id's own split is left out: the loader would take a folder of that name for a split.
-    """
-    names: dict[str, str] = {}
-    taken: set[tuple[str, str]] = set()
-    for item in items:
-        name = base = f"{item.category}/{item.defect_type}/{item.stem}"
-        number = 1
-        while (item.split, name.casefold()) in taken:
-            number += 1
-            name = f"{base}-{number}"
-        taken.add((item.split, name.casefold()))
-        names[item.id] = name
-    return names
-
-
-def _place(
-    item: Item, names: Mapping[str, str], folder: Path, options: WriteOptions
-) -> tuple[Tally, dict[str, Any]]:
+def _place(item: Item, folder: Path, options: WriteOptions) -> tuple[Tally, dict[str, Any]]:
     tally = Tally()
     home = folder / hub_split(item.split)
-    image = place_image(item, home, f"images/{names[item.id]}{item.image.suffix}", options, tally)
+    image = place_image(item, home, f"images/{item.name}{item.image.suffix}", options, tally)
     mask = None
     if item.label and item.mask is not None:
-        mask = f"masks/{names[item.id]}.png"
+        mask = f"masks/{item.name}.png"
         place_mask(item, home / mask, options, tally)
     return tally, {"file_name": image, "mask_file_name": mask}
 

@@ -195,6 +195,7 @@ class Item:
         defect_type: ``good`` for a defect-free image.
         image: Where the image is.
         mask: Where its mask is; ``None`` for a good image and where there is none.
+        name: What a layout calls it that has no room for the id, without a suffix.
     """
 
     id: str
@@ -203,6 +204,7 @@ class Item:
     defect_type: str
     image: Content
     mask: Mask | None = None
+    name: str = ""
 
     @property
     def label(self) -> int:

@@ -13,7 +13,7 @@ from threecad.errors import ConversionError
 from threecad.formats.items import File, Item, MaskImage, make_id
 from threecad.formats.placing import Tally, place_image, place_mask, work_through
 from threecad.formats.reading import category_name, image_files, is_good_name, item_of_id
-from threecad.formats.renaming import padded_names, read_ids, write_ids
+from threecad.formats.renaming import read_ids, with_padded_names, write_ids
 from threecad.samples import GOOD
 
 if TYPE_CHECKING:
@@ -97,24 +97,24 @@ def _images_below(folder: Path) -> list[Path]:
 
 def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
     """Write ``<Category>/{train,test,ground_truth}/<type>/``."""
-    names = padded_names(items)
+    items = with_padded_names(items)
     tally = Tally()
-    place = partial(_place, names=names, folder=folder, options=options)
+    place = partial(_place, folder=folder, options=options)
     for part in work_through(place, items, options, "writing mvtec"):
         tally.add(part)
-    write_ids(folder, {_image_path(item, names): item.id for item in items})
+    write_ids(folder, {_image_path(item): item.id for item in items})
     return tally
 
 
-def _image_path(item: Item, names: Mapping[str, str]) -> str:
-    parts = (item.category, item.folder, item.defect_type, names[item.id] + item.image.suffix)
+def _image_path(item: Item) -> str:
+    parts = (item.category, item.folder, item.defect_type, item.name + item.image.suffix)
     return "/".join(parts)
 
 
-def _place(item: Item, names: Mapping[str, str], folder: Path, options: WriteOptions) -> Tally:
+def _place(item: Item, folder: Path, options: WriteOptions) -> Tally:
     tally = Tally()
-    place_image(item, folder, _image_path(item, names), options, tally)
+    place_image(item, folder, _image_path(item), options, tally)
     if item.label and item.mask is not None:
-        mask = f"{item.category}/ground_truth/{item.defect_type}/{names[item.id]}{_ENDING}.png"
+        mask = f"{item.category}/ground_truth/{item.defect_type}/{item.name}{_ENDING}.png"
         place_mask(item, folder / mask, options, tally)
     return tally

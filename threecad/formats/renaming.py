@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from threecad import atomic
@@ -16,56 +18,78 @@ from threecad.errors import ConversionError
 from threecad.locations import OWN_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from threecad.formats.items import Item
 
-__all__ = ["flat_names", "padded_names", "read_ids", "write_ids"]
+__all__ = ["read_ids", "with_flat_names", "with_padded_names", "with_place_names", "write_ids"]
 
 _IDS = "ids.csv"
 
 
-def flat_names(items: Sequence[Item]) -> dict[str, str]:
-    """Return a name for every id: the id with ``__`` for its slashes and no dot or space.
+def with_flat_names(items: Sequence[Item]) -> list[Item]:
+    """Return the items, each with its id as name: ``__`` for slashes, no dot, no space.
 
     Where two ids come to the same name, a number is added.
     """
-    names: dict[str, str] = {}
+    return _with_unique_names(
+        items, lambda item: item.id.replace("/", "__").replace(".", "-").replace(" ", "-")
+    )
+
+
+def with_place_names(items: Sequence[Item]) -> list[Item]:
+    """Return the items, each called ``<Category>/<defect_type>/<stem>``, unique in each split.
+
+    Where two images of one split come to the same name, a number is added.
+    """
+    split_items = [[item for item in items if item.split == s] for s in ("train", "val", "test")]
+    named = [
+        _with_unique_names(part, lambda item: f"{item.category}/{item.defect_type}/{item.stem}")
+        for part in split_items
+    ]
+    return sorted(itertools.chain(*named), key=lambda item: item.id)
+
+
+def _with_unique_names(items: Sequence[Item], wish: Callable[[Item], str]) -> list[Item]:
+    named = []
     taken: set[str] = set()
     for item in sorted(items, key=lambda item: item.id):
-        name = base = item.id.replace("/", "__").replace(".", "-").replace(" ", "-")
+        name = base = wish(item)
         number = 1
         while name.casefold() in taken:
             number += 1
             name = f"{base}-{number}"
         taken.add(name.casefold())
-        names[item.id] = name
-    return names
+        named.append(replace(item, name=name))
+    return named
 
 
-def padded_names(items: Sequence[Item]) -> dict[str, str]:
-    """Return a stem for every id such that all stems of one folder sort alike with any ending.
+def with_padded_names(items: Sequence[Item]) -> list[Item]:
+    """Return the items, each called by its stem, padded so that all stems of a folder sort alike.
 
     Programs that sort images and masks apart and pair them by position need that: ``1.png`` comes
     before ``10.png``, but ``10_mask.png`` before ``1_mask.png``. Stems of one length are kept;
     numbers are padded with zeros; anything else is padded with ``-`` at its end.
+
+    Raises:
+        ConversionError: If padding makes two stems of a folder the same.
     """
     folders: dict[str, list[Item]] = defaultdict(list)
     for item in items:
         folders[item.id.rsplit("/", 1)[0]].append(item)
-    names = {}
+    named = []
     for folder, members in folders.items():
         width = max(len(item.stem) for item in members)
         digits = all(item.stem.isascii() and item.stem.isdigit() for item in members)
-        for item in members:
-            names[item.id] = item.stem.zfill(width) if digits else item.stem.ljust(width, "-")
-        if len({names[item.id] for item in members}) < len(members):
+        names = [i.stem.zfill(width) if digits else i.stem.ljust(width, "-") for i in members]
+        if len(set(names)) < len(names):
             raise ConversionError(
                 f"Stems in {folder} differ only in leading zeros or trailing hyphens, so they "
                 "cannot be padded to one length. Rename the files."
             )
-    return names
+        named += [replace(item, name=name) for item, name in zip(members, names, strict=True)]
+    return sorted(named, key=lambda item: item.id)
 
 
 def write_ids(folder: Path, ids: Mapping[str, str]) -> None:

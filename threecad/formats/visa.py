@@ -13,7 +13,7 @@ from threecad.formats.items import File, Item, MaskImage, make_id
 from threecad.formats.photographs import BAD
 from threecad.formats.placing import Tally, place_image, place_mask, work_through
 from threecad.formats.reading import inside, item_of_id
-from threecad.formats.renaming import flat_names, read_ids, write_ids
+from threecad.formats.renaming import read_ids, with_flat_names, write_ids
 from threecad.samples import GOOD
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ def _item(row: Mapping[str, str], source: Path, ids: Mapping[str, str], where: s
 
 def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
     """Write ``<Category>/Data/{Images,Masks}/{Normal,Anomaly}`` and the split table."""
-    names = flat_names(items)
+    items = with_flat_names(items)
     tally = Tally()
-    place = partial(_place, names=names, folder=folder, options=options)
+    place = partial(_place, folder=folder, options=options)
     rows = []
     for part, row in work_through(place, items, options, "writing visa"):
         tally.add(part)
@@ -95,16 +95,14 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
     return tally
 
 
-def _place(
-    item: Item, names: Mapping[str, str], folder: Path, options: WriteOptions
-) -> tuple[Tally, list[str]]:
+def _place(item: Item, folder: Path, options: WriteOptions) -> tuple[Tally, list[str]]:
     tally = Tally()
     kind = "Anomaly" if item.label else "Normal"
-    image = f"{item.category}/Data/Images/{kind}/{names[item.id]}{item.image.suffix}"
+    image = f"{item.category}/Data/Images/{kind}/{item.name}{item.image.suffix}"
     mask = ""
     image = place_image(item, folder, image, options, tally)
     if item.label and item.mask is not None:
-        mask = f"{item.category}/Data/Masks/Anomaly/{names[item.id]}.png"
+        mask = f"{item.category}/Data/Masks/Anomaly/{item.name}.png"
         place_mask(item, folder / mask, options, tally)
     label = "anomaly" if item.label else "normal"
     return tally, [item.category, item.split, label, image, mask]

@@ -21,7 +21,7 @@ from threecad.errors import ConversionError, MaskError
 from threecad.formats.items import File, image_size, make_id
 from threecad.formats.placing import Tally, place_image, read_item_mask, work_through, write_new
 from threecad.formats.reading import category_name, image_files, item_of_id
-from threecad.formats.renaming import flat_names, read_ids, write_ids
+from threecad.formats.renaming import read_ids, with_flat_names, write_ids
 from threecad.geometry import label_regions, regions
 from threecad.samples import GOOD
 
@@ -55,7 +55,7 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
     Raises:
         ConversionError: If there are more classes than pixel values.
     """
-    names = flat_names(items)
+    items = with_flat_names(items)
     classes = sorted({_class_name(item) for item in items if item.label})
     if len(classes) > _MOST:
         raise ConversionError(
@@ -63,15 +63,15 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
             "at a time with --category."
         )
     tally = Tally()
-    place = partial(_place, names=names, classes=classes, folder=folder, options=options)
+    place = partial(_place, classes=classes, folder=folder, options=options)
     for part in work_through(place, items, options, "writing voc"):
         tally.add(part)
     write_new(folder / "class_names.txt", "".join(f"{name}\n" for name in classes).encode())
     for split in {item.split for item in items}:
-        listed = "".join(f"{names[item.id]}\n" for item in items if item.split == split)
+        listed = "".join(f"{item.name}\n" for item in items if item.split == split)
         for kind in ("Main", "Segmentation"):
             write_new(folder / "ImageSets" / kind / f"{split}.txt", listed.encode())
-    write_ids(folder, {_image_path(item, names): item.id for item in items})
+    write_ids(folder, {_image_path(item): item.id for item in items})
     return tally
 
 
@@ -79,21 +79,19 @@ def _class_name(item: Item) -> str:
     return f"{item.category}/{item.defect_type}"
 
 
-def _image_path(item: Item, names: Mapping[str, str]) -> str:
-    return f"JPEGImages/{names[item.id]}{item.image.suffix}"
+def _image_path(item: Item) -> str:
+    return f"JPEGImages/{item.name}{item.image.suffix}"
 
 
 def _place(
     item: Item,
-    names: Mapping[str, str],
     classes: Sequence[str],
     folder: Path,
     options: WriteOptions,
 ) -> Tally:
     tally = Tally()
-    name = names[item.id]
     height, width = image_size(item.image)
-    place_image(item, folder, _image_path(item, names), options, tally)
+    place_image(item, folder, _image_path(item), options, tally)
     boxes: list[tuple[int, int, int, int]] = []
     values = np.zeros((height, width), np.uint8)
     objects = values
@@ -104,10 +102,10 @@ def _place(
             tally.notes[f"images with more than {_MOST} regions, the rest numbered {_MOST}"] += 1
         values = mask.astype(np.uint8) * np.uint8(classes.index(_class_name(item)) + 1)
         objects = np.minimum(label_regions(mask), _MOST).astype(np.uint8)
-    write_new(folder / "SegmentationClass" / f"{name}.png", _encode_indexed(values))
-    write_new(folder / "SegmentationObject" / f"{name}.png", _encode_indexed(objects))
-    document = _annotate(f"{name}{item.image.suffix}", _class_name(item), boxes, height, width)
-    write_new(folder / "Annotations" / f"{name}.xml", document)
+    write_new(folder / "SegmentationClass" / f"{item.name}.png", _encode_indexed(values))
+    write_new(folder / "SegmentationObject" / f"{item.name}.png", _encode_indexed(objects))
+    document = _annotate(f"{item.name}{item.image.suffix}", _class_name(item), boxes, height, width)
+    write_new(folder / "Annotations" / f"{item.name}.xml", document)
     return tally
 
 

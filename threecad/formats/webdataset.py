@@ -24,7 +24,7 @@ from threecad.errors import ConversionError
 from threecad.formats.items import AsPng, MaskImage, TarMember, image_size
 from threecad.formats.placing import Tally, encode_mask, read_item_mask, work_through
 from threecad.formats.reading import hub_split, item_of_id, split_of_hub
-from threecad.formats.renaming import flat_names
+from threecad.formats.renaming import with_flat_names
 from threecad.formats.sharding import plan_shards
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def looks_like(source: Path) -> str | None:
 def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
     """Write the shards."""
     tally = Tally()
-    names = flat_names(items)
+    items = with_flat_names(items)
     if len({item.image.suffix for item in items}) > 1:
         others = [item for item in items if item.image.suffix != ".png"]
         tally.notes["images encoded as PNG"] = len(others)
@@ -75,10 +75,10 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
             ):
                 tally.add(part)
                 tally.images["embedded"] += 1
-                name = f"{names[item.id]}.image{item.image.suffix}"
+                name = f"{item.name}.image{item.image.suffix}"
                 _add(archive, name, item.image.read_bytes())
-                _add(archive, f"{names[item.id]}.mask.png", mask)
-                _add(archive, f"{names[item.id]}.json", _describe(item))
+                _add(archive, f"{item.name}.mask.png", mask)
+                _add(archive, f"{item.name}.json", _describe(item))
     for _ in encoded:  # raises what went wrong
         pass
     return tally

@@ -18,7 +18,7 @@ from threecad.formats.drawings import Drawing, outer_rings
 from threecad.formats.items import File, image_size, make_id
 from threecad.formats.placing import Tally, place_image, read_item_mask, work_through, write_new
 from threecad.formats.reading import category_name, image_files, item_of_id
-from threecad.formats.renaming import flat_names, read_ids, write_ids
+from threecad.formats.renaming import read_ids, with_flat_names, write_ids
 from threecad.samples import GOOD
 
 if TYPE_CHECKING:
@@ -54,17 +54,17 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
                 "only good images in train: use --split to make a supervised one, or give one with "
                 "--split-file (`threecad split --kind supervised`)."
             )
-    names = flat_names(items)
+    items = with_flat_names(items)
     classes = sorted({_class_name(item) for item in items if item.label})
     tally = Tally()
-    place = partial(_place, names=names, classes=classes, folder=folder, options=options)
+    place = partial(_place, classes=classes, folder=folder, options=options)
     for part in work_through(place, items, options, "writing yolo"):
         tally.add(part)
     splits = {s: f"images/{s}" for s in _SPLITS if any(item.split == s for item in items)}
     description = {**splits, "names": dict(enumerate(classes))}
     text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
     write_new(folder / _FILE, text.encode())
-    write_ids(folder, {_image_path(item, names): item.id for item in items})
+    write_ids(folder, {_image_path(item): item.id for item in items})
     return tally
 
 
@@ -72,19 +72,18 @@ def _class_name(item: Item) -> str:
     return f"{item.category}/{item.defect_type}"
 
 
-def _image_path(item: Item, names: Mapping[str, str]) -> str:
-    return f"images/{item.split}/{names[item.id]}{item.image.suffix}"
+def _image_path(item: Item) -> str:
+    return f"images/{item.split}/{item.name}{item.image.suffix}"
 
 
 def _place(
     item: Item,
-    names: Mapping[str, str],
     classes: Sequence[str],
     folder: Path,
     options: WriteOptions,
 ) -> Tally:
     tally = Tally()
-    place_image(item, folder, _image_path(item, names), options, tally)
+    place_image(item, folder, _image_path(item), options, tally)
     lines = []
     if item.label:
         mask = read_item_mask(item, options.mask_rule, tally)
@@ -94,7 +93,7 @@ def _place(
             lines += [_line(number, ring, mask.shape[0], mask.shape[1]) for ring in rings]
     # An empty file says that there is nothing to find.
     text = "".join(f"{line}\n" for line in lines)
-    write_new(folder / f"labels/{item.split}/{names[item.id]}.txt", text.encode())
+    write_new(folder / f"labels/{item.split}/{item.name}.txt", text.encode())
     return tally
 
 
