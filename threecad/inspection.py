@@ -1,7 +1,7 @@
 """What decoding a file once can tell: sizes, hashes, regions, and whether it decodes at all.
 
-``verify``, ``audit`` and ``split`` all start here, so that each file is read and decoded once for
-the three of them; the facts are kept in ``ROOT/.threecad`` while the file is unchanged.
+``verify``, ``audit`` and ``split`` all start here. What ``audit`` and ``split`` ask of an image is
+kept in ``ROOT/.threecad`` while the file is unchanged; ``verify --deep`` reads every byte again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
@@ -35,6 +35,7 @@ __all__ = [
     "ImageFacts",
     "MaskFacts",
     "gradient_hash",
+    "inspect_file",
     "inspect_header",
     "inspect_image",
     "inspect_images",
@@ -214,16 +215,30 @@ def inspect_image(path: Path) -> ImageFacts:
     Raises:
         OSError: If the file cannot be read at all.
     """
+    facts, image = _decode(path)
+    if image is None:
+        return facts
+    return replace(facts, pixels=pixel_hash(image), gradients=gradient_hash(image))
+
+
+def inspect_file(path: Path) -> ImageFacts:
+    """Do as ``inspect_image``, but leave the hashes of the pixels empty.
+
+    Raises:
+        OSError: If the file cannot be read at all.
+    """
+    return _decode(path)[0]
+
+
+def _decode(path: Path) -> tuple[ImageFacts, Image.Image | None]:
     data = path.read_bytes()
     size, sha256 = len(data), hashlib.sha256(data).hexdigest()
     try:
         with Image.open(io.BytesIO(data)) as image:
-            image = _plainest(image)
+            image.load()
+            return ImageFacts(size, sha256, image.width, image.height), image
     except _DECODING_ERRORS as error:
-        return ImageFacts(size, sha256, problem=describe_damage(data, error))
-    return ImageFacts(
-        size, sha256, image.width, image.height, pixel_hash(image), gradient_hash(image)
-    )
+        return ImageFacts(size, sha256, problem=describe_damage(data, error)), None
 
 
 def inspect_mask(path: Path) -> MaskFacts:

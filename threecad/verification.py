@@ -15,7 +15,7 @@ from threecad.expectations import check_completeness, check_counts, measure
 from threecad.file_checks import check_images, check_masks
 from threecad.findings import Finding, FindingsReport
 from threecad.indexing import scan
-from threecad.inspection import ImageFacts, inspect_header, inspect_images, inspect_masks
+from threecad.inspection import ImageFacts, inspect_file, inspect_header, inspect_masks
 from threecad.locations import own_folder
 from threecad.manifest import ManifestRow, compare, read_manifest, write_manifest
 from threecad.samples import Index, hash_files, relative_path
@@ -130,11 +130,10 @@ class _Run:
 def _inspect_images(index: Index, deep: bool, run: _Run) -> dict[Path, ImageFacts]:
     paths = [sample.image for sample in index]
     if deep:
-        return inspect_images(
-            index.root, paths, trust_cache=False, **run.options("decoding images")
-        )
-    headers = parallel.map(inspect_header, paths, batch_size=64, **run.options("opening images"))
-    return dict(zip(paths, headers, strict=True))
+        facts = parallel.map(inspect_file, paths, **run.options("decoding images"))
+    else:
+        facts = parallel.map(inspect_header, paths, batch_size=64, **run.options("opening images"))
+    return dict(zip(paths, facts, strict=True))
 
 
 def _expectation(root: Path, expect: Expectation) -> Expectation:
@@ -227,7 +226,7 @@ def _check_manifest(
             )
         )
     else:
-        digests = hash_files(index.root, facts)
+        digests = hash_files(index.root, [path for path in facts if not facts[path].sha256])
         write_manifest(path, _rows(index.root, facts, digests))
         report.summary["manifest"] = {"path": str(path), "written": True, "files": len(facts)}
 
