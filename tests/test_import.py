@@ -169,6 +169,20 @@ def test_mvtec_pairs_by_stem_never_by_position(tmp_path: Path) -> None:
         convert(root, tmp_path / "again", from_="mvtec", workers=0)
 
 
+def test_a_single_category_is_a_tree_of_one(tmp_path: Path) -> None:
+    tree = write_hard_tree(tmp_path / "3cad")
+    result = convert(tree / "Iron_Stator", tmp_path / "out", to="3cad", workers=0)
+    assert "single category" in result.detected
+    expected = {k: v for k, v in content(tree).items() if k.startswith("Iron_Stator/")}
+    assert content(tmp_path / "out") == expected
+
+
+def test_a_missing_folder_is_said(tmp_path: Path) -> None:
+    for options in ({"from_": "mvtec"}, {"to": "3cad"}):
+        with pytest.raises(ConversionError, match="There is no folder"):
+            convert(tmp_path / "nowhere", tmp_path / "out", **options)  # type: ignore[arg-type]
+
+
 def test_visa_label_maps_count_as_defect(tmp_path: Path) -> None:
     root = tmp_path / "VisA"
     write_image(root / "pcb1/Data/Images/Normal/0.JPG", 0)

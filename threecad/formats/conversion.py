@@ -334,6 +334,8 @@ def _choose_reader(
         return "photographs", "", Path(source) if source is not None else good
     if source is None:
         raise UsageError("Name the folder to read, or give the folder of good parts with --good.")
+    if not Path(source).is_dir():
+        raise ConversionError(f"There is no folder {source}. Check the path.")
     if from_ is None:
         name, reason = detect(source)
         return name, reason, Path(source)

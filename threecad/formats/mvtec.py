@@ -14,6 +14,7 @@ from threecad.formats.items import File, Item, MaskImage, make_id
 from threecad.formats.placing import Tally, place_image, place_mask, work_through
 from threecad.formats.reading import category_name, image_files, is_good_name, item_of_id
 from threecad.formats.renaming import read_ids, with_padded_names, write_ids
+from threecad.indexing import category_folders
 from threecad.samples import GOOD
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _ENDING = "_mask"
 
 def looks_like(source: Path) -> str | None:
     """Return why ``source`` looks like this layout, or ``None``."""
+    if _is_category(source):
+        return "it is a single category, with train and test"
     for category in _categories(source):
         for mask in sorted((category / "ground_truth").glob(f"*/*{_ENDING}.*")):
             return f"{mask.relative_to(source).as_posix()} ends with {_ENDING}"
@@ -55,11 +58,13 @@ def read(source: Path, options: ReadOptions) -> list[Item]:
 
 
 def _categories(source: Path) -> list[Path]:
-    if (source / "train").is_dir() and (source / "test").is_dir():
+    if _is_category(source):
         return [source]
-    if not source.is_dir():
-        return []
-    return sorted(c for c in source.iterdir() if (c / "train").is_dir() or (c / "test").is_dir())
+    return [folder for _, folder in sorted(category_folders(source).items())]
+
+
+def _is_category(source: Path) -> bool:
+    return (source / "train").is_dir() and (source / "test").is_dir()
 
 
 def _read_category(folder: Path, source: Path, category: str, ids: Mapping[str, str]) -> list[Item]:
