@@ -2,7 +2,8 @@
 
 ``<split>/metadata.parquet`` names every image and its mask; a good image has none. The loader takes
 ``file_name`` for the image only if it is the first such column, and needs a column that is all
-null to have a type: hence Parquet with a fixed schema.
+null to have a type: hence Parquet with a fixed schema. It reads masks that are null from
+``datasets`` 5.0 on.
 """
 
 from __future__ import annotations

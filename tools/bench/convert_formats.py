@@ -1,6 +1,6 @@
 """Time the conversion of a tree to every format, beside copying its files and decoding its masks.
 
-    python tools/bench/convert_formats.py TREE [--workers W]
+    python tools/bench/convert_formats.py TREE [--workers W] [--format NAME …]
 
 Prints a Markdown table: seconds to write, seconds to read back, and whether the masks and ids that
 came back are those of the tree.
@@ -47,8 +47,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tree", type=Path)
     parser.add_argument("--workers", type=int)
+    parser.add_argument("--format", action="append", choices=sorted(FORMATS), dest="formats")
     arguments = parser.parse_args()
     tree = arguments.tree
+    wanted = arguments.formats or list(FORMATS)
     expected = masks_of(tree)
     defective = sum(mask is not None for mask in expected.values())
     with tempfile.TemporaryDirectory(dir=tree.parent) as scratch:
@@ -59,7 +61,7 @@ def main() -> None:
         print(f"decoding all masks in one process {decoding:.1f} s.\n")
         print("| format | write, s | read back, s | ids and masks |\n|---|---|---|---|")
         for name, layout in FORMATS.items():
-            if layout.write is None or layout.read is None:
+            if layout.write is None or layout.read is None or name not in wanted:
                 continue
             options = {"supervised": True} if name == "yolo" else {}
             there, back = work / name, work / f"{name}-back"
