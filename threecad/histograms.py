@@ -35,6 +35,11 @@ CACHED_BINS = 2**18
 MAX_SPAN = 2**18
 """Pages over which the slots are looked up directly, without hashing."""
 
+MAX_INT32 = 2**31 - 1
+
+MAX_SLOT = 2**15
+"""The direct look-up holds slots below this."""
+
 
 class Bins(NamedTuple):
     """The occupied bins of a histogram, in ascending order of score."""
@@ -67,30 +72,32 @@ class ScoreHistogram:
     Args:
         channels: Numbers counted per bin: the first counts scores, further ones sum the integer
             weights given to :meth:`add`.
-        max_bins: Budget: at most this many bins exist (8 bytes per bin and channel).
+        max_bins: Budget: at most this many bins exist (4 to 8 bytes per bin and channel).
         page_bits: A page holds ``2 ** page_bits`` bins.
     """
 
     def __init__(
-        self, *, channels: int = 1, max_bins: int = 2**22, page_bits: int = PAGE_BITS
+        self, *, channels: int = 1, max_bins: int = 2**21, page_bits: int = PAGE_BITS
     ) -> None:
         self.channels = channels
         self.page_bits = page_bits
         self.max_pages = max_bins >> page_bits
+        self.total = 0  # number of scores, those about to be counted included
         self._clear()
 
     def _clear(self) -> None:
         self.shift = self.alignment = kernels.MANTISSA
         self._table = kernels.empty_table(0)
-        self._near = np.empty(0, np.int32)  # slots of neighbouring pages, see kernels
+        self._near = np.empty(0, np.int16)  # slots of neighbouring pages, see kernels
         self._first = np.uint64(0)
         self._pages: NDArray[np.uint64] = np.empty(0, np.uint64)  # in order of allocation
-        self._counts = np.zeros((self.channels, 0, 1 << self.page_bits), np.int64)
+        self._counts = self._zeros(0)
 
-    @property
-    def total(self) -> int:
-        """Number of scores counted."""
-        return int(self._counts[0].sum())
+    def _zeros(self, pages: int) -> NDArray[Any]:
+        """Return counts of nothing: int32 while the total fits, unless they sum weights."""
+        wide = self.channels > 1 or self.total > MAX_INT32
+        shape = (self.channels, pages, 1 << self.page_bits)
+        return np.zeros(shape, np.int64 if wide else np.int32)
 
     def add(
         self, scores: NDArray[np.floating[Any]], weights: NDArray[np.int64] | None = None
@@ -98,6 +105,7 @@ class ScoreHistogram:
         """Count finite scores, (N,) float32 or float64; ``weights``, (N,), go to channel 1."""
         if scores.size == 0:
             return
+        self._grow_total(scores.size)
         zeros = kernels.trailing_zeros(kernels.scan(scores)[0])
         if zeros < self.alignment:
             self._align(zeros)
@@ -112,6 +120,7 @@ class ScoreHistogram:
         """Add the counts of ``other``; the result is the histogram of all scores of both."""
         if other._pages.size == 0:
             return
+        self._grow_total(other.total)
         joined = join_bins(self.bins(), other.bins()) if self._pages.size else other.bins()
         self._load(joined)
 
@@ -121,6 +130,7 @@ class ScoreHistogram:
         slots, columns = np.nonzero(self._counts[0, order])
         ids = (self._pages[order][slots] << np.uint64(self.page_bits)) + columns.astype(np.uint64)
         counts = np.stack([channel[order[slots], columns] for channel in self._counts], axis=1)
+        counts = counts.astype(np.int64, copy=False)
         return Bins(ids, counts, self.shift, self.alignment)
 
     def count_below(self, ids: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -130,13 +140,13 @@ class ScoreHistogram:
             ids: ``(B,)`` bins that are occupied.
         """
         order = np.argsort(self._pages)
-        totals = self._counts[0, order].sum(axis=1)
+        totals = self._counts[0, order].sum(axis=1, dtype=np.int64)
         pages, place = np.unique(ids >> np.uint64(self.page_bits), return_inverse=True)
         rows = np.searchsorted(self._pages[order], pages)
         counts = self._counts[0, order[rows]]
         columns = (ids & np.uint64((1 << self.page_bits) - 1)).astype(np.intp)
-        within = counts.cumsum(axis=1)[place, columns]
-        at = counts[place, columns]
+        within = counts.cumsum(axis=1, dtype=np.int64)[place, columns]
+        at = counts[place, columns].astype(np.int64)
         return (totals.cumsum() - totals)[rows][place] + within - at, at
 
     def _align(self, alignment: int) -> None:
@@ -147,6 +157,12 @@ class ScoreHistogram:
             self.alignment = alignment
         else:
             self._load(self.bins().at(alignment)._replace(alignment=alignment))
+
+    def _grow_total(self, scores: int) -> None:
+        """Note that so many scores are coming, and widen the counts if they might overflow."""
+        self.total += scores
+        if self.total > MAX_INT32 and self._counts.dtype == np.int32:
+            self._counts = self._counts.astype(np.int64)
 
     def _count(self, scores: NDArray[np.floating[Any]], weights: NDArray[np.int64] | None) -> int:
         """Count scores up to the first that has no page; return how many were counted."""
@@ -180,14 +196,7 @@ class ScoreHistogram:
         needed = self._pages.size + pages.size
         capacity = self._counts.shape[1]
         if needed > capacity:
-            grown = np.zeros(
-                (
-                    self.channels,
-                    min(max(needed, 2 * capacity), self.max_pages),
-                    1 << self.page_bits,
-                ),
-                np.int64,
-            )
+            grown = self._zeros(min(max(needed, 2 * capacity), self.max_pages))
             grown[:, :capacity] = self._counts
             self._counts = grown
         if 2 * needed > len(self._table):
@@ -197,7 +206,8 @@ class ScoreHistogram:
         self._pages = np.concatenate([self._pages, pages])
         self._first = self._pages.min()
         span = int(self._pages.max() - self._first) + 1
-        self._near = np.full(span if span <= MAX_SPAN else 0, -1, np.int32)
+        direct = span <= MAX_SPAN and self._pages.size <= MAX_SLOT
+        self._near = np.full(span if direct else 0, -1, np.int16)
         if self._near.size:
             self._near[(self._pages - self._first).astype(np.intp)] = np.arange(self._pages.size)
 
@@ -227,6 +237,7 @@ class ScoreHistogram:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.channels, self.page_bits = state["channels"], state["page_bits"]
         self.max_pages = state["max_pages"]
+        self.total = int(state["bins"].counts[:, 0].sum())
         self._clear()
         if state["bins"].ids.size:
             self._load(state["bins"])

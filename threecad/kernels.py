@@ -174,7 +174,7 @@ def find_pages(
 
 
 @compiled
-def _place(cell: Any, width: Any, table: Any, near: NDArray[np.int32], first: Any) -> Any:
+def _place(cell: Any, width: Any, table: Any, near: NDArray[np.int16], first: Any) -> Any:
     """Return where ``cell`` is counted, or -1 if it has no page.
 
     ``near`` holds the slots of the pages from ``first`` on; it is empty where the pages are too far
@@ -198,9 +198,9 @@ def count(
     shift: int,
     page_bits: int,
     table: NDArray[np.uint64],
-    near: NDArray[np.int32],
+    near: NDArray[np.int16],
     first: Any,
-    counts: NDArray[np.int64],
+    counts: NDArray[np.integer[Any]],
 ) -> int:
     """Count scores until one has no page; return how many were counted."""
     down, width = np.uint64(shift), np.uint64(page_bits)
@@ -218,9 +218,9 @@ def count_in_order(
     shift: int,
     page_bits: int,
     table: NDArray[np.uint64],
-    near: NDArray[np.int32],
+    near: NDArray[np.int16],
     first: Any,
-    counts: NDArray[np.int64],
+    counts: NDArray[np.integer[Any]],
 ) -> int:
     """Do what :func:`count` does, faster where the counts do not fit the processor's cache.
 
@@ -263,7 +263,7 @@ def count_weighted(
     shift: int,
     page_bits: int,
     table: NDArray[np.uint64],
-    near: NDArray[np.int32],
+    near: NDArray[np.int16],
     first: Any,
     counts: NDArray[np.int64],
     sums: NDArray[np.int64],

@@ -49,7 +49,7 @@ class Evaluator:
         protocol: ``paper``: PRO of each image alone, as in the code of the 3CAD paper, instead of
             our PRO and the breakdowns. Maps and masks must then be 256×256 and the labels those of
             the masks.
-        max_bins: Memory budget: bins per category; each takes 8 to 24 bytes once it is used.
+        max_bins: Memory budget: bins per category; each takes 4 to 24 bytes once it is used.
 
     Raises:
         UsageError: If an argument is out of range.
@@ -62,7 +62,7 @@ class Evaluator:
         bootstrap: int = 0,
         seed: int = 0,
         protocol: Protocol = "full",
-        max_bins: int = 2**22,
+        max_bins: int = 2**21,
     ) -> None:
         if not pro_limits or not all(0 < limit <= 1 for limit in pro_limits):
             raise UsageError(f"pro_limits is {pro_limits!r}; expected rates above 0 and up to 1.")

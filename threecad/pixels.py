@@ -84,6 +84,7 @@ class PixelCounts:
         self.every = ScoreHistogram(max_bins=max_bins)
         self.defective = ScoreHistogram(max_bins=max_bins, channels=2, page_bits=SPARSE_PAGES)
         self.found = ScoreHistogram(max_bins=max_bins, page_bits=SPARSE_PAGES)
+        self._bins: Bins | None = None  # of the defective pixels
 
     def add(self, scores: NDArray[np.floating[Any]], defects: DefectPixels | None) -> None:
         """Count an image: the scores of all of its pixels, (N,), and of its defective ones."""
@@ -93,24 +94,34 @@ class PixelCounts:
 
     def add_defects(self, defects: DefectPixels) -> None:
         """Count the defective pixels alone."""
+        self._bins = None
         self.defective.add(defects.scores, defects.weights)
         self.found.add(defects.found)
 
     def merge(self, other: PixelCounts) -> None:
         """Add what ``other`` counted."""
+        self._bins = None
         self.every.merge(other.every)
         self.defective.merge(other.defective)
         self.found.merge(other.found)
 
     def rank_pixels(self, positives: PixelCounts | None = None) -> Partition:
         """Return defective pixels, or those that ``positives`` counted, among defect-free ones."""
-        return self._rank((positives or self).defective.bins(), (positives or self).found.total)
+        chosen = positives or self
+        return self._rank(chosen.defective_bins(), chosen.found.total)
 
     def rank_regions(self, positives: PixelCounts | None = None) -> Partition:
         """Return the regions, or those that ``positives`` counted, among defect-free pixels."""
-        bins = (positives or self).found.bins()
+        chosen = positives or self
+        bins = chosen.found.bins()
         bins = bins._replace(counts=bins.counts * np.array([1, 0]))  # regions have no weights
-        return self._rank(bins, (positives or self).found.total)
+        return self._rank(bins, chosen.found.total)
+
+    def defective_bins(self) -> Bins:
+        """Return the bins of the defective pixels and their weights."""
+        if self._bins is None:
+            self._bins = self.defective.bins()
+        return self._bins
 
     def _rank(self, positives: Bins, regions: int) -> Partition:
         """Return the bins of ``positives`` and, as one bin each, what lies between them.
@@ -122,7 +133,7 @@ class PixelCounts:
             return Partition.empty()
         ids, counts, _, _ = positives.at(shift)
         below, inside = (n.astype(np.int64) for n in self.every.count_below(ids))
-        defective = self.defective.bins().at(shift)
+        defective = self.defective_bins().at(shift)
         defects = np.concatenate([[0], defective.counts[:, 0].cumsum()])
         place = np.searchsorted(defective.ids, ids)
         below -= defects[place]

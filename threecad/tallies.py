@@ -115,6 +115,7 @@ class CategoryTally:
         self.by_size = {size: PixelCounts(max_bins) for size in SIZES}
         self.resolved: dict[Ranking, Partition] = {}
         self.pending: dict[Ranking, Refinement] = {}
+        self._known: dict[Ranking, Partition] = {}  # what need not be computed again
 
     @property
     def defect_types(self) -> list[str]:
@@ -141,6 +142,7 @@ class CategoryTally:
             if mask is not None:
                 self._refine(flat, defects, defect_type)
             return
+        self._known.clear()
         row = paper_pro = None
         if mask is not None:
             self._count(flat, defects, defect_type)
@@ -166,6 +168,7 @@ class CategoryTally:
 
     def merge_images(self, other: CategoryTally) -> None:
         """Add the images of another tally, without its breakdowns."""
+        self._known.clear()
         self.images += other.images
         self.pixels.merge(other.pixels)
 
@@ -181,6 +184,11 @@ class CategoryTally:
         """Return the bins of a ranking, as far as they are resolved."""
         if ranking in self.resolved:
             return self.resolved[ranking]
+        if ranking not in self._known:
+            self._known[ranking] = self._rank(ranking)
+        return self._known[ranking]
+
+    def _rank(self, ranking: Ranking) -> Partition:
         pixels = self._pixels_of(ranking.defect_type)
         positives = None if ranking.size is None else self.by_size[ranking.size]
         if ranking.kind == "pixels":
