@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -144,6 +144,7 @@ def _encode_indexed(values: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
+@lru_cache(maxsize=1)
 def _palette() -> list[int]:
     """Return VOC's colours: the bits of the index dealt to the high bits of red, green, blue."""
     colours = []
