@@ -305,7 +305,7 @@ def _recolour(patch: Floats, rng: np.random.Generator) -> Floats:
 
 
 def _to_floats(image: Bytes) -> Floats:
-    return np.asarray(image, np.float32) / np.float32(255)
+    return np.asarray(image / np.float32(255), np.float32)
 
 
 def _to_bytes(x: Floats) -> Bytes:

@@ -124,7 +124,8 @@ def _collate_one_size(batch: list[torch.Tensor], **options: Any) -> torch.Tensor
             "transform that resizes, such as torchvision.transforms.v2.Resize((256, 256)), or use "
             "batch_size=1."
         )
-    return collate_tensor_fn(batch, **options)
+    stacked: torch.Tensor = collate_tensor_fn(batch, **options)
+    return stacked
 
 
 # The extension point that torch.utils.data.default_collate documents: without it images of two
