@@ -6,18 +6,18 @@ Every parameter is named where it is used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from torch import Tensor
 
-State = dict[str, "Tensor"]
+State = dict[str, Tensor]
 
 BLOCKS = [  # kernel, stride, expansion, input and output channels of the 16 MBConv blocks of B0
     (3, 1, 1, 32, 16),
@@ -163,8 +163,15 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(1, keepdim=True) / norms
 
 
-def detect(sd: State, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Anomaly map before smoothing, and logits, both (N, 1, H, W)."""
+class Detection(NamedTuple):
+    anomaly_map: Tensor  # (N, 1, H, W) before smoothing
+    logits: Tensor  # (N, 1, H, W)
+    teacher: list[Tensor]
+    student: list[Tensor]
+    recovery: list[Tensor]
+
+
+def detect(sd: State, image: Tensor) -> Detection:
     t = teacher(sd, image)
     s = [adapter(sd, f"adapter{i + 1}", level) for i, level in enumerate(student(sd, image))]
     r = decoder(sd, fusion(sd, t))
@@ -177,7 +184,7 @@ def detect(sd: State, image: Tensor) -> tuple[Tensor, Tensor]:
         anomaly = anomaly + F.interpolate(
             distance, image.shape[-2:], mode="bilinear", align_corners=True
         )
-    return anomaly, logits
+    return Detection(anomaly, logits, t, s, r)
 
 
 def keys_and_shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
