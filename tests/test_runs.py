@@ -21,7 +21,7 @@ from threecad.errors import DataError, ModelError, UsageError
 from threecad.images import read_image
 from threecad.predictions import PredictionFolder
 
-CONFIG = CFRGConfig.preset("lite", image_size=64)
+CONFIG = CFRGConfig.preset("lite", image_size=64, score_distance="same")
 
 
 def options(**changes: object) -> TrainingOptions:
