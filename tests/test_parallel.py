@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +57,21 @@ def test_workers_are_other_processes() -> None:
     ids = set(parallel.map(process_id, range(20), workers=2, batch_size=1))
     assert os.getpid() not in ids
     assert os.getpid() in set(parallel.map(process_id, range(3), workers=0))
+
+
+def read(name: str) -> str:
+    return Path(name).read_text()
+
+
+def test_relative_paths_mean_what_they_say_in_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+        monkeypatch.chdir(tmp_path / name)
+        found = parallel.map(read, ["file"] * 6, workers=2, batch_size=1)
+        assert set(found) == {name}
 
 
 def test_empty_input_gives_nothing() -> None:

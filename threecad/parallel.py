@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tqdm import tqdm
@@ -83,7 +84,18 @@ def _map_batches(
         jobs = joblib.Parallel(
             n_jobs=-1 if cluster else workers, return_as="generator", pre_dispatch="3*n_jobs"
         )
-        yield from jobs(joblib.delayed(_apply)(function, batch) for batch in batches)
+        # Workers outlive a call, and with it the folder they were started in.
+        folder = Path.cwd() if cluster is None else None
+        yield from jobs(joblib.delayed(_apply_in)(folder, function, batch) for batch in batches)
+
+
+def _apply_in(
+    folder: Path | None, function: Callable[[Item], Value], batch: Sequence[Item]
+) -> list[Value]:
+    """Apply in the caller's working folder, so that relative paths mean what they say."""
+    if folder is not None:
+        os.chdir(folder)
+    return _apply(function, batch)
 
 
 def _apply(function: Callable[[Item], Value], batch: Sequence[Item]) -> list[Value]:
