@@ -222,7 +222,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "recovery_mse": 0.5,
         "recovery_distance": "euclidean",
         "score_distance": "cosine",
-        "score_distance": "cosine",
         "recovery_weights": (0.0, 1.0, 1.0),
         "calibrate_maps": True,
         "smoothing_sigma": 2.0,

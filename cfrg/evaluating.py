@@ -37,6 +37,7 @@ def predict_to_folder(
     category: str | None = None,
     split: str = "test",
     split_file: str | os.PathLike[str] | None = None,
+    fold: int | None = None,
     map_format: MapFormat = "npy",
     force: bool = False,
     **options: Any,
@@ -50,6 +51,7 @@ def predict_to_folder(
         category: Of a tree, only this category; the run's own when ``None``.
         split: Of a tree, only this split.
         split_file: Of a tree, take the splits from this file.
+        fold: Of a tree, the held-out fold of a k-fold split file.
         map_format: Format of the maps.
         force: Replace a folder that is there.
         **options: Given to ``Predictor``.
@@ -67,7 +69,11 @@ def predict_to_folder(
         shutil.rmtree(out)
     predictor = Predictor.from_run(run, **options)
     files = find_images(
-        paths, category=category or _own_category(run), split=split, split_file=split_file
+        paths,
+        category=category or _own_category(run),
+        split=split,
+        split_file=split_file,
+        fold=fold,
     )
     return write_predictions(predictor, files, out, map_format=map_format)
 
@@ -97,6 +103,7 @@ def evaluate_run(
     *,
     split_file: str | os.PathLike[str] | None = None,
     errata: str | os.PathLike[str] | None = None,
+    fold: int | None = None,
     protocol: Protocol = "full",
     baseline: bool = False,
     bootstrap: int = 0,
@@ -110,6 +117,7 @@ def evaluate_run(
         root: The tree; the default root when ``None``.
         split_file: Take the splits from this file.
         errata: Apply the corrections in this file.
+        fold: Held-out fold, for a k-fold split file.
         protocol: ``"full"`` or ``"paper"``.
         baseline: Also fit and score a nearest-neighbour memory on the run's training images, with
             the run's teacher, input size and smoothing.
@@ -122,7 +130,8 @@ def evaluate_run(
     """
     record = read_run(run)
     category = _own_category(run)
-    index = scan(root, split_file=split_file, errata=errata).select(category=category)
+    index = scan(root, split_file=split_file, errata=errata, fold=fold)
+    index = index.select(category=category)
     predictors = {"model": Predictor.from_run(run, **options)}
     if baseline:
         model: Any = predictors["model"].detector

@@ -163,6 +163,7 @@ def find_images(
     category: str | None = None,
     split: str = "test",
     split_file: str | os.PathLike[str] | None = None,
+    fold: int | None = None,
 ) -> list[tuple[str, Path]]:
     """Return (id, file) of every image under ``paths``, sorted by id.
 
@@ -173,7 +174,7 @@ def find_images(
         DataError: If a path does not exist, nothing is found, or two files get one id.
     """
     found: dict[str, Path] = {}
-    for name, path in _walk(paths, category, split, split_file):
+    for name, path in _walk(paths, category, split, split_file, fold):
         if name in found:
             raise DataError(f"{found[name]} and {path} both have the id {name!r}. Rename one.")
         found[name] = path
@@ -187,6 +188,7 @@ def _walk(
     category: str | None,
     split: str,
     split_file: str | os.PathLike[str] | None,
+    fold: int | None,
 ) -> Iterator[tuple[str, Path]]:
     for path in map(Path, paths):
         if path.is_file():
@@ -194,7 +196,9 @@ def _walk(
         elif not path.is_dir():
             raise DataError(f"There is no file or folder {path}.")
         elif _is_tree(path):
-            for sample in scan(path, split_file=split_file).select(category=category, split=split):
+            for sample in scan(path, split_file=split_file, fold=fold).select(
+                category=category, split=split
+            ):
                 yield sample.id, sample.image
         else:
             for file in sorted(path.rglob("*")):

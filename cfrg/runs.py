@@ -51,6 +51,7 @@ def train(
     textures: str | os.PathLike[str] | None = None,
     split_file: str | os.PathLike[str] | None = None,
     errata: str | os.PathLike[str] | None = None,
+    fold: int | None = None,
     teacher_weights: str | os.PathLike[str] | None = None,
     resume: bool = False,
     force: bool = False,
@@ -66,6 +67,7 @@ def train(
         textures: Folder of texture photographs (DTD, say) for the synthetic defects.
         split_file: Take the splits from this file.
         errata: Apply the corrections in this file.
+        fold: Held-out fold, for a k-fold split file.
         teacher_weights: File of the teacher's weights, where they cannot be fetched.
         resume: Go on with an interrupted run.
         force: Start anew in a folder that holds a run.
@@ -78,8 +80,8 @@ def train(
         Interrupted: If asked to stop; the state is saved.
     """
     run = Path(run)
-    index = _good_images(scan(root, split_file=split_file, errata=errata), category)
-    record = _describe(index, category, config, options, split_file)
+    index = _good_images(scan(root, split_file=split_file, errata=errata, fold=fold), category)
+    record = _describe(index, category, config, options, split_file, fold)
     torch.manual_seed(options.seed)
     model = CFRG(config)
     model.load_teacher(Path(teacher_weights) if teacher_weights else None)
@@ -145,6 +147,7 @@ def _describe(
     config: CFRGConfig,
     options: TrainingOptions,
     split_file: str | os.PathLike[str] | None,
+    fold: int | None,
 ) -> dict[str, Any]:
     return {
         "schema": "cfrg.run/1",
@@ -154,6 +157,7 @@ def _describe(
         "data_fingerprint": index.fingerprint,
         "errata_digest": index.errata_digest,
         "split_file": Path(split_file).name if split_file else None,
+        "fold": fold,
         "config": config.to_dict(),
         "options": options.to_dict(),
         "versions": {

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from threecad.cli.group import (
+    errata_option,
     examples,
+    fold_option,
     json_option,
     print_json,
     root_argument,
@@ -31,9 +33,8 @@ __all__ = ["evaluate"]
 @click.argument("run", type=click.Path(path_type=Path))
 @root_argument
 @split_file_option
-@click.option(
-    "--errata", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE"
-)
+@fold_option
+@errata_option
 @click.option(
     "--protocol",
     type=click.Choice(["full", "paper"]),
@@ -64,6 +65,7 @@ def evaluate(
     root: Path | None,
     split_file: Path | None,
     errata: Path | None,
+    fold: int | None,
     protocol: Protocol,
     baseline: bool,
     bootstrap: int,
@@ -82,6 +84,7 @@ def evaluate(
         root,
         split_file=split_file,
         errata=errata,
+        fold=fold,
         protocol=protocol,
         baseline=baseline,
         bootstrap=bootstrap,

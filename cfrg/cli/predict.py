@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from threecad.cli.group import examples, force_option, split_file_option
+from threecad.cli.group import examples, fold_option, force_option, split_file_option
 
 if TYPE_CHECKING:
     from threecad.predictions import MapFormat
@@ -27,6 +27,7 @@ __all__ = ["predict"]
 @click.option("--category", metavar="C", help="Of a tree, this category.  [default: the run's]")
 @click.option("--split", default="test", show_default=True, help="Of a tree, this split.")
 @split_file_option
+@fold_option
 @click.option(
     "--format",
     "map_format",
@@ -46,6 +47,7 @@ def predict(
     category: str | None,
     split: str,
     split_file: Path | None,
+    fold: int | None,
     map_format: MapFormat,
     batch_size: int,
     workers: int,
@@ -66,6 +68,7 @@ def predict(
         category=category,
         split=split,
         split_file=split_file,
+        fold=fold,
         map_format=map_format,
         batch_size=batch_size,
         workers=workers,

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from threecad.cli.group import examples, force_option, root_argument, split_file_option
+from threecad.cli.group import (
+    errata_option,
+    examples,
+    fold_option,
+    force_option,
+    root_argument,
+    split_file_option,
+)
 
 __all__ = ["train"]
 
@@ -55,9 +62,8 @@ __all__ = ["train"]
     help="Texture photographs, such as DTD's images/, for the synthetic defects.",
 )
 @split_file_option
-@click.option(
-    "--errata", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE"
-)
+@fold_option
+@errata_option
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @force_option
 def train(
@@ -71,6 +77,7 @@ def train(
     textures: Path | None,
     split_file: Path | None,
     errata: Path | None,
+    fold: int | None,
     resume: bool,
     force: bool,
     **training: Any,
@@ -99,6 +106,7 @@ def train(
             textures=textures,
             split_file=split_file,
             errata=errata,
+            fold=fold,
             teacher_weights=teacher_weights,
             resume=resume,
             force=force,
