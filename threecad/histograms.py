@@ -91,6 +91,7 @@ class ScoreHistogram:
         self._near = np.empty(0, np.int16)  # slots of neighbouring pages, see kernels
         self._first = np.uint64(0)
         self._pages: NDArray[np.uint64] = np.empty(0, np.uint64)  # in order of allocation
+        self._store = self._pages
         self._counts = self._zeros(0)
 
     def _zeros(self, pages: int) -> NDArray[Any]:
@@ -179,36 +180,57 @@ class ScoreHistogram:
 
     def _open_pages(self, scores: NDArray[np.floating[Any]]) -> None:
         """Make every page that ``scores`` need, widening the bins if they would be too many."""
-        pages, shift = kernels.find_pages(
-            scores,
-            self._pages,
-            self.shift,
-            self.page_bits,
-            self.max_pages,
-        )
-        if shift > self.shift:
+        room = self.max_pages - self._pages.size
+        lookup = (self._table, self.shift, self.page_bits)
+        pages = kernels.new_pages(scores, *lookup, room)
+        if pages.size > room:
+            pages, shift = kernels.find_pages(
+                scores, self._pages, self.shift, self.page_bits, self.max_pages
+            )
             self._load(self.bins().at(int(shift)))
-        self._append(kernels.unknown(self._table, pages))
+            lookup = (self._table, self.shift, self.page_bits)
+            pages = kernels.new_pages(scores, *lookup, self.max_pages)
+        self._append(pages)
 
     def _append(self, pages: NDArray[np.uint64]) -> None:
+        """Make pages that do not exist yet. Room for them doubles, so that the cost is even."""
         if pages.size == 0:
             return
-        needed = self._pages.size + pages.size
+        used = self._pages.size
+        needed = used + pages.size
         capacity = self._counts.shape[1]
         if needed > capacity:
             grown = self._zeros(min(max(needed, 2 * capacity), self.max_pages))
             grown[:, :capacity] = self._counts
             self._counts = grown
+            store = np.empty(grown.shape[1], np.uint64)
+            store[:used] = self._pages
+            self._store = store
+        self._store[used:needed] = pages
+        self._pages = self._store[:needed]
         if 2 * needed > len(self._table):
             self._table = kernels.empty_table(2 * needed)
             kernels.insert(self._table, self._pages, 0)
-        kernels.insert(self._table, pages, self._pages.size)
-        self._pages = np.concatenate([self._pages, pages])
+        else:
+            kernels.insert(self._table, pages, used)
+        self._place_near(pages, used)
+
+    def _place_near(self, pages: NDArray[np.uint64], first_slot: int) -> None:
+        """Enter new pages into the direct look-up, if all pages are near enough for one."""
+        if first_slot and not self._near.size:  # they were too far apart or too many already
+            return
+        ahead = pages - self._first  # wraps round below the first
+        if first_slot + pages.size <= MAX_SLOT and int(ahead.max()) < self._near.size:
+            self._near[ahead.astype(np.intp)] = np.arange(first_slot, first_slot + pages.size)
+            return
         self._first = self._pages.min()
         span = int(self._pages.max() - self._first) + 1
         direct = span <= MAX_SPAN and self._pages.size <= MAX_SLOT
-        self._near = np.full(span if direct else 0, -1, np.int16)
-        if self._near.size:
+        # A quarter of the span lies free at either end.
+        margin = min(span // 4, int(self._first))
+        self._first = self._first - np.uint64(margin)
+        self._near = np.full(span + 2 * margin + 1 if direct else 0, -1, np.int16)
+        if direct:
             self._near[(self._pages - self._first).astype(np.intp)] = np.arange(self._pages.size)
 
     def _load(self, bins: Bins) -> None:

@@ -25,9 +25,9 @@ __all__ = [
     "find_pages",
     "insert",
     "keys_of",
+    "new_pages",
     "scan",
     "trailing_zeros",
-    "unknown",
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -107,18 +107,6 @@ def keys_of(scores: NDArray[np.floating[Any]]) -> NDArray[np.uint64]:
 
 
 @compiled
-def unknown(table: NDArray[np.uint64], pages: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return those of ``pages`` that the table does not hold."""
-    new = np.empty(pages.size, np.uint64)
-    found = 0
-    for i in range(pages.size):
-        if table[_find(table, pages[i]), 0] == EMPTY:
-            new[found] = pages[i]
-            found += 1
-    return new[:found]
-
-
-@compiled
 def insert(table: NDArray[np.uint64], pages: NDArray[np.uint64], first_slot: int) -> None:
     """Enter new pages into the table with consecutive slots."""
     for i in range(pages.size):
@@ -142,6 +130,34 @@ def _set_of(pages: NDArray[np.uint64], down: Any) -> tuple[NDArray[np.uint64], A
             table[at, 0] = page
             found += 1
     return table, found
+
+
+@compiled
+def new_pages(
+    scores: NDArray[np.floating[Any]],
+    table: NDArray[np.uint64],
+    shift: int,
+    page_bits: int,
+    room: int,
+) -> NDArray[np.uint64]:
+    """Return the pages of ``scores`` that ``table`` lacks; at most one more than ``room``."""
+    down = np.uint64(shift + page_bits)
+    found, used = _set_of(np.empty(0, np.uint64), np.uint64(0))
+    for i in range(scores.size):
+        page = _key(scores[i]) >> down
+        if table[_find(table, page), 0] == page:
+            continue
+        at = _find(found, page)
+        if found[at, 0] == page:
+            continue
+        found[at, 0] = page
+        used += 1
+        if used > room:
+            break
+        if 2 * used > found.shape[0]:
+            found, used = _set_of(found[found[:, 0] != EMPTY, 0], np.uint64(0))
+    pages: NDArray[np.uint64] = found[found[:, 0] != EMPTY, 0]
+    return pages
 
 
 @compiled

@@ -49,6 +49,7 @@ class Evaluator:
         protocol: ``paper``: PRO of each image alone, as in the code of the 3CAD paper, instead of
             our PRO and the breakdowns. Maps and masks must then be 256×256 and the labels those of
             the masks.
+        breakdowns: Count defect types and sizes apart.
         max_bins: Memory budget: bins per category; each takes 4 to 24 bytes once it is used.
 
     Raises:
@@ -62,6 +63,7 @@ class Evaluator:
         bootstrap: int = 0,
         seed: int = 0,
         protocol: Protocol = "full",
+        breakdowns: bool = True,
         max_bins: int = 2**21,
     ) -> None:
         if not pro_limits or not all(0 < limit <= 1 for limit in pro_limits):
@@ -74,6 +76,7 @@ class Evaluator:
         self.bootstrap = bootstrap
         self.seed = seed
         self.protocol = protocol
+        self.breakdowns = breakdowns
         self.max_bins = max_bins
         self._categories: dict[str, CategoryTally] = {}
 
@@ -142,7 +145,7 @@ class Evaluator:
                 self.max_bins,
                 keep_rows=self.bootstrap > 0,
                 paper=paper,
-                detailed=detailed and not paper,
+                detailed=detailed and self.breakdowns and not paper,
             )
         return self._categories[category]
 
@@ -218,6 +221,7 @@ class Evaluator:
             "bootstrap": self.bootstrap,
             "seed": self.seed,
             "protocol": self.protocol,
+            "breakdowns": self.breakdowns,
             "max_bins": self.max_bins,
         }
 
