@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from cfrg.hub import write_card
 from cfrg.prediction import Prediction, Predictor, find_images
 from cfrg.runs import fit_memory, read_run
 from threecad.errors import UsageError
@@ -126,7 +128,8 @@ def evaluate_run(
         **options: Given to ``Predictor``.
 
     Returns:
-        ``{"model": …}``, and ``"memory"`` with ``baseline``.
+        ``{"model": …}``, and ``"memory"`` with ``baseline``. The first is also kept as
+        ``RUN/result.json`` and shown by the run's model card, where the folder can be written.
     """
     record = read_run(run)
     category = _own_category(run)
@@ -137,10 +140,14 @@ def evaluate_run(
         model: Any = predictors["model"].detector
         memory = fit_memory(model, index, category=record["category"], seed=seed)
         predictors["memory"] = Predictor(memory, **options)
-    return {
+    results = {
         name: _evaluate(predictor, index, record, protocol, bootstrap, seed)
         for name, predictor in predictors.items()
     }
+    with suppress(OSError):  # a read-only run can be evaluated all the same
+        results["model"].to_json(Path(run) / "result.json")
+        write_card(Path(run))
+    return results
 
 
 def _evaluate(

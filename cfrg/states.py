@@ -6,10 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from cfrg.averaging import own_state
-from threecad import atomic
+from cfrg.weights import write_safetensors
 from threecad.errors import ModelError
 
 if TYPE_CHECKING:
@@ -44,10 +43,7 @@ def save_training_state(
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
     if average:
         tensors |= {f"average.{name}": value for name, value in average.values.items()}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    path = state_path(run)
-    with atomic.replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"training": json.dumps({"step": step})})
+    write_safetensors(state_path(run), tensors, {"training": json.dumps({"step": step})})
 
 
 def load_training_state(

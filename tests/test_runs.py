@@ -196,6 +196,9 @@ def test_model_and_memory_are_scored_on_the_same_images(run: Path, sample_tree: 
         assert json.loads(json.dumps(plain))
         assert result.provenance["run"]["category"] == "Copper_Stator"
     assert results["model"].to_dict() != results["memory"].to_dict()
+    kept = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    assert kept["image_auroc"] == results["model"].to_dict()["image_auroc"]
+    assert "AUROC" in (run / "README.md").read_text(encoding="utf-8")
 
 
 def test_memory_knows_what_it_has_seen(sample_tree: Path) -> None:
