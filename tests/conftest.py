@@ -12,6 +12,9 @@ import pytest
 
 from threecad.procedural import write_sample
 
+# Before torch is loaded: tests that run side by side must not spin on each other's cores.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 
 @pytest.fixture(autouse=True)
 def _own_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
