@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DemoError", "run_demo"]
 
-CATEGORY = "Copper_Stator"
+CATEGORY = "Aluminum_Ipad"
 GALLERY_ROWS = 6
 
 
