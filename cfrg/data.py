@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
-from cfrg.preprocessing import resize
+from cfrg.preprocessing import resize, to_tensor
 from threecad import atomic
 from threecad.caching import mark_used
 from threecad.errors import DataError, UsageError
@@ -132,8 +132,8 @@ class TrainingPairs(Dataset[dict[str, torch.Tensor]]):
         rng = random_stream(DEFECT_STREAM, self.seed, epoch, position)
         defective, mask = self.make_defect(image, rng)
         return {
-            "clean": _to_tensor(image),
-            "defective": _to_tensor(defective),
+            "clean": to_tensor(image),
+            "defective": to_tensor(defective),
             "mask": torch.from_numpy(np.ascontiguousarray(mask))[None].float(),
         }
 
@@ -260,7 +260,3 @@ def _paths(dataset: Any) -> list[Path]:
     if hasattr(dataset, "index"):
         return [sample.image for sample in dataset.index]
     return [Path(dataset[i]["path"]) for i in range(len(dataset))]
-
-
-def _to_tensor(image: npt.NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfrg.backbones import TEACHERS, load_teacher
-from cfrg.smoothing import smooth_maps
+from cfrg.smoothing import score_maps, smooth_maps
 from threecad.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -125,9 +125,7 @@ class NearestNeighbourMemory(nn.Module):
         distances = nearest.clamp_min(0).sqrt().view(number, 1, height, width)
         maps = F.interpolate(distances, image.shape[-2:], mode="bilinear", align_corners=True)
         maps = smooth_maps(maps, self.config.smoothing_sigma)
-        pixels = maps.flatten(1)
-        count = max(1, round(self.config.score_fraction * pixels.shape[1]))
-        return maps, pixels.topk(count).values.mean(1)
+        return maps, score_maps(maps, self.config.score_fraction)
 
     def _features(self, image: Tensor) -> Tensor:
         """(N, C2 + C3, H/16, W/16): level 2 averaged over the cells of level 3, and level 3."""

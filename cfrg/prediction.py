@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from cfrg.preprocessing import normalize, resize
+from cfrg.preprocessing import normalize, resize, to_tensor
 from threecad.errors import DataError, ImageError, UsageError
 from threecad.images import read_image
 from threecad.indexing import IMAGE_SUFFIXES, find_root, scan
@@ -124,7 +124,7 @@ class Predictor:
         return Path(image).name, _read(Path(image), self.detector.config.image_size)
 
     def _to_tensor(self, image: npt.NDArray[np.uint8]) -> torch.Tensor:
-        return _channels_first(resize(image, self.detector.config.image_size))
+        return to_tensor(resize(image, self.detector.config.image_size))
 
     @torch.inference_mode()
     def _compute(self, batch: list[tuple[str, torch.Tensor | str]]) -> Iterator[Prediction]:
@@ -216,10 +216,6 @@ def _is_tree(path: Path) -> bool:
 
 def _read(path: Path, size: tuple[int, int]) -> torch.Tensor | str:
     try:
-        return _channels_first(resize(read_image(path), size))
+        return to_tensor(resize(read_image(path), size))
     except (ImageError, UsageError) as error:
         return str(error)
-
-
-def _channels_first(image: npt.NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

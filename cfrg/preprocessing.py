@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cfrg.config import CFRGConfig
 
-__all__ = ["normalize", "resize"]
+__all__ = ["normalize", "resize", "to_tensor"]
 
 
 def resize(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -43,3 +43,8 @@ def normalize(images: torch.Tensor, config: CFRGConfig) -> torch.Tensor:
     mean = torch.tensor(config.mean, device=images.device).view(1, 3, 1, 1)
     std = torch.tensor(config.std, device=images.device).view(1, 3, 1, 1)
     return (images.float() / 255 - mean) / std
+
+
+def to_tensor(image: npt.NDArray[np.uint8]) -> torch.Tensor:
+    """Return an image (H, W, 3) uint8 as a tensor (3, H, W) uint8."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["MARKERS", "OWN_FOLDER", "default_root", "own_folder", "user_cache"]
+__all__ = ["MARKERS", "OWN_FOLDER", "default_root", "is_marked", "own_folder", "user_cache"]
 
 OWN_FOLDER = ".threecad"
 """Folder inside a root that holds our manifest, caches, locks and markers."""
@@ -42,3 +42,8 @@ def own_folder(root: str | os.PathLike[str]) -> Path:
     if writable or not root.exists():
         return inside
     return user_cache() / "roots" / hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
+
+
+def is_marked(root: str | os.PathLike[str]) -> bool:
+    """Whether ``root`` is the drawn sample or imported data: no published count applies."""
+    return any((own_folder(root) / marker).is_file() for marker in MARKERS)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from threecad.catalog import find_category, is_multiple_defects
-from threecad.locations import MARKERS, own_folder
+from threecad.locations import is_marked
 
 if TYPE_CHECKING:
     from threecad.catalog import Category
@@ -78,7 +78,7 @@ def count(index: Index) -> Overview:
         tuple(_count_category(index.select(category=name), name) for name in index.categories),
         index.findings,
         compared=any(find_category(name) for name in index.categories)
-        and not any((own_folder(index.root) / marker).is_file() for marker in MARKERS),
+        and not is_marked(index.root),
     )
 
 

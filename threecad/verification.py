@@ -16,7 +16,7 @@ from threecad.file_checks import check_images, check_masks
 from threecad.findings import Finding, FindingsReport
 from threecad.indexing import scan
 from threecad.inspection import ImageFacts, inspect_file, inspect_header, inspect_masks
-from threecad.locations import own_folder
+from threecad.locations import is_marked, own_folder
 from threecad.manifest import ManifestRow, compare, read_manifest, write_manifest
 from threecad.samples import Index, hash_files, relative_path
 
@@ -138,8 +138,7 @@ def _inspect_images(index: Index, deep: bool, run: _Run) -> dict[Path, ImageFact
 
 def _expectation(root: Path, expect: Expectation) -> Expectation:
     """Resolve ``auto``: a sample or an imported tree has no published counts."""
-    marked = any((own_folder(root) / name).exists() for name in ("sample.json", "import.json"))
-    return "none" if expect == "auto" and marked else expect
+    return "none" if expect == "auto" and is_marked(root) else expect
 
 
 # Names

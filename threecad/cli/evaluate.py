@@ -8,6 +8,7 @@ import click
 
 from threecad.cli.group import (
     category_option,
+    errata_option,
     examples,
     json_option,
     print_json,
@@ -36,12 +37,7 @@ __all__ = ["compare", "evaluate"]
 )
 @category_option
 @split_file_option
-@click.option(
-    "--errata",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Apply the corrections in this file.",
-)
+@errata_option
 @click.option(
     "--image-score",
     default="auto",
