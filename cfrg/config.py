@@ -33,6 +33,9 @@ class CFRGConfig:
     Attributes:
         image_size: Height and width the data are resized to; one number stands for a square. The
             network itself takes any size.
+        tile: Side of the square tiles that a full-resolution image is cut into, in its pixels;
+            each is resized to ``image_size``. 0 resizes the whole image.
+        tile_overlap: Pixels of the full-resolution image that neighbouring tiles share.
         teacher: Key of ``cfrg.backbones.TEACHERS``.
         student: Key of ``cfrg.backbones.STUDENTS``.
         fusion_blocks: Bottleneck blocks of the feature fusion.
@@ -71,6 +74,8 @@ class CFRGConfig:
     """
 
     image_size: tuple[int, int] = (256, 256)
+    tile: int = 0
+    tile_overlap: int = 0
     teacher: str = "wide_resnet50_2"
     student: str = "efficientnet_b0"
     fusion_blocks: int = 3
@@ -180,6 +185,9 @@ class CFRGConfig:
         ):
             if not _is_numbers(getattr(self, field), length, whole=True, least=1):
                 problems.append(_expected(field, getattr(self, field), length, "positive integer"))
+        for field in ("tile", "tile_overlap"):
+            if not _is_numbers(getattr(self, field), 0, whole=True, least=0):
+                problems.append(_expected(field, getattr(self, field), 0, "integer ≥ 0"))
         for field, length in (
             ("recovery_mse", 0),
             ("recovery_weights", 3),
@@ -198,6 +206,10 @@ class CFRGConfig:
         ]
         if _is_numbers(self.score_fraction, 0, least=0) and self.score_fraction > 1:
             problems.append(f"score_fraction is {self.score_fraction}, expected at most 1")
+        if not problems and self.tile_overlap >= max(self.tile, 1):
+            problems.append(
+                f"tile_overlap is {self.tile_overlap}, expected less than tile ({self.tile})"
+            )
         return problems
 
 

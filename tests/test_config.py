@@ -72,6 +72,16 @@ def test_all_problems_are_named_at_once() -> None:
         assert part in message
 
 
+def test_tiles_overlap_by_less_than_their_side() -> None:
+    assert (CFRGConfig().tile, CFRGConfig().tile_overlap) == (0, 0)
+    assert CFRGConfig(tile=512, tile_overlap=64).tile_overlap == 64
+    for tile, overlap in ((0, 8), (64, 64)):
+        with pytest.raises(ModelError, match="expected less than tile"):
+            CFRGConfig(tile=tile, tile_overlap=overlap)
+    with pytest.raises(ModelError, match="tile is -1"):
+        CFRGConfig(tile=-1)
+
+
 def test_unknown_fields_are_refused_with_the_nearest_name() -> None:
     with pytest.raises(ModelError, match="did you mean 'smoothing_sigma'") as caught:
         CFRGConfig.from_dict({"smoothing": 1, "colour": "blue"})
