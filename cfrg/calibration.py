@@ -1,0 +1,125 @@
+"""Thresholds: from the scores of good images to a decision, with a false-alarm rate.
+
+``RUN/calibration.json`` holds them. It has nothing to do with ``CFRGConfig.calibrate_maps``, which
+puts the branches of the network on one scale and lives in its weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from threecad.errors import ModelError
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = ["Threshold", "read_threshold"]
+
+FILE = "calibration.json"
+SCHEMA = "cfrg.calibration/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold:
+    """Where good ends, and how that was found.
+
+    An image is called defective if its score is above ``image_threshold``; a pixel belongs to a
+    region if the smoothed anomaly map is above ``pixel_threshold`` there.
+
+    Attributes:
+        image_threshold: For image scores. With 95 % confidence, at most ``false_alarm_rate`` of
+            unseen good images are above.
+        pixel_threshold: For anomaly maps. With 95 % confidence, at most ``false_alarm_rate`` of
+            unseen good images have any pixel above.
+        false_alarm_rate: The rate that was asked for.
+        interval: The rate that ``image_threshold`` reaches on unseen good images: 95 % interval.
+        images: Number of good images it was found on.
+        source: What these were: ``"held-out"``, ``"test-good"``, ``"train-good"`` or a path.
+        data_fingerprint: Of these images.
+        weights_digest: Of the weights and the configuration it belongs to.
+        tile: Side of the tiles that images were predicted in, pixels of the full image; ``None``
+            for whole images.
+        tile_overlap: Of neighbouring tiles, pixels of the full image.
+        version: The version of threecad that wrote it.
+    """
+
+    image_threshold: float
+    pixel_threshold: float
+    false_alarm_rate: float
+    interval: tuple[float, float]
+    images: int
+    source: str
+    data_fingerprint: str
+    weights_digest: str
+    tile: int | None = None
+    tile_overlap: int = 0
+    version: str
+
+    @classmethod
+    def from_dict(cls, values: Any, where: str = FILE) -> Threshold:
+        """Return what ``to_dict`` gave; keys of later versions are passed over.
+
+        Args:
+            values: The parsed JSON.
+            where: Named in errors.
+
+        Raises:
+            ModelError: If it holds no thresholds.
+        """
+        try:
+            if values["schema"] != SCHEMA:
+                raise ValueError(f"its schema is {values['schema']!r}, expected {SCHEMA!r}")
+            low, high = values["interval"]
+            found = cls(
+                image_threshold=_number(values["image_threshold"]),
+                pixel_threshold=_number(values["pixel_threshold"]),
+                false_alarm_rate=_number(values["false_alarm_rate"]),
+                interval=(_number(low), _number(high)),
+                images=int(values["images"]),
+                source=str(values["source"]),
+                data_fingerprint=str(values["data_fingerprint"]),
+                weights_digest=str(values["weights_digest"]),
+                tile=None if values["tile"] is None else int(values["tile"]),
+                tile_overlap=int(values["tile_overlap"]),
+                version=str(values["version"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise ModelError(
+                f"{where} holds no thresholds: {reason}. Write it anew with `cfrg calibrate`."
+            ) from None
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``calibration.json`` holds."""
+        values = dataclasses.asdict(self)
+        return {"schema": SCHEMA, **values, "interval": list(self.interval)}
+
+
+def read_threshold(run: str | os.PathLike[str]) -> Threshold | None:
+    """Return the thresholds of a run folder; ``None`` where it was never calibrated.
+
+    Raises:
+        ModelError: If ``calibration.json`` is damaged.
+    """
+    path = Path(run) / FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path} cannot be read: {error}. Write it anew with `cfrg calibrate`."
+        ) from None
+    return Threshold.from_dict(values, str(path))
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no finite number")
+    return float(value)
