@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from threecad import __version__
-from threecad.results import FIGURE_NAMES, Figure, Result
+from threecad.metrics.results import FIGURE_NAMES, Figure, Result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

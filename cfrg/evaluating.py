@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from threecad.evaluation import Protocol
+    from threecad.metrics.results import Result
     from threecad.predictions import MapFormat
-    from threecad.results import Result
     from threecad.samples import Index
 
 __all__ = ["evaluate_run", "predict_to_folder", "write_predictions"]

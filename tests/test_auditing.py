@@ -17,17 +17,17 @@ from PIL import Image, ImageEnhance
 from scipy.sparse.csgraph import connected_components
 
 from threecad import scan
-from threecad.audit_page import render_page
 from threecad.auditing import Audit, audit, union_mask
+from threecad.auditing.corrections import write_errata
+from threecad.auditing.duplicates import duplicate_groups, find_near, merge
+from threecad.auditing.page import render_page
 from threecad.cli import main
-from threecad.corrections import write_errata
-from threecad.duplicates import duplicate_groups, find_near, merge
-from threecad.file_checks import SPECK_AREA
 from threecad.findings import Finding
 from threecad.indexing import Index
 from threecad.inspection import GRADIENT_BITS, ImageFacts, gradient_hash, pixel_hash
 from threecad.samples import Sample
 from threecad.splitting import split
+from threecad.verification.file_checks import SPECK_AREA
 
 
 @pytest.fixture

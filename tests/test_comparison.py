@@ -8,7 +8,7 @@ from threecad.cli import main
 from threecad.comparison import compare, published_methods, published_result
 from threecad.errors import EvaluationError, UsageError
 from threecad.metrics import Evaluator
-from threecad.results import Result
+from threecad.metrics.results import Result
 
 
 def make(seed, protocol="full", category="Copper_Stator"):

@@ -26,10 +26,10 @@ from threecad.catalog import LICENSE_NOTICE
 from threecad.cli import main
 from threecad.errors import DataError, DownloadError, ExtractionError, UsageError
 from threecad.fetching import download
+from threecad.fetching.provenance import Provenance
+from threecad.fetching.sources import parse_source
+from threecad.fetching.textures import download_textures, textures_folder
 from threecad.locations import default_root
-from threecad.provenance import Provenance
-from threecad.sources import parse_source
-from threecad.textures import download_textures, textures_folder
 
 FILES = tree_files()
 ARCHIVE = zip_bytes(FILES)
@@ -251,7 +251,7 @@ def test_what_drive_says_instead_of_data(
 def test_an_interrupted_drive_transfer_goes_on_behind_the_confirmation(
     drive: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("threecad.transfer.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("threecad.fetching.transfer.time.sleep", lambda seconds: None)
     drive.behaviour.cuts = [10_000, 20_000]
     get(tmp_path)
     assert read_tree(tmp_path) == FILES

@@ -20,7 +20,7 @@ from cfrg.config import CFRGConfig
 from cfrg.hub import read_config, write_card
 from cfrg.model import CFRG
 from threecad.errors import ModelError
-from threecad.results import Figure, Result, Scores
+from threecad.metrics.results import Figure, Result, Scores
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from exact_metrics import KINDS, pixel_figures, random_case
 
 from threecad.errors import EvaluationError
 from threecad.metrics import Evaluator
-from threecad.pixels import SIZES
+from threecad.metrics.pixels import SIZES
 
 
 def evaluate(maps, masks, labels, **settings):

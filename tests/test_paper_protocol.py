@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from threecad.metrics import Evaluator
-from threecad.paper_protocol import per_image_pro
+from threecad.metrics.paper_protocol import per_image_pro
 
 
 def transcribe(anomaly_map, mask):

@@ -21,7 +21,7 @@ from threecad import read_mask, regions, scan
 from threecad.cli import main
 from threecad.errors import DownloadError, UsageError
 from threecad.hub import load_dataset
-from threecad.publishing import prepare, publish
+from threecad.hub.publishing import prepare, publish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

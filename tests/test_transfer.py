@@ -26,9 +26,9 @@ from servers import FileServer, Server, _Handler
 
 from threecad.disk import format_bytes
 from threecad.errors import DownloadError, TransferInterrupted
+from threecad.fetching.transfer import Fetched, fetch
+from threecad.fetching.web import _NoDowngrade, open_url
 from threecad.samples import hash_file
-from threecad.transfer import Fetched, fetch
-from threecad.web import _NoDowngrade, open_url
 
 PAYLOAD = b"PK\x03\x04" + random.Random(0).randbytes(900_000)
 DIGEST = hashlib.sha256(PAYLOAD).hexdigest()
@@ -272,7 +272,7 @@ def test_waiting_doubles_and_honours_what_the_server_asks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("threecad.transfer.time.sleep", waits.append)
+    monkeypatch.setattr("threecad.fetching.transfer.time.sleep", waits.append)
 
     def refuse(headers: dict[str, str]) -> Any:
         raise TransferInterrupted("Busy.", wait=0 if len(waits) < 3 else 7000)

@@ -17,8 +17,8 @@ from threecad.cli import main
 from threecad.errors import DataError, LayoutError, UsageError
 from threecad.findings import FindingsReport
 from threecad.inspection import inspect_header, inspect_image, inspect_images
-from threecad.manifest import read_manifest
 from threecad.verification import verify
+from threecad.verification.manifest import read_manifest
 
 DENT = "Widget/test/Dent/001"
 

@@ -23,7 +23,7 @@ _EXPORTS: dict[str, str] = {
     "Index": "threecad.indexing",
     "PredictionWriter": "threecad.predictions",
     "Region": "threecad.geometry",
-    "Result": "threecad.results",
+    "Result": "threecad.metrics",
     "Sample": "threecad.indexing",
     "SplitFile": "threecad.split_files",
     "ThreeCAD": "threecad.dataset",
@@ -50,7 +50,7 @@ _EXPORTS: dict[str, str] = {
     "split": "threecad.splitting",
     "stats": "threecad.statistics",
     "verify": "threecad.verification",
-    "write_errata": "threecad.corrections",
+    "write_errata": "threecad.auditing.corrections",
     "write_sample": "threecad.procedural",
 }
 
@@ -100,8 +100,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from threecad.auditing import Audit, audit
+    from threecad.auditing.corrections import write_errata
     from threecad.catalog import CATEGORIES, Category
-    from threecad.corrections import write_errata
     from threecad.dataset import ThreeCAD
     from threecad.diagnosis import diagnose
     from threecad.encodings import mask_to_polygons, mask_to_rle, polygons_to_mask, rle_to_mask
@@ -116,10 +116,10 @@ if TYPE_CHECKING:
     from threecad.indexing import Index, Sample, scan
     from threecad.masks import DecodedMask, decode_mask, read_mask
     from threecad.metrics import Evaluator
+    from threecad.metrics.results import Result
     from threecad.predictions import PredictionWriter
     from threecad.procedural import write_sample
     from threecad.resizing import resize_mask
-    from threecad.results import Result
     from threecad.split_files import SplitFile, read_split
     from threecad.splitting import split
     from threecad.statistics import DefectStatistics, stats

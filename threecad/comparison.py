@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from threecad.catalog import CATEGORIES, published_results
 from threecad.errors import UsageError
-from threecad.keys import IMAGE_KEYS, PAPER_PRO
-from threecad.results import FIGURE_NAMES, Figure, Result, Scores
+from threecad.metrics.keys import IMAGE_KEYS, PAPER_PRO
+from threecad.metrics.results import FIGURE_NAMES, Figure, Result, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -18,9 +18,9 @@ from threecad.figures import figure_bytes, heatmap, outline, overlay, training_c
 from threecad.images import png_bytes, read_image
 from threecad.indexing import scan
 from threecad.masks import read_mask
+from threecad.metrics.results import Result
 from threecad.predictions import PredictionFolder
 from threecad.reporting import GalleryRow, write_report
-from threecad.results import Result
 
 if TYPE_CHECKING:
     import os

@@ -110,8 +110,8 @@ def _gpu() -> dict[str, Any]:
 
 
 def _root(folder: Path, *, named: bool) -> dict[str, Any]:
+    from threecad.fetching.provenance import Provenance
     from threecad.indexing import scan
-    from threecad.provenance import Provenance
 
     chosen = "THREECAD_ROOT" if os.environ.get("THREECAD_ROOT") else "the per-user data folder"
     facts: dict[str, Any] = {

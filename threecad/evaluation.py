@@ -19,18 +19,18 @@ from threecad import parallel
 from threecad.errors import EvaluationError, UsageError
 from threecad.masks import read_mask
 from threecad.metrics import Evaluator
-from threecad.paper_protocol import PAPER_SIZE
+from threecad.metrics.paper_protocol import PAPER_SIZE
+from threecad.metrics.scoring import assemble
 from threecad.predictions import PredictionFolder
-from threecad.scoring import assemble
 
 if TYPE_CHECKING:
     import os
 
     from numpy.typing import NDArray
 
-    from threecad.results import Result
+    from threecad.metrics.results import Result
+    from threecad.metrics.scoring import CategoryScores
     from threecad.samples import Index, Sample
-    from threecad.scoring import CategoryScores
 
 __all__ = ["Protocol", "evaluate", "resize_map", "score_image"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from threecad import atomic
 from threecad.errors import UsageError
-from threecad.results import FIGURE_NAMES, Figure, Result, Scores
+from threecad.metrics.results import FIGURE_NAMES, Figure, Result, Scores
 
 if TYPE_CHECKING:
     import os

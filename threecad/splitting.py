@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from threecad.duplicates import duplicate_groups
+from threecad.auditing.duplicates import duplicate_groups
 from threecad.errors import UsageError
 from threecad.split_files import SplitFile, SplitRow
 

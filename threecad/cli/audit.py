@@ -111,12 +111,12 @@ def _print(result: Audit) -> None:
 
 def _write(result: Audit, html: Path | None, errata: Path | None) -> None:
     if html is not None:
-        from threecad.audit_page import write_page
+        from threecad.auditing.page import write_page
 
         write_page(result, html)
         click.echo(f"Pictures: {html}", err=True)
     if errata is not None:
-        from threecad.corrections import write_errata
+        from threecad.auditing.corrections import write_errata
 
         written = write_errata(result, errata)
         click.echo(f"Corrections: {errata} ({len(written.entries):,} entries)", err=True)

@@ -138,7 +138,7 @@ def compare(
     from threecad.comparison import compare as compare_results
     from threecad.comparison import published_methods, published_result
     from threecad.errors import UsageError
-    from threecad.results import Result
+    from threecad.metrics.results import Result
 
     named = {path.stem: Result.from_json(path) for path in results}
     if len(named) < len(results):

@@ -63,7 +63,7 @@ def push(
     """
     from threecad.catalog import LICENSE_NOTICE
     from threecad.disk import format_bytes
-    from threecad.publishing import prepare, publish
+    from threecad.hub.publishing import prepare, publish
 
     publication = prepare(
         repository,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from threecad import atomic
-from threecad.cards import find_origin
 from threecad.errors import ConversionError, UsageError
 from threecad.formats import (
     coco,
@@ -34,6 +33,7 @@ from threecad.formats.placing import Placement, Tally, WriteOptions, check_disk_
 from threecad.formats.reading import ReadOptions, assign_splits, item_of_id
 from threecad.formats.scaling import scale_down
 from threecad.formats.staging import RECORD, check_replaceable, staged_folder
+from threecad.hub.cards import find_origin
 from threecad.locations import OWN_FOLDER
 
 if TYPE_CHECKING:

@@ -17,21 +17,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from threecad import __version__
-from threecad.cards import HOMEPAGE, TITLES, introduce
 from threecad.catalog import CITATIONS
 from threecad.errors import ConversionError
 from threecad.formats.items import AsPng, File, MaskImage
 from threecad.formats.placing import Tally, place_image, place_mask, work_through, write_new
 from threecad.formats.reading import inside, item_of_id
+from threecad.hub.cards import HOMEPAGE, TITLES, introduce
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from threecad.cards import Origin
     from threecad.formats.items import Item
     from threecad.formats.placing import WriteOptions
     from threecad.formats.reading import ReadOptions
+    from threecad.hub.cards import Origin
 
 __all__ = ["looks_like", "read", "write"]
 

@@ -12,13 +12,14 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from threecad import atomic, columns
+from threecad import atomic
 from threecad.catalog import is_multiple_defects
 from threecad.errors import ConversionError
 from threecad.formats.items import File, MaskImage
 from threecad.formats.placing import Tally, place_image, place_mask, work_through
 from threecad.formats.reading import hub_split, inside, item_of_id, split_of_hub
 from threecad.formats.renaming import with_place_names
+from threecad.hub import columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -15,8 +15,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from threecad import atomic, columns
-from threecad.cards import dataset_card
+from threecad import atomic
 from threecad.catalog import is_multiple_defects
 from threecad.errors import ConversionError, DataError
 from threecad.formats.items import MaskImage, image_size
@@ -29,6 +28,8 @@ from threecad.formats.placing import (
 )
 from threecad.formats.reading import hub_split, item_of_id, split_of_hub
 from threecad.formats.sharding import plan_shards
+from threecad.hub import columns
+from threecad.hub.cards import dataset_card
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from threecad.cards import Origin
+    from threecad.hub.cards import Origin
     from threecad.masks import MaskRule
 
 __all__ = [

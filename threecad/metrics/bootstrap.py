@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from threecad import curves
-from threecad.curves import OVERLAP_SCALE, Counts
-from threecad.histograms import Bins, join_bins
-from threecad.keys import IMAGE_KEYS, PAPER_PRO, pro_key, recall_key
-from threecad.tallies import RECALL_RATES, ROW_BINS, ImageRecord
+from threecad.metrics import curves
+from threecad.metrics.curves import OVERLAP_SCALE, Counts
+from threecad.metrics.histograms import Bins, join_bins
+from threecad.metrics.keys import IMAGE_KEYS, PAPER_PRO, pro_key, recall_key
+from threecad.metrics.tallies import RECALL_RATES, ROW_BINS, ImageRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from threecad.results import Scores
+    from threecad.metrics.results import Scores
 
 __all__ = ["LEVEL", "Deviations", "add_confidence", "mean_deviations", "resample"]
 

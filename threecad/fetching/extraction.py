@@ -26,9 +26,9 @@ from threecad import atomic
 from threecad.catalog import find_category
 from threecad.disk import format_bytes, require_room, writing_to
 from threecad.errors import ExtractionError
+from threecad.fetching.naming import Claims, decode_name, is_junk, is_wanted, safe_parts, tree_path
 from threecad.indexing import IMAGE_SUFFIXES
 from threecad.locations import own_folder
-from threecad.naming import Claims, decode_name, is_junk, is_wanted, safe_parts, tree_path
 from threecad.parallel import worker_count
 
 if TYPE_CHECKING:

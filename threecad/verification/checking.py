@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from threecad import parallel
 from threecad.catalog import find_category
 from threecad.errors import UsageError
-from threecad.expectations import check_completeness, check_counts, measure
-from threecad.file_checks import check_images, check_masks
 from threecad.findings import Finding, FindingsReport
 from threecad.indexing import scan
 from threecad.inspection import ImageFacts, inspect_file, inspect_header, inspect_masks
 from threecad.locations import is_marked, own_folder
-from threecad.manifest import ManifestRow, compare, read_manifest, write_manifest
 from threecad.samples import Index, hash_files, relative_path
+from threecad.verification.expectations import check_completeness, check_counts, measure
+from threecad.verification.file_checks import check_images, check_masks
+from threecad.verification.manifest import ManifestRow, compare, read_manifest, write_manifest
 
 if TYPE_CHECKING:
     import os

@@ -2,7 +2,7 @@
 
 ``datasets`` has neither loading scripts nor plug-ins any more. So that the literal
 ``datasets.load_dataset("3cad")`` works after ``import threecad``, the function of ``datasets`` that
-finds a dataset by its name is wrapped: the name ``3cad`` leads to ``threecad.hf_builder``, every
+finds a dataset by its name is wrapped: the name ``3cad`` leads to ``threecad.hub.builder``, every
 other name to where it always led. ``datasets`` is not imported for that: if it is not there yet,
 the wrapping waits for its import.
 """
@@ -57,7 +57,7 @@ def load_dataset(
         streaming: Iterate without writing a cache.
         split_file: Take the splits from this file (see ``threecad split``).
         with_stats: Add the region statistics of every mask (see
-            :func:`threecad.columns.describe_regions`).
+            :func:`threecad.hub.columns.describe_regions`).
         **options: Anything else ``datasets.load_dataset`` takes, such as ``num_proc``.
 
     Returns:
@@ -145,7 +145,7 @@ def _wrapped(factory: Callable[..., Any]) -> Callable[..., Any]:
             module = factory(repository, *arguments, **options)
             module.builder_kwargs["data_dir"] = None
             return module
-        from threecad.hf_builder import describe_module
+        from threecad.hub.builder import describe_module
 
         return describe_module(data_dir)
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 
-from threecad.curves import OVERLAP_SCALE
 from threecad.geometry import SIZES, size_of
-from threecad.histograms import ScoreHistogram
-from threecad.partitions import Partition
+from threecad.metrics.curves import OVERLAP_SCALE
+from threecad.metrics.histograms import ScoreHistogram
+from threecad.metrics.partitions import Partition
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from threecad.histograms import Bins
+    from threecad.metrics.histograms import Bins
 
 __all__ = ["SIZES", "DefectPixels", "PixelCounts", "find_defects", "size_of"]
 

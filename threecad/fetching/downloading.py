@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING
 
 from threecad.catalog import CATEGORIES, LICENSE_NOTICE, find_category
 from threecad.disk import writing_to
-from threecad.drive import open_drive_file
 from threecad.errors import DownloadError, ExtractionError, UsageError
-from threecad.extraction import Extraction, check_zip, sweep
-from threecad.extraction import extract as extract_zip
+from threecad.fetching.drive import open_drive_file
+from threecad.fetching.extraction import Extraction, check_zip, sweep
+from threecad.fetching.extraction import extract as extract_zip
+from threecad.fetching.naming import is_wanted
+from threecad.fetching.provenance import Provenance
+from threecad.fetching.sources import Source, parse_source
+from threecad.fetching.textures import download_textures
+from threecad.fetching.transfer import Fetched, fetch, say
+from threecad.fetching.web import open_url
 from threecad.locations import OWN_FOLDER, default_root
-from threecad.naming import is_wanted
-from threecad.provenance import Provenance
 from threecad.samples import hash_file
-from threecad.sources import Source, parse_source
-from threecad.textures import download_textures
-from threecad.transfer import Fetched, fetch, say
-from threecad.web import open_url
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Collection, Iterator
 
-    from threecad.web import Response
+    from threecad.fetching.web import Response
 
 __all__ = ["download"]
 
@@ -315,7 +315,7 @@ class _Job:
 
     def _from_hub(self) -> list[Fetched] | None:
         """Return the archives of a Hub repository; ``None`` if it was a tree and is in place."""
-        from threecad.hubsource import Repository
+        from threecad.fetching.hub_source import Repository
 
         origin = self.origin
         folder = self.root / OWN_FOLDER / "hub"

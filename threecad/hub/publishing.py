@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from threecad import __version__, atomic
-from threecad.cards import dataset_card, find_origin
 from threecad.catalog import LICENSE_NOTICE
 from threecad.errors import DownloadError, UsageError
+from threecad.fetching.hub_source import is_network_error
 from threecad.figures import outline
 from threecad.formats.conversion import convert
 from threecad.formats.items import Item
-from threecad.hubsource import is_network_error
+from threecad.hub.cards import dataset_card, find_origin
 from threecad.images import read_image, write_png
 from threecad.indexing import scan
 from threecad.locations import OWN_FOLDER, user_cache

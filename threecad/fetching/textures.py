@@ -14,16 +14,16 @@ from threecad import atomic
 from threecad.catalog import DTD_URL
 from threecad.disk import format_bytes, require_room, writing_to
 from threecad.errors import ExtractionError
+from threecad.fetching.naming import is_junk, safe_parts
+from threecad.fetching.transfer import fetch
+from threecad.fetching.web import open_url
 from threecad.indexing import IMAGE_SUFFIXES
 from threecad.locations import OWN_FOLDER
-from threecad.naming import is_junk, safe_parts
-from threecad.transfer import fetch
-from threecad.web import open_url
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from threecad.web import Response
+    from threecad.fetching.web import Response
 
 __all__ = ["download_textures", "textures_folder"]
 

@@ -19,7 +19,7 @@ from threecad.locations import OWN_FOLDER
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from threecad.extraction import Extraction
+    from threecad.fetching.extraction import Extraction
 
 __all__ = ["Archive", "Provenance", "Unpacked"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from threecad import atomic
 from threecad.errors import EvaluationError
-from threecad.keys import PAPER_PRO
+from threecad.metrics.keys import PAPER_PRO
 
 if TYPE_CHECKING:
     import os

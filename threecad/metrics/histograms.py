@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from threecad import kernels
+from threecad.metrics import kernels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

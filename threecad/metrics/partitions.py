@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from threecad import kernels
-from threecad.curves import Counts
 from threecad.errors import EvaluationError
+from threecad.metrics import kernels
+from threecad.metrics.curves import Counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

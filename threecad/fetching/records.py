@@ -18,9 +18,9 @@ from threecad import atomic
 from threecad.catalog import find_category
 from threecad.disk import writing_to
 from threecad.errors import ExtractionError
-from threecad.extraction import Extraction
+from threecad.fetching.extraction import Extraction
+from threecad.fetching.naming import Claims, is_wanted, safe_parts, tree_path
 from threecad.indexing import GOOD, IMAGE_SUFFIXES
-from threecad.naming import Claims, is_wanted, safe_parts, tree_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from threecad import kernels
 from threecad.errors import EvaluationError, UsageError
+from threecad.metrics import kernels
+from threecad.metrics.scoring import CategoryScores, assemble
+from threecad.metrics.tallies import CategoryTally
 from threecad.samples import GOOD
-from threecad.scoring import CategoryScores, assemble
-from threecad.tallies import CategoryTally
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from threecad.results import Result
+    from threecad.metrics.results import Result
 
 __all__ = ["ONLY_CATEGORY", "Evaluator"]
 
@@ -244,7 +244,7 @@ class Evaluator:
         return assemble(parts, pooled, protocol=self.protocol, settings=self.settings())
 
     def score_categories(self) -> list[CategoryScores]:
-        """Return the scores of every category, for :func:`threecad.scoring.assemble`."""
+        """Return the scores of every category, for :func:`threecad.metrics.scoring.assemble`."""
         score = partial(
             CategoryScores.of,
             pro_limits=self.pro_limits,

@@ -10,12 +10,12 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 from threecad.errors import DownloadError
-from threecad.web import is_page, open_url, page_title, reject_failure
+from threecad.fetching.web import is_page, open_url, page_title, reject_failure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from threecad.web import Response
+    from threecad.fetching.web import Response
 
 __all__ = ["DRIVE_URL", "find_file_id", "open_drive_file"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from threecad.auditing import meanings, union_mask
+from threecad.auditing.examination import meanings, union_mask
 from threecad.errata import Errata, Erratum
 from threecad.images import write_png
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-    from threecad.auditing import Audit
+    from threecad.auditing.examination import Audit
     from threecad.samples import Sample
 
 __all__ = ["write_errata"]

@@ -26,7 +26,7 @@ NAME = "someone/3cad"
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     """A Hub that the environment points to, and nobody's token."""
-    monkeypatch.setattr("threecad.hubsource.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("threecad.fetching.hub_source.time.sleep", lambda seconds: None)
     monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from threecad import curves
-from threecad.curves import Counts
-from threecad.histograms import Bins, ScoreHistogram
-from threecad.paper_protocol import per_image_pro
-from threecad.partitions import Partition, Refinement, choose_bins
-from threecad.pixels import SIZES, DefectPixels, PixelCounts, find_defects
+from threecad.metrics import curves
+from threecad.metrics.curves import Counts
+from threecad.metrics.histograms import Bins, ScoreHistogram
+from threecad.metrics.paper_protocol import per_image_pro
+from threecad.metrics.partitions import Partition, Refinement, choose_bins
+from threecad.metrics.pixels import SIZES, DefectPixels, PixelCounts, find_defects
 from threecad.samples import GOOD
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from threecad.duplicates import (
+from threecad.auditing.duplicates import (
     LEAST_DISTANCE,
     NEAR_FRACTION,
     NearPair,
@@ -17,13 +17,13 @@ from threecad.duplicates import (
     typical_distance,
 )
 from threecad.errors import MaskError
-from threecad.file_checks import check_images, check_masks, suspect_masks
 from threecad.findings import Finding, FindingsReport
 from threecad.geometry import regions
 from threecad.indexing import scan
 from threecad.inspection import inspect_images, inspect_masks
 from threecad.masks import read_mask
 from threecad.samples import Index
+from threecad.verification.file_checks import check_images, check_masks, suspect_masks
 
 if TYPE_CHECKING:
     import os

@@ -23,11 +23,11 @@ from threecad import atomic
 from threecad.catalog import find_category
 from threecad.disk import require_room
 from threecad.errors import DownloadError, TransferInterrupted
-from threecad.extraction import Extraction
-from threecad.naming import Claims, is_wanted, safe_parts, tree_path
-from threecad.records import unpack_records
+from threecad.fetching.extraction import Extraction
+from threecad.fetching.naming import Claims, is_wanted, safe_parts, tree_path
+from threecad.fetching.records import unpack_records
+from threecad.fetching.transfer import Fetched, say
 from threecad.samples import hash_file
-from threecad.transfer import Fetched, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

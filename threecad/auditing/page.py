@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from threecad import __version__, atomic
-from threecad.auditing import MEANINGS, meanings
+from threecad.auditing.examination import MEANINGS, meanings
 from threecad.errors import ThreecadError
 from threecad.figures import outline
 from threecad.images import read_image
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
-    from threecad.auditing import Audit
+    from threecad.auditing.examination import Audit
     from threecad.samples import Sample
 
 __all__ = ["render_page", "write_page"]

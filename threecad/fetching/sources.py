@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from threecad.catalog import DRIVE_ARCHIVES
-from threecad.drive import find_file_id
 from threecad.errors import UsageError
+from threecad.fetching.drive import find_file_id
 
 __all__ = ["Source", "parse_source"]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import datasets
 from datasets.load import BuilderConfigsParameters, DatasetModule
 
-from threecad import columns
 from threecad.catalog import CITATIONS
+from threecad.hub import columns
 from threecad.indexing import category_folders, find_root, scan
 from threecad.masks import read_mask
 

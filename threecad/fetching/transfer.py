@@ -24,13 +24,13 @@ from tqdm import tqdm
 from threecad import atomic
 from threecad.disk import format_bytes, require_room, writing_to
 from threecad.errors import DownloadError, ExtractionError, TransferInterrupted
-from threecad.web import is_page, page_title, reject_failure
+from threecad.fetching.web import is_page, page_title, reject_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from threecad.web import Response
+    from threecad.fetching.web import Response
 
 __all__ = ["Fetched", "fetch", "say"]
 

@@ -12,19 +12,25 @@ import cv2
 import numpy as np
 
 import threecad
-from threecad import curves
-from threecad.bootstrap import Deviations, add_confidence, mean_deviations, resample
-from threecad.curves import TOLERANCES, Interval
-from threecad.keys import IMAGE_KEYS, PAPER_PRO, pro_key, recall_key
-from threecad.pixels import SIZES
-from threecad.results import Figure, Result, Scores
-from threecad.tallies import DETAIL_SLACK, RECALL_RATES, CategoryTally, Ranking, image_counts
+from threecad.metrics import curves
+from threecad.metrics.bootstrap import Deviations, add_confidence, mean_deviations, resample
+from threecad.metrics.curves import TOLERANCES, Interval
+from threecad.metrics.keys import IMAGE_KEYS, PAPER_PRO, pro_key, recall_key
+from threecad.metrics.pixels import SIZES
+from threecad.metrics.results import Figure, Result, Scores
+from threecad.metrics.tallies import (
+    DETAIL_SLACK,
+    RECALL_RATES,
+    CategoryTally,
+    Ranking,
+    image_counts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from threecad.partitions import Partition
-    from threecad.tallies import ImageRecord
+    from threecad.metrics.partitions import Partition
+    from threecad.metrics.tallies import ImageRecord
 
 __all__ = ["CategoryScores", "assemble", "mean_scores"]
 

@@ -1,0 +1,8 @@
+"""Every figure of the field, in one pass over the maps, exact within a certified interval."""
+
+from __future__ import annotations
+
+from threecad.metrics.evaluator import ONLY_CATEGORY, Evaluator
+from threecad.metrics.results import Result
+
+__all__ = ["ONLY_CATEGORY", "Evaluator", "Result"]
