@@ -42,8 +42,8 @@ class Threshold:
         source: What these were: ``"held-out"``, ``"test-good"``, ``"train-good"`` or a path.
         data_fingerprint: Of these images.
         weights_digest: Of the weights and the configuration it belongs to.
-        tile: Side of the tiles that images were predicted in, pixels of the full image; ``None``
-            for whole images.
+        tile: Side of the tiles that images were predicted in, pixels of the full image; 0 for
+            whole images.
         tile_overlap: Of neighbouring tiles, pixels of the full image.
         version: The version of threecad that wrote it.
     """
@@ -56,7 +56,7 @@ class Threshold:
     source: str
     data_fingerprint: str
     weights_digest: str
-    tile: int | None = None
+    tile: int = 0
     tile_overlap: int = 0
     version: str
 
@@ -84,7 +84,7 @@ class Threshold:
                 source=str(values["source"]),
                 data_fingerprint=str(values["data_fingerprint"]),
                 weights_digest=str(values["weights_digest"]),
-                tile=None if values["tile"] is None else int(values["tile"]),
+                tile=int(values["tile"]),
                 tile_overlap=int(values["tile_overlap"]),
                 version=str(values["version"]),
             )

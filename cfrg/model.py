@@ -201,6 +201,20 @@ class CFRG(PretrainedModel):
             is the maximum of the smoothed map, or the mean of its top ``config.score_fraction``,
             of the map with ``config.score_distance`` if that is another one.
         """
+        maps, scored = self.predict_maps(image)
+        return maps, score_maps(scored, self.config.score_fraction)
+
+    @torch.no_grad()
+    def predict_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Smoothed anomaly maps, and those that image scores are read from.
+
+        Args:
+            image: As in ``forward``.
+
+        Returns:
+            Two of ``(N, 1, H, W)`` float32; one and the same tensor where ``config.score_distance``
+            asks for no other.
+        """
         config, size = self.config, image.shape[-2:]
         with _evaluating(self):
             teacher = self._teach(image)
@@ -211,7 +225,7 @@ class CFRG(PretrainedModel):
             if config.score_distance not in ("same", config.recovery_distance):
                 scored = self._combine(teacher, found, size, config.score_distance)
                 scored = smooth_maps(scored, config.smoothing_sigma)
-        return maps, score_maps(scored, config.score_fraction)
+        return maps, scored
 
     @torch.no_grad()
     def branches(self, image: Tensor) -> dict[str, Tensor]:
