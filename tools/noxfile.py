@@ -1,21 +1,37 @@
-"""Sessions over Python versions and the ends of the dependency ranges: ``nox``."""
+"""Sessions over Python versions and the ends of the dependency ranges: nox -f tools/noxfile.py."""
+
+from pathlib import Path
 
 import nox
 
+ROOT = Path(__file__).parent.parent
+
 nox.options.sessions = ["check", "newest"]
+nox.options.envdir = str(ROOT / ".nox")
 
 
 @nox.session
 def check(session: nox.Session) -> None:
-    session.install("-e", ".[dev]", "-c", "constraints.txt")
+    """Run the linter, the formatter and the type checker on the pinned versions."""
+    session.chdir(ROOT)
+    session.install("-e", ".[dev]", "-c", ".ci/constraints.txt")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
 
 
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the book."""
+    session.chdir(ROOT)
+    session.install("-e", ".[docs]")
+    session.run("mkdocs", "build", "--strict", "-f", ".mkdocs.yml")
+
+
 @nox.session(python="3.10")
 def oldest(session: nox.Session) -> None:
     """Run the suite on the lowest version of every dependency that pyproject.toml admits."""
+    session.chdir(ROOT)
     session.install("uv")
     session.run(
         "uv", "pip", "install", "--resolution", "lowest-direct", "-c", "tests/oldest.txt",
@@ -27,5 +43,6 @@ def oldest(session: nox.Session) -> None:
 @nox.session(python="3.13")
 def newest(session: nox.Session) -> None:
     """Run the suite on the newest version of everything."""
+    session.chdir(ROOT)
     session.install("--upgrade", "-e", ".[dev]")
     session.run("pytest", "-q", "-n", "2", *session.posargs)
