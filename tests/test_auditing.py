@@ -407,6 +407,22 @@ def test_a_dask_cluster_of_two_workers_gives_the_same_result(widgets: Path) -> N
     assert len(ran_on) == 2
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_ray_cluster_of_two_workers_gives_the_same_result(widgets: Path) -> None:
+    ray = pytest.importorskip("ray", reason="ray is not installed (extra: cluster)")
+    trees.write_tree(widgets, category="Gadget", train=30, good=30)
+    trees.copy_sample(widgets, "Widget/train/good/001", "Widget/test/good/x")
+    alone = examine(widgets, near=True).report.to_dict()
+    shutil.rmtree(widgets / ".threecad")
+    ray.init(num_cpus=2, include_dashboard=False)
+    try:
+        result = audit(widgets, near=True, cluster="ray")
+    finally:
+        ray.shutdown()
+    assert result.report.to_dict() == alone
+
+
 def _tasks_per_worker(address: str) -> dict[str, int]:
     distributed = pytest.importorskip("distributed")
     with distributed.Client(address) as client:

@@ -89,6 +89,19 @@ def test_unknown_cluster_says_what_is_expected(address: str) -> None:
         list(parallel.map(square, [1, 2], cluster=address))
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # what the client warns about on its way is not ours
+def test_a_cluster_that_is_not_there_is_said() -> None:
+    pytest.importorskip("distributed")
+    import dask
+
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(UsageError, match="No cluster answers at dask://127.0.0.1:9"),
+    ):
+        list(parallel.map(square, range(40), cluster="dask://127.0.0.1:9"))
+
+
 def test_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     list(parallel.map(square, range(4), workers=0, description="squares"))
     captured = capsys.readouterr()

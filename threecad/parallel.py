@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -79,21 +80,34 @@ def _map_batches(
         return
     import joblib
 
+    # Workers outlive a call, and with it the folder they were started in.
+    apply = joblib.delayed(partial(_apply_in, Path.cwd(), function))
     with _backend(cluster):
+        if cluster is not None and cluster.startswith("ray"):
+            yield from _take_turns(apply, batches)
+            return
         # Under a cluster n_jobs=-1 means every worker it has.
         jobs = joblib.Parallel(
             n_jobs=-1 if cluster else workers, return_as="generator", pre_dispatch="3*n_jobs"
         )
-        # Workers outlive a call, and with it the folder they were started in.
-        folder = Path.cwd() if cluster is None else None
-        yield from jobs(joblib.delayed(_apply_in)(folder, function, batch) for batch in batches)
+        yield from jobs(apply(batch) for batch in batches)
+
+
+def _take_turns(apply: Callable[..., Any], batches: list[Any]) -> Iterator[list[Any]]:
+    """Yield results for a backend that returns nothing before everything given to it is done."""
+    import joblib
+
+    turn = 8 * joblib.effective_n_jobs(-1)
+    with joblib.Parallel(n_jobs=-1) as jobs:
+        for start in range(0, len(batches), turn):
+            yield from jobs(apply(batch) for batch in batches[start : start + turn])
 
 
 def _apply_in(
-    folder: Path | None, function: Callable[[Item], Value], batch: Sequence[Item]
+    folder: Path, function: Callable[[Item], Value], batch: Sequence[Item]
 ) -> list[Value]:
     """Apply in the caller's working folder, so that relative paths mean what they say."""
-    if folder is not None:
+    if folder.is_dir():  # on another machine of a cluster it may not be
         os.chdir(folder)
     return _apply(function, batch)
 
@@ -121,13 +135,18 @@ def _backend(cluster: str | None) -> AbstractContextManager[Any]:
             import ray
             from ray.util.joblib import register_ray
 
-            ray.init(address=f"ray://{address}" if address else None, ignore_reinit_error=True)
+            if not ray.is_initialized():
+                ray.init(address=f"ray://{address}" if address else None)
             register_ray()
             return joblib.parallel_config(backend="ray")  # type: ignore[no-any-return]
     except ImportError as error:
         raise UsageError(
             f"--cluster {cluster} needs the package {error.name!r}: pip install 'threecad[cluster]'"
         ) from None
+    except OSError as error:
+        raise UsageError(
+            f"No cluster answers at {cluster}: {error}. Start it, or check host and port."
+        ) from error
     raise UsageError(
         f"{cluster!r} is no cluster address. Expected dask://HOST:PORT, ray or ray://HOST:PORT."
     )
