@@ -134,6 +134,45 @@ def test_all_unusable_predictions_are_listed(index, maps):
     assert all(name in message for name in (first, second, third))
 
 
+def test_everything_wrong_with_a_folder_is_said_at_once_before_counting(
+    index, maps, tmp_path, monkeypatch
+):
+    first, second, third, fourth, *_ = maps
+    with PredictionWriter(tmp_path) as writer:
+        for sample_id, anomaly_map in maps.items():
+            if sample_id != first:
+                writer.add(sample_id, anomaly_map, np.nan if sample_id == second else 1.0)
+        writer.add("Nowhere/test/good/1", maps[first], 0.0)
+    np.save(tmp_path / "maps" / f"{third}.npy", np.zeros((1, 4, 4)))
+    np.save(tmp_path / "maps" / f"{fourth}.npy", np.array([[1.0, np.inf]]))
+    monkeypatch.setattr("threecad.metrics.Evaluator.update", lambda *_: pytest.fail("it counted"))
+    with pytest.raises(EvaluationError) as error:
+        evaluate(index, tmp_path)
+    message = str(error.value)
+    assert f"1 prediction without a map:\n  {first}" in message
+    assert "1 prediction whose map belongs to no sample:\n  Nowhere/test/good/1" in message
+    assert f"{second}: The score is nan" in message
+    assert f"{third}: " in message
+    assert "(1, 4, 4)" in message
+    assert f"{fourth}: The map holds NaN or infinite values" in message
+
+
+def test_a_function_is_asked_for_each_map_once_and_all_problems_are_named(index, maps):
+    first, *_, last = maps
+    wrong = {**maps, first: np.zeros((1, 4, 4)), last: np.full((4, 4), np.nan)}
+    asked = []
+
+    def predict(sample_id):
+        asked.append(sample_id)
+        return wrong[sample_id]
+
+    with pytest.raises(EvaluationError) as error:
+        evaluate(index, predict)
+    assert first in str(error.value)
+    assert last in str(error.value)
+    assert len(asked) == len(set(asked))
+
+
 def test_no_masks_leaves_image_figures(index, maps):
     bare = index.with_samples(replace(sample, mask=None) for sample in index)
     result = evaluate(bare, maps)

@@ -22,6 +22,7 @@ from threecad.metrics import Evaluator
 from threecad.metrics.paper_protocol import PAPER_SIZE
 from threecad.metrics.scoring import assemble
 from threecad.predictions import PredictionFolder
+from threecad.screening import list_problems, map_values, screen_predictions
 
 if TYPE_CHECKING:
     import os
@@ -39,9 +40,6 @@ Protocol = Literal["full", "paper"]
 Predictions = Union[
     "str | os.PathLike[str]", Mapping[str, Any], Callable[[str], Any], PredictionFolder
 ]
-
-LISTED = 10
-"""Problems of one kind that a message lists."""
 
 
 def evaluate(
@@ -80,7 +78,8 @@ def evaluate(
 
     Raises:
         EvaluationError: If predictions are missing, left over, misshapen or not finite: all of
-            them are named.
+            them are listed, before anything is computed. Those of a function are found as it is
+            asked, so that it need not compute every map once more.
         UsageError: If an argument is out of range.
     """
     if protocol not in ("full", "paper"):
@@ -92,7 +91,8 @@ def evaluate(
     if scores is None and isinstance(source, PredictionFolder):
         scores = source.scores
     rule = _choose_rule(image_score, scores)
-    _check_ids(index, samples, source, scores if rule == "table" else None)
+    table = scores if rule == "table" else None
+    screen_predictions(index, samples, source, table, workers=workers, progress=progress)
     read = partial(_read, source=source, scores=scores, rule=rule, protocol=protocol)
     count = partial(_count_category, read=read, workers=workers)
     pooled = Evaluator(bootstrap=bootstrap, seed=seed, protocol=protocol)
@@ -115,7 +115,7 @@ def evaluate(
             if len(groups) > 1:
                 pooled.pool(evaluator)
     if problems:
-        raise EvaluationError(_list_problems("not usable", problems))
+        raise EvaluationError(list_problems("not usable", problems))
     everything = pooled.score_categories() if len(groups) > 1 else finished
     return assemble(
         finished,
@@ -193,31 +193,6 @@ def _choose_rule(rule: str, scores: Mapping[str, float] | None) -> str:
     return rule
 
 
-def _check_ids(
-    index: Index, samples: list[Sample], source: Any, scores: Mapping[str, float] | None
-) -> None:
-    """Refuse predictions that are missing or belong to no sample."""
-    wanted = [sample.id for sample in samples]
-    known = {sample.id for sample in index}
-    complaints = []
-    maps = source.maps if isinstance(source, PredictionFolder) else source
-    for name, table in (("map", maps), ("score", scores)):
-        if not isinstance(table, Mapping):
-            continue
-        if missing := [sample_id for sample_id in wanted if sample_id not in table]:
-            complaints.append(_list_problems(f"without a {name}", missing))
-        if extra := sorted(set(table) - known):
-            complaints.append(_list_problems(f"{name}s that belong to no sample", extra))
-    if complaints:
-        raise EvaluationError("\n".join(complaints))
-
-
-def _list_problems(kind: str, lines: list[str]) -> str:
-    listed = "".join(f"\n  {line}" for line in lines[:LISTED])
-    more = f"\n  … and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
-    return f"{len(lines)} predictions {kind}:{listed}{more}"
-
-
 def _count_category(
     evaluator: Evaluator, samples: list[Sample], read: Read, workers: int | None
 ) -> list[str]:
@@ -261,9 +236,7 @@ def _read(
 ) -> Prediction:
     """Read the map, the mask and the image score of a sample."""
     anomaly_map = source(sample.id) if callable(source) else source[sample.id]
-    values = np.asarray(anomaly_map.cpu() if hasattr(anomaly_map, "cpu") else anomaly_map)
-    if values.ndim != 2:
-        raise EvaluationError(f"The map has shape {values.shape}; expected (H, W).")
+    values = map_values(anomaly_map)
     score = scores[sample.id] if rule == "table" and scores else score_image(values, rule)
     if sample.label and sample.mask is None:
         return Prediction(values, None, score, sample.label)

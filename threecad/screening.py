@@ -1,0 +1,119 @@
+"""Predictions that cannot be evaluated, all of them found before anything is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from threecad import parallel
+from threecad.errors import EvaluationError
+from threecad.metrics import kernels
+from threecad.predictions import FLOATS, PredictionFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from threecad.samples import Index, Sample
+
+__all__ = ["list_problems", "map_values", "screen_predictions"]
+
+LISTED = 10
+"""Problems of one kind that a message lists."""
+
+
+def screen_predictions(
+    index: Index,
+    samples: Sequence[Sample],
+    predictions: Any,
+    scores: Mapping[str, float] | None,
+    *,
+    workers: int | None = 0,
+    progress: bool = False,
+) -> None:
+    """Refuse predictions that are missing, left over, misshapen or not finite.
+
+    Every map of a folder or mapping is read once. A function is not called: to ask a model for all
+    maps twice would cost more than it saves.
+
+    Args:
+        index: All samples that predictions may be for.
+        samples: Those to be evaluated: each needs a prediction.
+        predictions: A predictions folder, or sample id → anomaly map as a mapping or a function.
+        scores: Sample id → image score, if scores come from a table.
+        workers: Worker processes, see :func:`threecad.parallel.map`.
+        progress: Show a progress bar on stderr.
+
+    Raises:
+        EvaluationError: If there are such predictions: it names them, by kind.
+    """
+    known = {sample.id for sample in index}
+    complaints = []
+    maps = predictions.maps if isinstance(predictions, PredictionFolder) else predictions
+    for name, table in (("map", maps), ("score", scores)):
+        if not isinstance(table, Mapping):
+            continue
+        if missing := [sample.id for sample in samples if sample.id not in table]:
+            complaints.append(list_problems(f"without a {name}", missing))
+        if extra := sorted(set(table) - known):
+            complaints.append(list_problems(f"whose {name} belongs to no sample", extra))
+    unusable = _unusable_scores(samples, scores or {})
+    if isinstance(maps, Mapping):
+        in_folder = maps is not predictions
+        found = parallel.map(
+            partial(_find_problem, predictions=predictions),
+            [sample.id for sample in samples if sample.id in maps],
+            workers=workers if in_folder else 0,  # maps in memory are not sent to processes
+            batch_size=64,
+            description="check" if progress else None,
+        )
+        unusable += [problem for problem in found if problem is not None]
+    if unusable:
+        complaints.append(list_problems("not usable", unusable))
+    if complaints:
+        raise EvaluationError("\n".join(complaints))
+
+
+def map_values(anomaly_map: Any) -> NDArray[np.floating[Any]]:
+    """Return an anomaly map, NumPy or torch, as an array ``(H, W)`` of floats.
+
+    Raises:
+        EvaluationError: If it is something else.
+    """
+    values = np.asarray(anomaly_map.cpu() if hasattr(anomaly_map, "cpu") else anomaly_map)
+    if values.ndim != 2 or values.size == 0:
+        raise EvaluationError(f"The map has shape {values.shape}; expected (H, W).")
+    if values.dtype not in FLOATS:
+        raise EvaluationError(f"The map is {values.dtype}; expected float16, 32 or 64.")
+    return values
+
+
+def list_problems(kind: str, lines: Sequence[str]) -> str:
+    """Return the first few lines below their number."""
+    count = "1 prediction" if len(lines) == 1 else f"{len(lines):,} predictions"
+    listed = "".join(f"\n  {line}" for line in lines[:LISTED])
+    more = f"\n  … and {len(lines) - LISTED:,} more" if len(lines) > LISTED else ""
+    return f"{count} {kind}:{listed}{more}"
+
+
+def _unusable_scores(samples: Sequence[Sample], scores: Mapping[str, float]) -> list[str]:
+    found = [(sample.id, scores[sample.id]) for sample in samples if sample.id in scores]
+    return [f"{name}: The score is {score}." for name, score in found if not math.isfinite(score)]
+
+
+def _find_problem(sample_id: str, predictions: Any) -> str | None:
+    """Return what is wrong with the map of a sample, or ``None``."""
+    try:
+        values = map_values(predictions[sample_id])
+    except EvaluationError as error:
+        return f"{sample_id}: {error}"
+    if values.dtype == np.float16:
+        values = values.astype(np.float32)
+    if not kernels.scan(np.ascontiguousarray(values).reshape(-1))[1]:
+        return f"{sample_id}: The map holds NaN or infinite values."
+    return None
