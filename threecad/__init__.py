@@ -51,6 +51,7 @@ _EXPORTS: dict[str, str] = {
     "stats": "threecad.statistics",
     "verify": "threecad.verification",
     "write_errata": "threecad.auditing.corrections",
+    "write_gallery": "threecad.gallery",
     "write_sample": "threecad.procedural",
 }
 
@@ -95,6 +96,7 @@ __all__ = [
     "stats",
     "verify",
     "write_errata",
+    "write_gallery",
     "write_sample",
 ]
 
@@ -111,6 +113,7 @@ if TYPE_CHECKING:
     from threecad.fetching import download
     from threecad.findings import Finding
     from threecad.formats import convert
+    from threecad.gallery import write_gallery
     from threecad.geometry import Region, enclosing_rectangle, label_regions, regions
     from threecad.hub import load_dataset
     from threecad.indexing import Index, Sample, scan

@@ -14,7 +14,7 @@ import numpy as np
 
 from threecad.errors import ThreecadError, UsageError
 from threecad.evaluation import resize_map
-from threecad.figures import figure_bytes, heatmap, outline, overlay, training_curve
+from threecad.figures import figure_bytes, heatmap, outline, overlay, scale_of_good, training_curve
 from threecad.images import png_bytes, read_image
 from threecad.indexing import scan
 from threecad.masks import read_mask
@@ -152,13 +152,9 @@ def _gallery(index: Index, predictions: PredictionFolder) -> list[GalleryRow]:
     good, defective = (
         sorted(index.select(label=label), key=lambda sample: -scores[sample.id]) for label in (0, 1)
     )
-    values = np.stack([predictions[sample.id] for sample in good])
-    low, highest = float(np.median(values)), float(values.max())
+    scale = scale_of_good(predictions[sample.id] for sample in good)
     shown = [good[len(good) // 2], *_spread(defective, GALLERY_ROWS)]
-    return [
-        _row(sample, scores[sample.id], predictions[sample.id], low, low + 2 * (highest - low))
-        for sample in shown
-    ]
+    return [_row(sample, scores[sample.id], predictions[sample.id], *scale) for sample in shown]
 
 
 def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:

@@ -21,7 +21,7 @@ from threecad.errors import UsageError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from matplotlib.axes import Axes
@@ -38,6 +38,7 @@ __all__ = [
     "outline",
     "overlay",
     "save_figure",
+    "scale_of_good",
     "styled",
     "training_curve",
 ]
@@ -174,6 +175,24 @@ def outline(
     picture: NDArray[np.uint8] = image.copy()
     picture[(cv2.dilate(inside, kernel) > 0) & ~mask] = colour
     return picture
+
+
+def scale_of_good(maps: Iterable[NDArray[Any]]) -> tuple[float, float]:
+    """Return a colour scale under which good images stay dark and images can be compared.
+
+    Args:
+        maps: Anomaly maps of good images, float; at least one. Held one at a time.
+
+    Returns:
+        ``(vmin, vmax)``: the median of some 16,000 values of each, and as far again above their
+        highest value as that is above the median.
+    """
+    some, highest = [], -np.inf
+    for each in maps:
+        some.append(np.ravel(each)[:: max(1, each.size // 16384)])
+        highest = max(highest, float(each.max()))
+    low = float(np.median(np.concatenate(some)))
+    return low, low + 2 * (highest - low) if highest > low else low + 1.0
 
 
 def _check_image(image: NDArray[np.uint8]) -> None:

@@ -20,6 +20,7 @@ from threecad.cli.sample import sample
 from threecad.cli.split import split
 from threecad.cli.stats import stats
 from threecad.cli.verify import verify
+from threecad.cli.view import view
 
 __all__ = ["main"]
 
@@ -47,5 +48,6 @@ for command in (
     split,
     stats,
     verify,
+    view,
 ):
     main.add_command(command)
