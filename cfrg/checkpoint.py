@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from cfrg.backbones import rename_efficientnet
 from cfrg.config import CFRGConfig
+from cfrg.efficientnet import rename_efficientnet
 from cfrg.model import CFRG
 from cfrg.weights import assign_tensors, read_pickle, read_safetensors
 from threecad.errors import ModelError, UsageError

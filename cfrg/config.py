@@ -185,9 +185,11 @@ class CFRGConfig:
         ):
             if not _is_numbers(getattr(self, field), length, whole=True, least=1):
                 problems.append(_expected(field, getattr(self, field), length, "positive integer"))
-        for field in ("tile", "tile_overlap"):
-            if not _is_numbers(getattr(self, field), 0, whole=True, least=0):
-                problems.append(_expected(field, getattr(self, field), 0, "integer ≥ 0"))
+        problems += [
+            _expected(field, getattr(self, field), 0, "integer ≥ 0")
+            for field in ("tile", "tile_overlap")
+            if not _is_numbers(getattr(self, field), 0, whole=True, least=0)
+        ]
         for field, length in (
             ("recovery_mse", 0),
             ("recovery_weights", 3),

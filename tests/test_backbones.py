@@ -18,7 +18,8 @@ from torchvision.models import wide_resnet50_2
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from cfrg import backbones
-from cfrg.backbones import STUDENTS, TEACHERS, SameConv2d, load_teacher, rename_efficientnet
+from cfrg.backbones import STUDENTS, TEACHERS, load_teacher
+from cfrg.efficientnet import SameConv2d, rename_efficientnet
 from threecad.errors import ModelError
 
 
