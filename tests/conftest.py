@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import reference_network
+from command_lines import run_line
 
 from threecad.procedural import write_sample
 
@@ -39,6 +41,30 @@ def tree(sample_tree: Path, tmp_path: Path) -> Path:
     for category in ("Aluminum_Ipad", "Copper_Stator"):
         shutil.copytree(sample_tree / category, root / category)
     return root
+
+
+@pytest.fixture(scope="session")
+def prepared_folder(sample_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which examples run. Shared: copy it before you change it.
+
+    It holds a tree ``3cad``, a ``run`` of all categories and ``runs/stator`` of one (two steps
+    each), ``predictions`` with their ``result.json``, and a checkpoint of the authors' kind.
+    """
+    folder = tmp_path_factory.mktemp("prepared")
+    shutil.copytree(sample_tree, folder / "3cad")
+    reference_network.write_blank(folder / "model_Copper_Stator.pth")
+    train = "cfrg train 3cad --steps 2 --batch-size 2 --device cpu --image-size 64 --workers 0"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for line in (
+            f"{train} --category all --out run",
+            f"{train} --category Copper_Stator --out runs/stator",
+            "cfrg predict run 3cad --out predictions --device cpu",
+            "threecad evaluate 3cad predictions --bootstrap 0 --workers 0 --out result.json",
+        ):
+            result = run_line(line)
+            assert result.exit_code == 0, result.output
+    return folder
 
 
 @pytest.fixture(scope="session")

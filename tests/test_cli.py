@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
-import reference_network
-from click.testing import CliRunner
+from command_lines import GROUPS, run_line
 
-import cfrg.cli
-import threecad.cli
-
-GROUPS = {"threecad": threecad.cli.main, "cfrg": cfrg.cli.main}
+import threecad
 
 # What an example may only do where there is a network, a browser or a GPU.
 NEEDS_MORE = {"threecad download", "cfrg app", "threecad push"}
@@ -36,28 +30,10 @@ def example_lines(command: click.Command) -> list[str]:
     return [line.strip()[2:] for line in lines if line.strip().startswith("$ ")]
 
 
-def run(line: str) -> click.testing.Result:
-    program, *arguments = shlex.split(line)
-    return CliRunner().invoke(GROUPS[program], arguments, catch_exceptions=False)
-
-
 @pytest.fixture(scope="module")
-def example_folder(sample_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a tree ``3cad``, a trained ``run`` and ``predictions``, and a checkpoint."""
-    folder = tmp_path_factory.mktemp("examples")
-    shutil.copytree(sample_tree, folder / "3cad")
-    reference_network.write_blank(folder / "model_Copper_Stator.pth")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for line in (
-            "cfrg train 3cad --category all --steps 2 --batch-size 2 --device cpu "
-            "--image-size 64 --out run",
-            "cfrg predict run 3cad --out predictions --device cpu",
-            "threecad evaluate 3cad predictions --bootstrap 0 --workers 0 --out result.json",
-        ):
-            result = run(line)
-            assert result.exit_code == 0, result.output
-        yield folder
+def example_folder(prepared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the prepared folder, in which examples may leave what they write."""
+    return shutil.copytree(prepared_folder, tmp_path_factory.mktemp("examples") / "folder")
 
 
 @pytest.mark.parametrize(("name", "command"), commands(), ids=[name for name, _ in commands()])
@@ -76,7 +52,7 @@ def test_every_command_has_help_with_an_example(name: str, command: click.Comman
 def test_examples_run(example_folder: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(example_folder)
     monkeypatch.setenv("THREECAD_ROOT", str(example_folder / "3cad"))
-    result = run(line)
+    result = run_line(line)
     assert result.exit_code == 0, f"$ {line}\n{result.output}"
 
 
@@ -95,14 +71,14 @@ def test_mistakes_get_one_clear_message(
     example_folder: Path, monkeypatch: pytest.MonkeyPatch, line: str, message: str
 ) -> None:
     monkeypatch.chdir(example_folder)
-    result = run(line)
+    result = run_line(line)
     assert result.exit_code == 1
     assert message in " ".join(result.output.split())
     assert "Traceback" not in result.output
 
 
 def test_steps_and_epochs_exclude_each_other(example_folder: Path) -> None:
-    result = run("cfrg train 3cad --category Copper_Stator --out x --steps 1 --epochs 1")
+    result = run_line("cfrg train 3cad --category Copper_Stator --out x --steps 1 --epochs 1")
     assert result.exit_code == 2
     assert "not both" in result.output
 

@@ -1,0 +1,31 @@
+"""What the book needs beyond its plugins: the examples of every command in the CLI reference."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+import cfrg.cli
+import threecad.cli
+
+if TYPE_CHECKING:
+    import click
+    from mkdocs.config.defaults import MkDocsConfig
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Move each command's examples into its help, the only text that mkdocs-click shows."""
+    for group in (threecad.cli.main, cfrg.cli.main):
+        for command in group.commands.values():
+            move_examples(command)
+    return config
+
+
+def move_examples(command: click.Command) -> None:
+    """Append the examples in the epilog of a command to its help, as a code block."""
+    lines = (line.strip() for line in (command.epilog or "").splitlines())
+    examples = [line for line in lines if line.startswith("$ ")]
+    command.epilog = None
+    if examples:
+        text = inspect.cleandoc(command.help or "").replace("\b\n", "")
+        command.help = "\n".join([text, "", "```console", *examples, "```"])
