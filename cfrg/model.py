@@ -212,20 +212,33 @@ class CFRG(PretrainedModel):
             image: As in ``forward``.
 
         Returns:
-            Two of ``(N, 1, H, W)`` float32; one and the same tensor where ``config.score_distance``
-            asks for no other.
+            Two of ``(N, 1, H, W)`` float32; the same one where ``config.score_distance`` asks for
+            no other.
         """
-        config, size = self.config, image.shape[-2:]
         with _evaluating(self):
-            teacher = self._teach(image)
-            found = self._detect(image, teacher)
+            raw = self.raw_maps(image)
         with torch.autocast(image.device.type, enabled=False):  # smoothing is a matrix product
-            maps = self._combine(teacher, found, size, config.recovery_distance)
-            maps = scored = smooth_maps(maps, config.smoothing_sigma)
-            if config.score_distance not in ("same", config.recovery_distance):
-                scored = self._combine(teacher, found, size, config.score_distance)
-                scored = smooth_maps(scored, config.smoothing_sigma)
-        return maps, scored
+            maps = smooth_maps(raw, self.config.smoothing_sigma)
+        return maps[:, :1], maps[:, -1:]
+
+    def raw_maps(self, image: Tensor) -> Tensor:
+        """Anomaly maps before smoothing, and those that image scores are read from.
+
+        Args:
+            image: As in ``forward``.
+
+        Returns:
+            ``(N, 1, H, W)`` float32, or ``(N, 2, H, W)`` where ``config.score_distance`` asks for
+            another map than the first.
+        """
+        config = self.config
+        distances = [config.recovery_distance]
+        if config.score_distance not in ("same", config.recovery_distance):
+            distances.append(config.score_distance)
+        teacher = self._teach(image)
+        found = self._detect(image, teacher)
+        maps = [self._combine(teacher, found, image.shape[-2:], d) for d in distances]
+        return torch.cat(maps, 1)
 
     @torch.no_grad()
     def branches(self, image: Tensor) -> dict[str, Tensor]:
