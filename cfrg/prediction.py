@@ -163,6 +163,7 @@ def find_images(
     category: str | None = None,
     split: str = "test",
     split_file: str | os.PathLike[str] | None = None,
+    errata: str | os.PathLike[str] | None = None,
     fold: int | None = None,
 ) -> list[tuple[str, Path]]:
     """Return (id, file) of every image under ``paths``, sorted by id.
@@ -174,7 +175,7 @@ def find_images(
         DataError: If a path does not exist, nothing is found, or two files get one id.
     """
     found: dict[str, Path] = {}
-    for name, path in _walk(paths, category, split, split_file, fold):
+    for name, path in _walk(paths, category, split, split_file, errata, fold):
         if name in found:
             raise DataError(f"{found[name]} and {path} both have the id {name!r}. Rename one.")
         found[name] = path
@@ -188,6 +189,7 @@ def _walk(
     category: str | None,
     split: str,
     split_file: str | os.PathLike[str] | None,
+    errata: str | os.PathLike[str] | None,
     fold: int | None,
 ) -> Iterator[tuple[str, Path]]:
     for path in map(Path, paths):
@@ -196,7 +198,7 @@ def _walk(
         elif not path.is_dir():
             raise DataError(f"There is no file or folder {path}.")
         elif _is_tree(path):
-            for sample in scan(path, split_file=split_file, fold=fold).select(
+            for sample in scan(path, split_file=split_file, errata=errata, fold=fold).select(
                 category=category, split=split
             ):
                 yield sample.id, sample.image
