@@ -39,6 +39,7 @@ def predict_to_folder(
     category: str | None = None,
     split: str = "test",
     split_file: str | os.PathLike[str] | None = None,
+    errata: str | os.PathLike[str] | None = None,
     fold: int | None = None,
     map_format: MapFormat = "npy",
     force: bool = False,
@@ -53,6 +54,7 @@ def predict_to_folder(
         category: Of a tree, only this category; the run's own when ``None``.
         split: Of a tree, only this split.
         split_file: Of a tree, take the splits from this file.
+        errata: Of a tree, apply the corrections in this file.
         fold: Of a tree, the held-out fold of a k-fold split file.
         map_format: Format of the maps.
         force: Replace a folder that is there.
@@ -75,6 +77,7 @@ def predict_to_folder(
         category=category or _own_category(run),
         split=split,
         split_file=split_file,
+        errata=errata,
         fold=fold,
     )
     return write_predictions(predictor, files, out, map_format=map_format)

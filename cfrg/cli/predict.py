@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from threecad.cli.group import examples, fold_option, force_option, split_file_option
+from threecad.cli.group import (
+    errata_option,
+    examples,
+    fold_option,
+    force_option,
+    split_file_option,
+)
 
 if TYPE_CHECKING:
     from threecad.predictions import MapFormat
@@ -28,6 +34,7 @@ __all__ = ["predict"]
 @click.option("--split", default="test", show_default=True, help="Of a tree, this split.")
 @split_file_option
 @fold_option
+@errata_option
 @click.option(
     "--format",
     "map_format",
@@ -48,6 +55,7 @@ def predict(
     split: str,
     split_file: Path | None,
     fold: int | None,
+    errata: Path | None,
     map_format: MapFormat,
     batch_size: int,
     workers: int,
@@ -69,6 +77,7 @@ def predict(
         split=split,
         split_file=split_file,
         fold=fold,
+        errata=errata,
         map_format=map_format,
         batch_size=batch_size,
         workers=workers,
