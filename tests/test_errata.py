@@ -112,6 +112,21 @@ def test_it_goes_together_with_a_split_of_the_whole(widgets: Path, tmp_path: Pat
     assert len(index) == len(scan(widgets)) - 1
 
 
+def test_a_split_of_corrected_data_records_the_digest(widgets: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "e.json", exclude(DENT))
+    assert split(scan(widgets), "official").options == {}
+    corrected = split(scan(widgets, errata=path), "official")
+    assert corrected.options == {"errata": read_errata(path).digest}
+
+
+def test_excluded_images_are_not_predicted(widgets: Path, tmp_path: Path) -> None:
+    from cfrg.prediction import find_images
+
+    path = write(tmp_path / "e.json", exclude(DENT))
+    whole, corrected = (dict(find_images([widgets], errata=file)) for file in (None, path))
+    assert set(whole) - set(corrected) == {DENT}
+
+
 def test_the_digest_depends_on_content_and_not_on_layout(tmp_path: Path) -> None:
     first = write(tmp_path / "a.json", exclude(DENT), exclude(GOOD))
     second = tmp_path / "b.json"

@@ -16,6 +16,7 @@ import torch
 
 import threecad
 from threecad import scan
+from threecad.errata import Errata, Erratum
 from threecad.errors import LayoutError, UsageError
 from threecad.formats import convert
 from threecad.hub import load_dataset
@@ -118,6 +119,52 @@ def test_split_file_decides(tree: Path, tmp_path: Path) -> None:
     assert sorted(loaded["validation"]["image_id"]) == sorted(
         row.id for row in read_split(file).rows if row.split == "val"
     )
+
+
+def test_a_fold_is_held_out(tree: Path, tmp_path: Path) -> None:
+    file = tmp_path / "folds.csv"
+    made = split(scan(tree), "k-fold", folds=2, workers=0)
+    made.save(file)
+    seen = []
+    for fold in (0, 1):
+        loaded = load_dataset(data_dir=tree, split_file=file, fold=fold)
+        held_out = {row.id for row in made.rows if row.fold == fold}
+        assert held_out <= set(loaded["test"]["image_id"])
+        assert not held_out & set(loaded["train"]["image_id"])
+        seen.append(loaded["train"]["image_id"][:])
+    assert seen[0] != seen[1]
+    with pytest.raises(UsageError, match="has the folds 0, 1"):
+        load_dataset(data_dir=tree, split_file=file)
+
+
+def test_errata_are_applied_recorded_and_part_of_the_cache(tree: Path, tmp_path: Path) -> None:
+    index = scan(tree)
+    gone, other = index.select(split="test", label=1).samples[:2]
+    file = tmp_path / "errata.json"
+    errata = Errata((Erratum(gone.id, "exclude", "for a test"),), tmp_path)
+    errata.save(file)
+    untouched = load_dataset(data_dir=tree, split="test")
+    corrected = load_dataset(data_dir=tree, split="test", errata=file)
+    assert set(untouched["image_id"]) - set(corrected["image_id"]) == {gone.id}
+    assert errata.digest in corrected.info.description
+    assert errata.digest not in untouched.info.description
+    assert load_dataset(data_dir=tree, split="test", errata=file).cache_files == (
+        corrected.cache_files
+    )
+
+    relabelled = Erratum(other.id, "relabel", "for a test", defect_type="good")
+    errata = Errata((*errata.entries, relabelled), tmp_path)
+    errata.save(file)
+    again = load_dataset(data_dir=tree, split="test", errata=file)
+    assert again.cache_files != corrected.cache_files
+    assert errata.digest in again.info.description
+    row = next(row for row in again if row["image_id"] == other.id)
+    assert (row["label"], row["mask"], row["defect_types"]) == (0, None, [])
+
+
+def test_a_copy_on_the_hub_is_as_it_was_pushed(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="errata, fold are for a tree on disk"):
+        load_dataset(data_dir="hf://datasets/me/parts", errata=tmp_path / "e.json", fold=1)
 
 
 def test_statistics_on_request(tree: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_cluster_that_is_not_there_is_said() -> None:
 
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
-        pytest.raises(UsageError, match="No cluster answers at dask://127.0.0.1:9"),
+        pytest.raises(UsageError, match="No cluster answers at dask://"),
     ):
         list(parallel.map(square, range(40), cluster="dask://127.0.0.1:9"))
 

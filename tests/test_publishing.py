@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import urllib.parse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import datasets
@@ -19,13 +20,14 @@ from servers import Server, _Handler
 
 from threecad import read_mask, regions, scan
 from threecad.cli import main
+from threecad.errata import Errata, Erratum
 from threecad.errors import DownloadError, UsageError
 from threecad.hub import load_dataset
 from threecad.hub.publishing import prepare, publish
+from threecad.splitting import split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 class DatasetHub(Server):
@@ -207,6 +209,33 @@ def test_the_same_data_are_prepared_once(tree: Path) -> None:
     assert card.stat().st_mtime_ns == before
     next(iter(scan(tree))).image.touch()
     assert prepare("me/parts", tree, workers=0).folder != first.folder
+
+
+def test_errata_and_fold_go_with_what_is_prepared(tree: Path, tmp_path: Path) -> None:
+    index = scan(tree)
+    gone = index.select(split="test").samples[0]
+    errata = Errata((Erratum(gone.id, "exclude", "for a test"),), tmp_path)
+    errata.save(tmp_path / "errata.json")
+    split(index, "k-fold", folds=2, workers=0).save(tmp_path / "folds.csv")
+    command = ["push", "me/parts", str(tree), "--dry-run", "--json", "--workers", "0"]
+    options = [
+        "--errata", str(tmp_path / "errata.json"),
+        "--split-file", str(tmp_path / "folds.csv"), "--fold",
+    ]  # fmt: skip
+    folders = []
+    for fold in ("0", "1"):
+        run = CliRunner().invoke(main, [*command, *options, fold])
+        assert run.exit_code == 0, run.output
+        prepared = json.loads(run.stdout)
+        assert prepared["errata"] == errata.digest
+        folder = Path(prepared["folder"])
+        assert errata.digest in (folder / "README.md").read_text()
+        tables = [pq.read_table(path, columns=["image_id"]) for path in folder.glob("*/*.parquet")]
+        ids = {name for table in tables for name in table.column("image_id").to_pylist()}
+        assert gone.id not in ids
+        folders.append(folder)
+    assert folders[0] != folders[1]
+    assert prepare("me/parts", tree, workers=0).errata is None
 
 
 def test_up_and_back(tree: Path, hub: DatasetHub) -> None:

@@ -108,6 +108,31 @@ class SplitFile:
             counts[row.object][f"{row.split} {row.label}"] += 1
         return {name: dict(sorted(counter.items())) for name, counter in sorted(counts.items())}
 
+    def with_fold(self, fold: int | None) -> SplitFile:
+        """Return the split with ``fold`` held out: its training images become test images.
+
+        A split without folds is returned as it is.
+
+        Raises:
+            UsageError: If ``fold`` is missing for a k-fold split, or is none of its folds.
+        """
+        folds = self.folds
+        if fold is None and folds:
+            raise UsageError(
+                f"{_name(self)} has the folds {_list(folds)}. Choose the one to hold out (fold=, "
+                "--fold)."
+            )
+        if fold is not None and fold not in folds:
+            there = f"its folds are {_list(folds)}" if folds else "it has no folds"
+            raise UsageError(f"{_name(self)} cannot hold out fold {fold}: {there}.")
+        if fold is None:
+            return self
+        rows = (
+            replace(row, split="test" if row.fold == fold else row.split, fold=None)
+            for row in self.rows
+        )
+        return replace(self, rows=tuple(rows))
+
     def describe(self) -> dict[str, Any]:
         """Return all but the rows as JSON-able data: the content of the file beside the table."""
         return {
@@ -219,7 +244,7 @@ def apply_split(
             one, or a row could mean several; how many and which is said.
         UsageError: If ``fold`` does not fit the file.
     """
-    _check_fold(split_file, fold)
+    split_file = split_file.with_fold(fold)
     rows = [row for row in split_file.rows if row.object in index.categories]
     if not rows:
         there = ", ".join(index.categories) or "none"
@@ -236,7 +261,7 @@ def apply_split(
         found = finder.find(row)
         if len(found) == 1 and found[0].id not in chosen:
             sample = found[0]
-            chosen[sample.id] = replace(sample, split=_split_of(row, fold))
+            chosen[sample.id] = replace(sample, split=row.split)
         elif not found and (row.id in excluded or _row_key(row) in gone):
             continue
         else:
@@ -244,22 +269,6 @@ def apply_split(
             problems[kind].append(row.id or row.image)
     _raise_for(problems, split_file, index, len(rows))
     return index.with_samples(chosen.values())
-
-
-def _check_fold(split_file: SplitFile, fold: int | None) -> None:
-    folds = split_file.folds
-    if fold is None and folds:
-        raise UsageError(
-            f"{_name(split_file)} has the folds {_list(folds)}. Choose the one to hold out (fold=, "
-            "--fold)."
-        )
-    if fold is not None and fold not in folds:
-        there = f"its folds are {_list(folds)}" if folds else "it has no folds"
-        raise UsageError(f"{_name(split_file)} cannot hold out fold {fold}: {there}.")
-
-
-def _split_of(row: SplitRow, fold: int | None) -> Split:
-    return "test" if fold is not None and row.fold == fold else row.split
 
 
 class _Finder:

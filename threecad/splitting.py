@@ -103,6 +103,8 @@ def split(
     ]
     if kind != "official":
         options["near"] = near
+    if index.errata_digest is not None:
+        options["errata"] = index.errata_digest
     return SplitFile(
         tuple(rows), kind, seed, options, index.fingerprint, plan.left_out, tuple(plan.notes)
     )

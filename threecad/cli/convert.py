@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from threecad.cli.group import (
+    errata_option,
     examples,
+    fold_option,
     force_option,
     json_option,
+    mask_rule_option,
     print_json,
     seed_option,
     split_file_option,
@@ -58,14 +61,6 @@ def _placement_options(*, reference: bool) -> Callable[[Function], Function]:
     return add
 
 
-def _mask_rule_option(function: Function) -> Function:
-    return click.option(
-        "--mask-rule",
-        type=click.Choice(["binary", "labels", "threshold"]),
-        help="Binarise all masks by this rule.  [default: by the values of each]",
-    )(function)
-
-
 @click.command(
     epilog=examples(
         "threecad convert 3cad coco --to coco",
@@ -85,12 +80,8 @@ def _mask_rule_option(function: Function) -> Function:
     help="Only this category. May be given several times.",
 )
 @split_file_option
-@click.option(
-    "--errata",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Apply these corrections first.",
-)
+@fold_option
+@errata_option
 @click.option(
     "--split",
     "supervised",
@@ -106,7 +97,7 @@ def _mask_rule_option(function: Function) -> Function:
     help="Scale images down until no side is longer.",
 )
 @click.option("--polygons", is_flag=True, help="coco: outlines instead of run lengths.")
-@_mask_rule_option
+@mask_rule_option
 @force_option
 @workers_option
 @json_option
@@ -154,8 +145,9 @@ def convert(source: Path, destination: Path, *, as_json: bool, **options: Any) -
 )
 @seed_option
 @split_file_option
+@fold_option
 @_placement_options(reference=False)
-@_mask_rule_option
+@mask_rule_option
 @force_option
 @workers_option
 @json_option
@@ -199,6 +191,8 @@ def _print(result: Conversion, *, as_json: bool) -> None:
         click.echo("Masks: none, so pixel figures are undefined for these images.")
     if result.left_out:
         click.echo(f"Left out: {result.left_out} images that were not asked for.")
+    if result.errata:
+        click.echo(f"Corrected by errata {result.errata[:12]}.")
     if result.notes:
         click.echo(f"Notes: {_listed(result.notes)}.")
     click.echo(f"Wrote {result.destination} as {result.to_format}.")

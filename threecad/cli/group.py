@@ -23,6 +23,7 @@ __all__ = [
     "fold_option",
     "force_option",
     "json_option",
+    "mask_rule_option",
     "print_json",
     "root_argument",
     "seed_option",
@@ -133,6 +134,15 @@ def errata_option(function: Function) -> Function:
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         metavar="FILE",
         help="Apply the corrections in this file.",
+    )(function)
+
+
+def mask_rule_option(function: Function) -> Function:
+    """Add ``--mask-rule``."""
+    return click.option(
+        "--mask-rule",
+        type=click.Choice(["binary", "labels", "threshold"]),
+        help="Tell defect from background in every mask by this rule.  [default: by its values]",
     )(function)
 
 

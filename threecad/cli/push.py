@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from threecad.cli.group import (
+    errata_option,
     examples,
+    fold_option,
     json_option,
     print_json,
     root_argument,
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     help="Only this category. May be given several times.",
 )
 @split_file_option
+@fold_option
+@errata_option
 @click.option(
     "--private/--public",
     default=True,
@@ -50,6 +54,8 @@ def push(
     *,
     categories: tuple[str, ...],
     split_file: Path | None,
+    fold: int | None,
+    errata: Path | None,
     private: bool,
     yes: bool,
     dry_run: bool,
@@ -70,6 +76,8 @@ def push(
         root,
         categories=categories,
         split_file=split_file,
+        fold=fold,
+        errata=errata,
         private=private,
         workers=workers,
         progress=True,

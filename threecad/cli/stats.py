@@ -13,6 +13,7 @@ from threecad.cli.group import (
     errata_option,
     examples,
     json_option,
+    mask_rule_option,
     print_json,
     root_argument,
     workers_option,
@@ -52,11 +53,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Decode the images too, to compare defects with their surround.",
 )
-@click.option(
-    "--mask-rule",
-    type=click.Choice(["binary", "labels", "threshold"]),
-    help="Decode all masks by this rule.  [default: by the values of each]",
-)
+@mask_rule_option
 @json_option
 @click.option(
     "--csv",

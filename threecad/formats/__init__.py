@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from threecad.formats.conversion import FORMATS, Conversion, Format, convert, detect
+from threecad.formats.conversion import Conversion, convert
+from threecad.formats.registry import FORMATS, Format, detect
 
 __all__ = ["FORMATS", "Conversion", "Format", "convert", "detect"]

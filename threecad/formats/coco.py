@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from threecad.encodings import mask_to_rle
 from threecad.errors import ConversionError
 from threecad.formats.drawings import Drawing, outer_rings
-from threecad.formats.items import File, image_size, make_id
+from threecad.formats.items import File, image_size
 from threecad.formats.placing import (
     Tally,
     place_image,
@@ -24,14 +24,14 @@ from threecad.formats.placing import (
     write_new,
 )
 from threecad.formats.reading import (
-    category_name,
+    foreign_id,
     inside,
     is_sample_id,
     item_of_id,
     load_json,
 )
 from threecad.geometry import label_regions, regions
-from threecad.samples import GOOD
+from threecad.hub.cards import introduce
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,7 +55,8 @@ def looks_like(source: Path) -> str | None:
 def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
     """Write images and one annotation file for every split."""
     tally = Tally()
-    numbers = {name: number for number, name in enumerate(_class_names(items), start=1)}
+    classes = sorted({item.class_name for item in items if item.label})
+    numbers = {name: number for number, name in enumerate(classes, start=1)}
     images: dict[str, list[dict[str, Any]]] = {item.split: [] for item in items}
     annotations: dict[str, list[dict[str, Any]]] = {item.split: [] for item in items}
     place = partial(_place, folder=folder, options=options)
@@ -71,7 +72,7 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
                 {
                     "id": annotation_number,
                     "image_id": image_number,
-                    "category_id": numbers[_class_name(item)],
+                    "category_id": numbers[item.class_name],
                     **shape,
                 }
             )
@@ -81,7 +82,10 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
     ]
     for split in images:
         document = {
-            "info": {"description": "3CAD in COCO format, written by threecad", "version": "1.0"},
+            "info": {
+                "description": introduce(items, options.origin, errata=options.errata),
+                "version": "1.0",
+            },
             "licenses": [],
             "images": images[split],
             "annotations": annotations[split],
@@ -90,14 +94,6 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
         data = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
         write_new(folder / _FILES.format(split=split), data.encode())
     return tally
-
-
-def _class_name(item: Item) -> str:
-    return f"{item.category}/{item.defect_type}"
-
-
-def _class_names(items: Sequence[Item]) -> list[str]:
-    return sorted({_class_name(item) for item in items if item.label})
 
 
 def _place(
@@ -199,18 +195,9 @@ def _item(
     )
     sample_id = image.get("sample_id")
     if not is_sample_id(sample_id):
-        classes = [names[a["category_id"]] for a in annotations]
-        sample_id = _foreign_id(classes, split, path.stem, source, options)
+        classes = [names[a["category_id"]]["name"] for a in annotations]
+        sample_id = foreign_id(classes, split, path.stem, source, options)
     return item_of_id(sample_id, image=File(path), mask=mask, split=split)
-
-
-def _foreign_id(
-    classes: list[dict[str, Any]], split: str, stem: str, source: Path, options: ReadOptions
-) -> str:
-    category = options.category or category_name(source, options)
-    kinds = sorted({entry["name"].split("/")[-1] for entry in classes})
-    defect_type = GOOD if not kinds else kinds[0] if len(kinds) == 1 else "Multiple-defects"
-    return make_id(category, "train" if split == "train" else "test", defect_type, stem)
 
 
 def _is_rle(annotation: dict[str, Any]) -> bool:

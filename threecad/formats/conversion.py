@@ -5,149 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from threecad import atomic
+from threecad.errata import read_errata
 from threecad.errors import ConversionError, UsageError
-from threecad.formats import (
-    coco,
-    croissant,
-    imagefolder,
-    labelme,
-    meta_json,
-    mvtec,
-    pairs,
-    parquet,
-    photographs,
-    tabular,
-    tree,
-    visa,
-    voc,
-    webdataset,
-    yolo,
-)
-from threecad.formats.items import File, MaskImage
-from threecad.formats.placing import Placement, Tally, WriteOptions, check_disk_space
-from threecad.formats.reading import ReadOptions, assign_splits, item_of_id
+from threecad.formats.membership import apply_split_file, assign_splits, divide
+from threecad.formats.placing import Placement, WriteOptions, check_disk_space
+from threecad.formats.reading import ReadOptions
+from threecad.formats.registry import FORMATS, TREE, choose_reader, choose_writer
 from threecad.formats.scaling import scale_down
 from threecad.formats.staging import RECORD, check_replaceable, staged_folder
 from threecad.hub.cards import find_origin
 from threecad.locations import OWN_FOLDER
+from threecad.split_files import read_split
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
 
     from threecad.formats.items import Item
     from threecad.masks import MaskRule
-    from threecad.split_files import SplitRow
 
-__all__ = ["FORMATS", "Conversion", "Format", "convert", "detect"]
-
-TREE = "3cad"
-"""Name of our own layout."""
-
-
-@dataclass(frozen=True)
-class Format:
-    """A layout and what can be done with it.
-
-    Attributes:
-        summary: What it is, in a few words.
-        read: Returns the items of a folder; ``None`` if we only write it.
-        write: Writes items into a folder; ``None`` if we only read it.
-        looks_like: Returns why a folder looks like it, or ``None``.
-        references: Whether it can refer to images where they are.
-        masks_needed: Whether a defective image without a mask would pass for a good one.
-    """
-
-    summary: str
-    read: Callable[[Path, ReadOptions], list[Item]] | None = None
-    write: Callable[[Sequence[Item], Path, WriteOptions], Tally] | None = None
-    looks_like: Callable[[Path], str | None] | None = None
-    references: bool = False
-    masks_needed: bool = False
-
-
-# In the order in which they are tried when the layout of a folder is to be found out.
-FORMATS: dict[str, Format] = {
-    "visa": Format("VisA: split_csv/1cls.csv", visa.read, visa.write, visa.looks_like),
-    "parquet": Format(
-        "a Hugging Face dataset, images embedded",
-        parquet.read,
-        parquet.write,
-        parquet.looks_like,
-    ),
-    "coco": Format(
-        "COCO instance segmentation",
-        coco.read,
-        coco.write,
-        coco.looks_like,
-        references=True,
-        masks_needed=True,
-    ),
-    "meta-json": Format(
-        "meta.json of ADer, AnomalyCLIP and UniAD",
-        meta_json.read,
-        meta_json.write,
-        meta_json.looks_like,
-        references=True,
-    ),
-    "imagefolder": Format(
-        "images and tables for Hugging Face's imagefolder",
-        imagefolder.read,
-        imagefolder.write,
-        imagefolder.looks_like,
-    ),
-    "webdataset": Format(
-        "tar shards",
-        webdataset.read,
-        webdataset.write,
-        webdataset.looks_like,
-        masks_needed=True,
-    ),
-    "yolo": Format(
-        "ultralytics' YOLO segmentation",
-        yolo.read,
-        yolo.write,
-        yolo.looks_like,
-        masks_needed=True,
-    ),
-    "voc": Format(
-        "Pascal VOC, boxes and segmentation",
-        voc.read,
-        voc.write,
-        voc.looks_like,
-        masks_needed=True,
-    ),
-    "croissant": Format(
-        "Croissant 1.0 over plain files",
-        croissant.read,
-        croissant.write,
-        croissant.looks_like,
-    ),
-    "anomalib": Format(
-        "a table for anomalib's Tabular data module",
-        tabular.read,
-        tabular.write,
-        tabular.looks_like,
-        references=True,
-    ),
-    "labelme": Format(
-        "labelme, a JSON file beside every image",
-        labelme.read,
-        labelme.write,
-        labelme.looks_like,
-        references=True,
-        masks_needed=True,
-    ),
-    "mvtec": Format("MVTec-AD: <stem>_mask.png", mvtec.read, mvtec.write, mvtec.looks_like),
-    TREE: Format("3CAD's own tree", tree.read, tree.write, tree.looks_like),
-    "pairs": Format("images with their masks beside them", pairs.read, None, pairs.looks_like),
-    "photographs": Format("good parts, bad parts, no masks", photographs.read),
-}
+__all__ = ["Conversion", "convert"]
 
 
 @dataclass(frozen=True)
@@ -165,6 +47,7 @@ class Conversion:
         masks: By which rule each mask was binarised.
         left_out: Number of images of the source that were not asked for.
         notes: What is odd about the masks and what the layout could not hold, and how often.
+        errata: SHA-256 of the corrections that were applied, if any.
     """
 
     source: str
@@ -177,6 +60,7 @@ class Conversion:
     masks: dict[str, int]
     left_out: int
     notes: dict[str, int]
+    errata: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data."""
@@ -194,6 +78,7 @@ def convert(
     good: str | os.PathLike[str] | None = None,
     bad: str | os.PathLike[str] | None = None,
     split_file: str | os.PathLike[str] | None = None,
+    fold: int | None = None,
     errata: str | os.PathLike[str] | None = None,
     supervised: bool = False,
     test_fraction: float = 0.2,
@@ -224,9 +109,10 @@ def convert(
         bad: Folder of defective photographs; its sub-folders name defect types.
         split_file: Which image belongs to which split. With a source that is no 3CAD tree, images
             are found by their path and take category, defect type and id from the file.
+        fold: The fold to hold out, for a k-fold split file.
         errata: Corrections to apply to a 3CAD tree.
-        supervised: Divide a 3CAD tree anew into training, validation and test, with defects in each
-            (``threecad.splitting``), as ``yolo`` needs it.
+        supervised: Divide anew into training, validation and test, with defects in each
+            (``threecad.splitting``), as ``yolo`` needs it. The images must be files.
         test_fraction: Fraction of the good images that is for testing, where the source has no
             splits. They are chosen by the hash of their content.
         seed: Part of that hash, and of the draw of ``supervised``.
@@ -249,8 +135,9 @@ def convert(
     _check_apart(folders, target)
     check_replaceable(target, force=force)
     good, bad = (_below(source, folder) for folder in (good, bad))
-    name, reason, base = _choose_reader(source, from_, good)
-    writer = _choose_writer(to, from_ or (TREE if good else None), placement, size)
+    name, reason, base = choose_reader(source, from_, good)
+    writer = choose_writer(to, from_ or (TREE if good else None), placement, size)
+    _check_divisions(name, split_file, fold, errata, supervised=supervised)
     items = _read(
         name,
         base,
@@ -260,15 +147,16 @@ def convert(
             good=good,
             bad=bad,
             split_file=Path(split_file) if split_file is not None else None,
+            fold=fold,
             errata=Path(errata) if errata is not None else None,
         ),
     )
     found = len(items)
-    if supervised:
-        items = _divide(items, name, base, split_file, seed, workers)
     if split_file is not None and name != TREE:
-        items = _apply_split_file(items, Path(split_file), base)
+        items = apply_split_file(items, read_split(split_file).with_fold(fold), base)
     items = assign_splits(items, test_fraction=test_fraction, seed=seed)
+    if supervised:
+        items = divide(items, seed=seed, workers=workers)
     items = _select(items, categories)
     _check_masks(items, writer)
     if size is not None:
@@ -280,6 +168,7 @@ def convert(
         mask_rule=mask_rule,
         polygons=polygons,
         shard_bytes=shard_bytes,
+        errata=read_errata(errata).digest if errata is not None else None,
         workers=workers,
         progress=progress,
     )
@@ -299,70 +188,28 @@ def convert(
             masks=dict(sorted(tally.masks.items())),
             left_out=found - len(items),
             notes=dict(sorted(tally.notes.items())),
+            errata=options.errata,
         )
         _write_marker(folder, result, items)
     return result
 
 
-def detect(source: str | os.PathLike[str]) -> tuple[str, str]:
-    """Return the name of the layout of a folder and why it is taken for it.
-
-    Raises:
-        ConversionError: If it looks like none that we read.
-    """
-    folder = Path(source)
-    if not folder.is_dir():
-        raise ConversionError(f"There is no folder {folder}. Check the path.")
-    for name, layout in FORMATS.items():
-        if layout.looks_like is not None and (reason := layout.looks_like(folder)):
-            return name, reason
-    readable = sorted(name for name, layout in FORMATS.items() if layout.read)
-    raise ConversionError(
-        f"The layout of {folder} is none that threecad knows. Name it with --from "
-        f"({', '.join(readable)}) or, for photographs without masks, give the folder of good "
-        "parts with --good."
-    )
-
-
-def _choose_reader(
-    source: str | os.PathLike[str] | None, from_: str | None, good: Path | None
-) -> tuple[str, str, Path]:
-    """Return the name of the layout to read, why, and the folder it is in."""
-    if good is not None:
-        if from_ not in (None, "photographs"):
-            raise UsageError(f"--good is for photographs, not for --from {from_}.")
-        return "photographs", "", Path(source) if source is not None else good
-    if source is None:
-        raise UsageError("Name the folder to read, or give the folder of good parts with --good.")
-    if not Path(source).is_dir():
-        raise ConversionError(f"There is no folder {source}. Check the path.")
-    if from_ is None:
-        name, reason = detect(source)
-        return name, reason, Path(source)
-    if from_ not in FORMATS or FORMATS[from_].read is None:
-        readable = sorted(name for name, layout in FORMATS.items() if layout.read)
-        raise UsageError(f"{from_!r} cannot be read. Formats: {', '.join(readable)}.")
-    return from_, "", Path(source)
-
-
-def _choose_writer(
-    to: str | None, from_: str | None, placement: Placement, size: int | None
-) -> str:
-    if to is None and from_ is None:
-        raise UsageError("Name the format: --to FORMAT to write it, or --from FORMAT to read it.")
-    name = to or TREE
-    if name not in FORMATS or FORMATS[name].write is None:
-        writable = sorted(name for name, layout in FORMATS.items() if layout.write)
-        raise UsageError(f"{name!r} cannot be written. Formats: {', '.join(writable)}.")
-    if placement == "reference" and not FORMATS[name].references:
-        able = sorted(name for name, layout in FORMATS.items() if layout.references)
+def _check_divisions(
+    name: str,
+    split_file: str | os.PathLike[str] | None,
+    fold: int | None,
+    errata: str | os.PathLike[str] | None,
+    *,
+    supervised: bool,
+) -> None:
+    if supervised and split_file is not None:
+        raise UsageError("--split makes a split and --split-file brings one. Leave one out.")
+    if fold is not None and split_file is None:
+        raise UsageError("--fold needs a split file that was made with --kind k-fold.")
+    if errata is not None and name != TREE:
         raise UsageError(
-            f"{name} cannot refer to images outside its folder. Use --link, or one of: "
-            f"{', '.join(able)}."
+            f"--errata corrects a 3CAD tree, and this is {name}. Convert it to 3cad first."
         )
-    if placement == "reference" and size is not None:
-        raise UsageError("--size makes new images, so --reference is impossible. Leave one out.")
-    return name
 
 
 def _read(name: str, source: Path, options: ReadOptions) -> list[Item]:
@@ -373,64 +220,6 @@ def _read(name: str, source: Path, options: ReadOptions) -> list[Item]:
     if twice := [name for name, count in counts.items() if count > 1]:
         raise ConversionError(f"Two images of {source} come to the id {twice[0]!r}. Rename one.")
     return items
-
-
-def _apply_split_file(items: Sequence[Item], split_file: Path, source: Path) -> list[Item]:
-    """Return the items that a split file names, as it names them.
-
-    Raises:
-        ConversionError: If it names an image or mask that the source has not.
-    """
-    from threecad.split_files import read_split
-
-    by_path = {item.image.path.resolve(): item for item in items if isinstance(item.image, File)}
-    chosen, missing = [], []
-    for row in read_split(split_file).rows:
-        item = by_path.get((source / row.image).resolve())
-        mask = source / row.mask
-        if item is None or (row.mask and not mask.is_file()):
-            missing.append(row.image if item is None else row.mask)
-        else:
-            chosen.append(_item_of_row(item, row, mask if row.mask else None))
-    if missing:
-        raise ConversionError(
-            f"{split_file} names {len(missing)} files that are not among the images of {source}, "
-            f"the first is {missing[0]!r}. Is it the split file of this folder?"
-        )
-    return chosen
-
-
-def _item_of_row(item: Item, row: SplitRow, mask: Path | None) -> Item:
-    if row.id:
-        return item_of_id(
-            row.id,
-            image=item.image,
-            mask=MaskImage(File(mask)) if mask is not None else None,
-            split=row.split,
-        )
-    return replace(item, split=row.split)
-
-
-def _divide(
-    items: Sequence[Item],
-    name: str,
-    source: Path,
-    split_file: str | os.PathLike[str] | None,
-    seed: int,
-    workers: int | None,
-) -> list[Item]:
-    """Return the items in a supervised split."""
-    from threecad.indexing import scan
-    from threecad.splitting import split
-
-    if name != TREE or split_file is not None:
-        raise UsageError(
-            "--split divides a 3CAD tree. `threecad import` makes one; a --split-file says already "
-            "what belongs where."
-        )
-    made = split(scan(source), "supervised", seed=seed, workers=workers)
-    splits = {row.id: row.split for row in made.rows}
-    return [replace(item, split=splits[item.id]) for item in items if item.id in splits]
 
 
 def _select(items: list[Item], categories: Collection[str]) -> list[Item]:

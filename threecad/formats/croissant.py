@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from threecad.formats.items import Item
     from threecad.formats.placing import WriteOptions
     from threecad.formats.reading import ReadOptions
-    from threecad.hub.cards import Origin
 
 __all__ = ["looks_like", "read", "write"]
 
@@ -85,7 +84,7 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
         writer.writerow(row)
     data = table.getvalue().encode()
     write_new(folder / _TABLE, data)
-    document = _describe(items, hashlib.sha256(data).hexdigest(), options.origin)
+    document = _describe(items, hashlib.sha256(data).hexdigest(), options)
     write_new(folder / _FILE, json.dumps(document, indent=2, ensure_ascii=False).encode())
     return tally
 
@@ -108,7 +107,7 @@ def _place(item: Item, folder: Path, options: WriteOptions) -> tuple[Tally, dict
     }
 
 
-def _describe(items: Sequence[Item], table_digest: str, origin: Origin) -> dict[str, Any]:
+def _describe(items: Sequence[Item], table_digest: str, options: WriteOptions) -> dict[str, Any]:
     suffixes = sorted({item.image.suffix for item in items})
     sets = [_file_set("image-files", "images", suffixes)]
     records = [_table_records(), _file_records("images", "image-files")]
@@ -118,10 +117,10 @@ def _describe(items: Sequence[Item], table_digest: str, origin: Origin) -> dict[
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
-        "name": TITLES[origin],
-        "description": introduce(items, origin),
+        "name": TITLES[options.origin],
+        "description": introduce(items, options.origin, errata=options.errata),
         "conformsTo": "http://mlcommons.org/croissant/1.0",
-        **(_PUBLISHED if origin == "3cad" else {}),
+        **(_PUBLISHED if options.origin == "3cad" else {}),
         "version": __version__,
         "distribution": [
             {

@@ -217,6 +217,11 @@ class Item:
         return self.id.rsplit("/", 1)[1]
 
     @property
+    def class_name(self) -> str:
+        """``<Category>/<defect_type>``: what layouts with one list of classes call the defect."""
+        return f"{self.category}/{self.defect_type}"
+
+    @property
     def folder(self) -> str:
         """The split that the id names: where the image stands in a 3CAD tree."""
         return self.id.split("/")[1]

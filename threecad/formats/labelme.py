@@ -16,7 +16,7 @@ from PIL import Image
 
 from threecad.encodings import polygons_to_mask
 from threecad.errors import ConversionError, MaskError
-from threecad.formats.items import File, image_size, make_id
+from threecad.formats.items import File, image_size
 from threecad.formats.placing import (
     Tally,
     encode_mask,
@@ -25,9 +25,8 @@ from threecad.formats.placing import (
     work_through,
     write_new,
 )
-from threecad.formats.reading import category_name, inside, is_sample_id, item_of_id, load_json
+from threecad.formats.reading import foreign_id, inside, is_sample_id, item_of_id, load_json
 from threecad.geometry import label_regions, regions
-from threecad.samples import GOOD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -132,7 +131,7 @@ def _item(path: Path, source: Path, options: ReadOptions) -> Item:
     try:
         size = document["imageHeight"], document["imageWidth"]
         shapes = tuple(_shape(shape) for shape in document["shapes"])
-        kinds = sorted({shape["label"] for shape in document["shapes"]})
+        classes = [shape["label"] for shape in document["shapes"]]
         flags = document.get("flags") or {}
         image = inside(source, _relative(path, source, document["imagePath"]), str(path))
     except (KeyError, TypeError, AttributeError) as error:
@@ -140,8 +139,7 @@ def _item(path: Path, source: Path, options: ReadOptions) -> Item:
     split = next((name for name in ("train", "val", "test") if flags.get(name)), "")
     sample_id = path.relative_to(source).with_suffix("").as_posix()
     if not is_sample_id(sample_id):
-        defect_type = GOOD if not kinds else kinds[0] if len(kinds) == 1 else "Multiple-defects"
-        sample_id = make_id(category_name(source, options), "test", defect_type, path.stem)
+        sample_id = foreign_id(classes, split, path.stem, source, options)
     return item_of_id(sample_id, image=File(image), mask=_Shapes(size, shapes), split=split)
 
 

@@ -74,7 +74,8 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
         _write_shard(folder / name, members, decoded, schema, tally)
     for _ in decoded:  # raises what went wrong
         pass
-    write_new(folder / "README.md", dataset_card(items, options.origin).encode())
+    card = dataset_card(items, options.origin, errata=options.errata)
+    write_new(folder / "README.md", card.encode())
     return tally
 
 

@@ -58,6 +58,7 @@ class WriteOptions:
         mask_rule: Overrides the rule by which masks are binarised.
         polygons: Outlines instead of run lengths, where a format has both.
         shard_bytes: Largest size of a shard.
+        errata: SHA-256 of the corrections that were applied, for cards and descriptions.
         workers: Number of processes; ``None`` is one per core.
         progress: Show a progress bar on stderr.
     """
@@ -68,6 +69,7 @@ class WriteOptions:
     mask_rule: MaskRule | None = None
     polygons: bool = False
     shard_bytes: int = 500_000_000
+    errata: str | None = None
     workers: int | None = None
     progress: bool = False
 

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from threecad.errors import ConversionError, UsageError
+from threecad.errors import ConversionError
 from threecad.formats.items import Item, make_id
 from threecad.indexing import IMAGE_SUFFIXES
 from threecad.samples import GOOD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from threecad.formats.items import Content, Mask
 
 __all__ = [
     "ReadOptions",
-    "assign_splits",
     "category_name",
+    "foreign_id",
     "hub_split",
     "image_files",
     "inside",
@@ -48,6 +47,7 @@ class ReadOptions:
         good: Folder of defect-free photographs, for ``photographs``.
         bad: Folder of defective photographs, for ``photographs``.
         split_file: Says which image belongs to which split.
+        fold: The fold of it to hold out, if it has folds.
         errata: Corrections to apply to a 3CAD tree.
     """
 
@@ -56,6 +56,7 @@ class ReadOptions:
     good: Path | None = None
     bad: Path | None = None
     split_file: Path | None = None
+    fold: int | None = None
     errata: Path | None = None
 
 
@@ -153,6 +154,25 @@ def item_of_id(sample_id: str, *, image: Content, mask: Mask | None, split: str)
     )
 
 
+def foreign_id(
+    classes: Iterable[str], split: str, stem: str, source: Path, options: ReadOptions
+) -> str:
+    """Return a sample id for an image of a layout that has none.
+
+    Args:
+        classes: What is to be seen in it, each a defect type or ``<Category>/<defect_type>``. None
+            makes it a good image, several one with ``Multiple-defects``.
+        split: ``train``, ``val``, ``test``, or ``""`` where that is not known.
+        stem: File name without suffix.
+        source: The folder that is read: it names the category if ``options`` do not.
+        options: What the reader was told.
+    """
+    kinds = sorted({name.split("/")[-1] for name in classes} - {""})
+    defect_type = GOOD if not kinds else kinds[0] if len(kinds) == 1 else "Multiple-defects"
+    folder = "train" if split == "train" else "test"
+    return make_id(category_name(source, options), folder, defect_type, stem)
+
+
 def hub_split(split: str) -> str:
     """Return what Hugging Face calls a split: ``val`` is ``validation`` there."""
     return "validation" if split == "val" else split
@@ -161,37 +181,3 @@ def hub_split(split: str) -> str:
 def split_of_hub(name: str) -> str:
     """Return our name of a split that Hugging Face has named."""
     return "val" if name == "validation" else name
-
-
-def assign_splits(items: Sequence[Item], *, test_fraction: float, seed: int) -> list[Item]:
-    """Return the items with every undecided split decided.
-
-    Defective images are for testing. Of the good ones the given fraction, rounded, is for testing:
-    those whose SHA-256 of seed and bytes is lowest, so that the choice depends on the content alone
-    and copies of one image stay together.
-
-    Raises:
-        UsageError: If ``test_fraction`` is not in [0, 1].
-    """
-    if not 0 <= test_fraction <= 1:
-        raise UsageError(f"The test fraction is {test_fraction}; expected 0 to 1.")
-    undecided = [item for item in items if not item.split and not item.label]
-    digests = {item.id: _digest(item, seed) for item in undecided}
-    chosen: set[str] = set()
-    for category in {item.category for item in undecided}:
-        ranked = sorted(digests[item.id] for item in undecided if item.category == category)
-        chosen.update(ranked[: round(test_fraction * len(ranked))])
-    return [
-        item
-        if item.split
-        else _with_split(item, "test" if item.label or digests[item.id] in chosen else "train")
-        for item in items
-    ]
-
-
-def _digest(item: Item, seed: int) -> str:
-    return hashlib.sha256(f"{seed}\n".encode() + item.image.read_bytes()).hexdigest()
-
-
-def _with_split(item: Item, split: str) -> Item:
-    return replace(item, split=split, id=make_id(item.category, split, item.defect_type, item.stem))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from threecad.formats.placing import WriteOptions
     from threecad.formats.reading import ReadOptions
+    from threecad.samples import Index
 
 __all__ = ["looks_like", "read", "write"]
 
@@ -30,14 +32,29 @@ def looks_like(source: Path) -> str | None:
 
 
 def read(source: Path, options: ReadOptions) -> list[Item]:
-    """Return the samples of a 3CAD tree."""
+    """Return the samples of a 3CAD tree.
+
+    A sample that errata have relabelled gets the id of where it belongs now: in most layouts the id
+    is all that says so.
+    """
     index = scan(
         source,
         categories=options.categories or None,
         errata=options.errata,
         split_file=options.split_file,
+        fold=options.fold,
     )
-    return [Item.of_sample(sample) for sample in index]
+    return [_moved(Item.of_sample(sample), taken=index) for sample in index]
+
+
+def _moved(item: Item, taken: Index) -> Item:
+    former = item.id.split("/")[2]
+    if item.defect_type == former:
+        return item
+    new = make_id(item.category, item.folder, item.defect_type, item.stem)
+    if new in taken:  # stems are counted anew in every folder
+        new = f"{new}-{former}"
+    return replace(item, id=new)
 
 
 def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
@@ -51,9 +68,7 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
 
 def _place(item: Item, folder: Path, options: WriteOptions) -> Tally:
     tally = Tally()
-    # Errata may have moved the item to another defect type than its id says.
-    place = make_id(item.category, item.folder, item.defect_type, item.stem)
-    place_image(item, folder, f"{place}{item.image.suffix}", options, tally)
+    place_image(item, folder, f"{item.id}{item.image.suffix}", options, tally)
     if item.label and item.mask is not None:
         mask = folder / item.category / "ground_truth" / item.defect_type / f"{item.stem}.png"
         place_mask(item, mask, options, tally)

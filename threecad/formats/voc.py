@@ -18,12 +18,11 @@ import numpy as np
 from PIL import Image
 
 from threecad.errors import ConversionError, MaskError
-from threecad.formats.items import File, image_size, make_id
+from threecad.formats.items import File, image_size
 from threecad.formats.placing import Tally, place_image, read_item_mask, work_through, write_new
-from threecad.formats.reading import category_name, image_files, item_of_id
+from threecad.formats.reading import foreign_id, image_files, item_of_id
 from threecad.formats.renaming import read_ids, with_flat_names, write_ids
 from threecad.geometry import label_regions, regions
-from threecad.samples import GOOD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,7 +55,7 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
         ConversionError: If there are more classes than pixel values.
     """
     items = with_flat_names(items)
-    classes = sorted({_class_name(item) for item in items if item.label})
+    classes = sorted({item.class_name for item in items if item.label})
     if len(classes) > _MOST:
         raise ConversionError(
             f"VOC has room for {_MOST} classes, here are {len(classes)}. Convert some categories "
@@ -73,10 +72,6 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
             write_new(folder / "ImageSets" / kind / f"{split}.txt", listed.encode())
     write_ids(folder, {_image_path(item): item.id for item in items})
     return tally
-
-
-def _class_name(item: Item) -> str:
-    return f"{item.category}/{item.defect_type}"
 
 
 def _image_path(item: Item) -> str:
@@ -100,11 +95,11 @@ def _place(
         boxes = [region.bbox for region in regions(mask)]
         if len(boxes) > _MOST:
             tally.notes[f"images with more than {_MOST} regions, the rest numbered {_MOST}"] += 1
-        values = mask.astype(np.uint8) * np.uint8(classes.index(_class_name(item)) + 1)
+        values = mask.astype(np.uint8) * np.uint8(classes.index(item.class_name) + 1)
         objects = np.minimum(label_regions(mask), _MOST).astype(np.uint8)
     write_new(folder / "SegmentationClass" / f"{item.name}.png", _encode_indexed(values))
     write_new(folder / "SegmentationObject" / f"{item.name}.png", _encode_indexed(objects))
-    document = _annotate(f"{item.name}{item.image.suffix}", _class_name(item), boxes, height, width)
+    document = _annotate(f"{item.name}{item.image.suffix}", item.class_name, boxes, height, width)
     write_new(folder / "Annotations" / f"{item.name}.xml", document)
     return tally
 
@@ -184,10 +179,8 @@ def _item(
 ) -> Item:
     sample_id = ids.get(path.relative_to(source).as_posix())
     if sample_id is None:
-        kinds = _object_names(source / "Annotations" / f"{name}.xml")
-        defect_type = GOOD if not kinds else kinds[0] if len(kinds) == 1 else "Multiple-defects"
-        folder = "train" if split == "train" else "test"
-        sample_id = make_id(category_name(source, options), folder, defect_type, name)
+        classes = _object_names(source / "Annotations" / f"{name}.xml")
+        sample_id = foreign_id(classes, split, name, source, options)
     mask = source / "SegmentationClass" / f"{name}.png"
     return item_of_id(
         sample_id,
@@ -235,5 +228,4 @@ def _object_names(path: Path) -> list[str]:
         return []
     except (ET.ParseError, UnicodeDecodeError) as error:
         raise ConversionError(f"{path} is not XML: {error}. Get it again.") from error
-    names = {(thing.findtext("name") or "").split("/")[-1] for thing in root.iter("object")}
-    return sorted(names - {""})
+    return [thing.findtext("name") or "" for thing in root.iter("object")]

@@ -9,17 +9,16 @@ that touch only at a corner become a line each.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from threecad.errors import ConversionError
 from threecad.formats.drawings import Drawing, outer_rings
-from threecad.formats.items import File, image_size, make_id
+from threecad.formats.items import File, image_size
 from threecad.formats.placing import Tally, place_image, read_item_mask, work_through, write_new
-from threecad.formats.reading import category_name, image_files, item_of_id
+from threecad.formats.reading import foreign_id, image_files, item_of_id
 from threecad.formats.renaming import read_ids, with_flat_names, write_ids
-from threecad.samples import GOOD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +54,7 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
                 "--split-file (`threecad split --kind supervised`)."
             )
     items = with_flat_names(items)
-    classes = sorted({_class_name(item) for item in items if item.label})
+    classes = sorted({item.class_name for item in items if item.label})
     tally = Tally()
     place = partial(_place, classes=classes, folder=folder, options=options)
     for part in work_through(place, items, options, "writing yolo"):
@@ -66,10 +65,6 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
     write_new(folder / _FILE, text.encode())
     write_ids(folder, {_image_path(item): item.id for item in items})
     return tally
-
-
-def _class_name(item: Item) -> str:
-    return f"{item.category}/{item.defect_type}"
 
 
 def _image_path(item: Item) -> str:
@@ -87,7 +82,7 @@ def _place(
     lines = []
     if item.label:
         mask = read_item_mask(item, options.mask_rule, tally)
-        number = classes.index(_class_name(item))
+        number = classes.index(item.class_name)
         for rings, holes in outer_rings(mask):
             tally.notes.update({"holes filled": holes} if holes else {})
             lines += [_line(number, ring, mask.shape[0], mask.shape[1]) for ring in rings]
@@ -154,7 +149,7 @@ def _read_image(
             ) from error
     sample_id = ids.get(path.relative_to(source).as_posix())
     if sample_id is None:
-        sample_id = _foreign_id(kinds, split, path.stem, source, options)
+        sample_id = foreign_id(map(str, kinds), split, path.stem, source, options)
     return item_of_id(
         sample_id, image=File(path), mask=Drawing(height, width, rings=tuple(rings)), split=split
     )
@@ -165,10 +160,3 @@ def _ring(values: list[float], height: int, width: int) -> Ring:
         raise ValueError(f"{len(values)} numbers are no outline")
     sides = (width, height) * (len(values) // 2)
     return tuple(value * side for value, side in zip(values, sides, strict=True))
-
-
-def _foreign_id(kinds: set[Any], split: str, stem: str, source: Path, options: ReadOptions) -> str:
-    names = sorted(str(kind).split("/")[-1] for kind in kinds)
-    defect_type = GOOD if not names else names[0] if len(names) == 1 else "Multiple-defects"
-    folder = "train" if split == "train" else "test"
-    return make_id(category_name(source, options), folder, defect_type, stem)

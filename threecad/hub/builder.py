@@ -14,6 +14,7 @@ from datasets.load import BuilderConfigsParameters, DatasetModule
 
 from threecad.catalog import CITATIONS
 from threecad.hub import columns
+from threecad.hub.cards import describe_errata
 from threecad.indexing import category_folders, find_root, scan
 from threecad.masks import read_mask
 
@@ -35,10 +36,14 @@ class TreeConfig(datasets.BuilderConfig):  # type: ignore[misc]
 
     Attributes:
         split_file: Where the splits are taken from, if not from the folders.
+        fold: The fold of it to hold out, if it has folds.
+        errata: The corrections to apply.
         with_stats: Whether to add the region statistics.
     """
 
     split_file: str | None = None
+    fold: int | None = None
+    errata: str | None = None
     with_stats: bool = False
     _index: Index | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -55,7 +60,9 @@ class TreeConfig(datasets.BuilderConfig):  # type: ignore[misc]
     def index(self) -> Index:
         """Return the index of the whole tree; made once, so that all that is built agrees."""
         if self._index is None:
-            self._index = scan(self.data_dir, split_file=self.split_file)
+            self._index = scan(
+                self.data_dir, split_file=self.split_file, errata=self.errata, fold=self.fold
+            )
         return self._index
 
     def select(self, index: Index) -> Index:
@@ -78,7 +85,7 @@ class TreeBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
             with_stats=self.config.with_stats,
         )
         return datasets.DatasetInfo(
-            description="3CAD: surface defects on 3C parts, or a tree in its layout.",
+            description=_describe(index),
             features=datasets.Features.from_dict(described),
             citation=CITATIONS["3CAD"],
             homepage="https://github.com/EnquanYang2022/3CAD",
@@ -126,6 +133,13 @@ def describe_module(data_dir: str | None = None) -> DatasetModule:
     )
 
 
+def _describe(index: Index) -> str:
+    described = "3CAD: surface defects on 3C parts, or a tree in its layout."
+    if index.errata_digest is None:
+        return described
+    return f"{described} {describe_errata(index.errata_digest)}"
+
+
 def _shards(samples: list[Sample]) -> Iterator[list[Sample]]:
     """Yield the samples of every folder in pieces: what processes and stream readers share."""
     for _, group in groupby(samples, key=lambda sample: sample.id.rsplit("/", 1)[0]):
@@ -154,7 +168,7 @@ def _stamp(config: TreeConfig, index: Index) -> str:
     """Return a digest of what decides the rows: names, sizes and times of all files."""
     digest = hashlib.sha256()
     names = [*index.categories, *sorted({sample.defect_type for sample in index})]
-    digest.update("|".join(names).encode())
+    digest.update("|".join([*names, str(index.errata_digest)]).encode())
     for sample in config.select(index):
         digest.update(f"\n{sample.id}|{sample.split}|{sample.defect_type}".encode())
         for path in (sample.image, sample.mask):

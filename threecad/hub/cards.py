@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
     from threecad.formats.items import Item
 
-__all__ = ["HOMEPAGE", "TITLES", "Origin", "dataset_card", "find_origin", "introduce"]
+__all__ = [
+    "HOMEPAGE",
+    "TITLES",
+    "Origin",
+    "dataset_card",
+    "describe_errata",
+    "find_origin",
+    "introduce",
+]
 
 Origin = Literal["3cad", "sample", "other"]
 """Whose images they are: 3CAD's, drawn by ``threecad sample``, or somebody else's."""
@@ -33,7 +41,12 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6
 
 
 def dataset_card(
-    items: Sequence[Item], origin: Origin, *, figures: Iterable[str] = (), statistics: str = ""
+    items: Sequence[Item],
+    origin: Origin,
+    *,
+    figures: Iterable[str] = (),
+    statistics: str = "",
+    errata: str | None = None,
 ) -> str:
     """Return the ``README.md`` of a folder in the ``parquet`` format.
 
@@ -42,13 +55,14 @@ def dataset_card(
         origin: Whose images they are.
         figures: Paths of pictures to show, relative to the card.
         statistics: A Markdown table of defect statistics.
+        errata: SHA-256 of the corrections that were applied.
     """
     import yaml
 
     head = yaml.safe_dump(_metadata(items, origin), sort_keys=False, allow_unicode=True)
     parts = [
         f"---\n{head}---\n\n# {TITLES[origin]}",
-        introduce(items, origin),
+        introduce(items, origin, errata=errata),
         "\n\n".join(f"![{name}]({name})" for name in figures),
         "## Splits\n\n" + _table(items),
         statistics and f"## Defects\n\n{statistics}",
@@ -110,21 +124,23 @@ def find_origin(root: Path | None, items: Iterable[Item]) -> Origin:
     return "3cad" if {item.category for item in items} <= set(CATEGORIES) else "other"
 
 
-def introduce(items: Sequence[Item], origin: Origin) -> str:
-    """Return a sentence or two on what the images are."""
+def introduce(items: Sequence[Item], origin: Origin, *, errata: str | None = None) -> str:
+    """Return a sentence or two on what the images are, and which corrections were applied."""
     defective = sum(item.label for item in items)
     count = f"{len(items):,} images, {defective:,} of them defective, with pixel masks"
-    if origin == "sample":
-        return (
-            f"{count}: a procedural miniature of 3CAD, drawn by threecad for trying things out. "
-            "None of it is a photograph."
-        )
-    if origin == "other":
-        return f"{count}, written by threecad. The images are not those of 3CAD."
-    return (
-        f"{count}, from production lines of aluminium, copper and iron parts. Converted with "
-        f"threecad from [3CAD]({HOMEPAGE}) ([paper]({_PAPER}))."
-    )
+    said = {
+        "sample": f"{count}: a procedural miniature of 3CAD, drawn by threecad for trying things "
+        "out. None of it is a photograph.",
+        "other": f"{count}, written by threecad. The images are not those of 3CAD.",
+        "3cad": f"{count}, from production lines of aluminium, copper and iron parts. Converted "
+        f"with threecad from [3CAD]({HOMEPAGE}) ([paper]({_PAPER})).",
+    }[origin]
+    return said if errata is None else f"{said} {describe_errata(errata)}"
+
+
+def describe_errata(digest: str) -> str:
+    """Return the sentence that says by which corrections the data differ from what was shipped."""
+    return f"Corrected by errata with SHA-256 {digest}."
 
 
 def _table(items: Sequence[Item]) -> str:

@@ -37,6 +37,8 @@ def load_dataset(
     data_dir: str | os.PathLike[str] | None = None,
     streaming: bool = False,
     split_file: str | os.PathLike[str] | None = None,
+    fold: int | None = None,
+    errata: str | os.PathLike[str] | None = None,
     with_stats: bool = False,
     **options: Any,
 ) -> Any:
@@ -56,6 +58,9 @@ def load_dataset(
             ``"hf://datasets/OWNER/NAME"``.
         streaming: Iterate without writing a cache.
         split_file: Take the splits from this file (see ``threecad split``).
+        fold: Held-out fold, for a k-fold split file.
+        errata: Apply the corrections in this file (see ``threecad audit``); the dataset's
+            ``info.description`` names their SHA-256.
         with_stats: Add the region statistics of every mask (see
             :func:`threecad.hub.columns.describe_regions`).
         **options: Anything else ``datasets.load_dataset`` takes, such as ``num_proc``.
@@ -64,7 +69,8 @@ def load_dataset(
         A ``datasets.Dataset`` or ``DatasetDict``, or their iterable kin with ``streaming``.
 
     Raises:
-        UsageError: If ``path`` is another dataset.
+        UsageError: If ``path`` is another dataset, or an option is for trees only and ``data_dir``
+            is on the Hub.
         LayoutError: If there is no tree; the message says how to get it.
     """
     from threecad.errors import UsageError
@@ -79,8 +85,18 @@ def load_dataset(
     # Options that are left out must stay out: datasets makes them part of the cache's name.
     if split_file is not None:
         options["split_file"] = str(split_file)
+    if fold is not None:
+        options["fold"] = fold
+    if errata is not None:
+        options["errata"] = str(errata)
     if with_stats:
         options["with_stats"] = True
+    own = {"split_file", "fold", "errata", "with_stats"} & set(options)
+    if own and _on_hub(data_dir):
+        raise UsageError(
+            f"{', '.join(sorted(own))} are for a tree on disk; a copy on the Hub is as it was "
+            "pushed. Fetch it with `threecad download --source hf:OWNER/NAME` first."
+        )
     return datasets.load_dataset(
         path,
         name,
@@ -89,6 +105,10 @@ def load_dataset(
         streaming=streaming,
         **options,
     )
+
+
+def _on_hub(data_dir: object) -> bool:
+    return str(data_dir).startswith(_HUB)
 
 
 def install_hook() -> None:
@@ -138,7 +158,7 @@ def _wrapped(factory: Callable[..., Any]) -> Callable[..., Any]:
         if str(path) != NAME:
             return factory(path, *arguments, **options)
         data_dir = options.pop("data_dir", None)
-        if data_dir is not None and str(data_dir).startswith(_HUB):
+        if _on_hub(data_dir):
             repository, _, revision = str(data_dir)[len(_HUB) :].strip("/").partition("@")
             if revision:
                 options["revision"] = revision

@@ -48,12 +48,14 @@ class Publication:
         folder: Where the files are prepared.
         private: Whether only those whom its owner lets in see the repository.
         files: Size in bytes of every file, by its path in the repository.
+        errata: SHA-256 of the corrections that were applied, if any.
     """
 
     repository: str
     folder: Path
     private: bool
     files: dict[str, int]
+    errata: str | None = None
 
     @property
     def size(self) -> int:
@@ -68,6 +70,7 @@ class Publication:
             "folder": str(self.folder),
             "private": self.private,
             "size": self.size,
+            "errata": self.errata,
             "files": self.files,
         }
 
@@ -78,6 +81,8 @@ def prepare(
     *,
     categories: Collection[str] = (),
     split_file: str | os.PathLike[str] | None = None,
+    fold: int | None = None,
+    errata: str | os.PathLike[str] | None = None,
     private: bool = True,
     workers: int | None = None,
     progress: bool = False,
@@ -92,6 +97,8 @@ def prepare(
         root: The tree; ``threecad.locations.default_root()`` if ``None``.
         categories: Only these, each a configuration; all of them when empty.
         split_file: Take the splits from this file.
+        fold: Held-out fold, for a k-fold split file.
+        errata: Apply the corrections in this file; the card says so.
         private: Whether the repository is to be private.
         workers: Number of processes; ``None`` is one per core.
         progress: Show progress on stderr.
@@ -102,7 +109,9 @@ def prepare(
     """
     if not _REPOSITORY.fullmatch(repository):
         raise UsageError(f"{repository!r} is no repository. Expected OWNER/NAME.")
-    index = scan(root, categories=categories or None, split_file=split_file)
+    index = scan(
+        root, categories=categories or None, split_file=split_file, errata=errata, fold=fold
+    )
     folder = user_cache() / "push" / _digest(index)
     if not (folder / _EXAMPLES).exists():
         convert(
@@ -112,13 +121,19 @@ def prepare(
             to="parquet",
             categories=categories,
             split_file=split_file,
+            fold=fold,
+            errata=errata,
             force=True,
             workers=workers,
             progress=progress,
         )
         items = [Item.of_sample(sample) for sample in index]
         card = dataset_card(
-            items, find_origin(index.root, items), figures=[_EXAMPLES], statistics=_tabulate(folder)
+            items,
+            find_origin(index.root, items),
+            figures=[_EXAMPLES],
+            statistics=_tabulate(folder),
+            errata=index.errata_digest,
         )
         atomic.write_text(folder / "README.md", card)
         write_png(folder / _EXAMPLES, draw_examples(index))
@@ -127,7 +142,7 @@ def prepare(
         for path in sorted(folder.rglob("*"))
         if path.is_file() and OWN_FOLDER not in path.parts
     }
-    return Publication(repository, folder, private, files)
+    return Publication(repository, folder, private, files, index.errata_digest)
 
 
 def publish(publication: Publication, *, license_settled: bool = False) -> str:
@@ -219,7 +234,7 @@ def _tabulate(folder: Path) -> str:
 
 def _digest(index: Index) -> str:
     """Return a digest of what decides the prepared files."""
-    digest = hashlib.sha256(__version__.encode())
+    digest = hashlib.sha256(f"{__version__} {index.errata_digest}".encode())
     for sample in index:
         item = Item.of_sample(sample)
         mask = item.mask.stamp() if item.mask is not None else ""

@@ -1,0 +1,208 @@
+"""The layouts that threecad reads and writes, and how the one of a folder is found out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from threecad.errors import ConversionError, UsageError
+from threecad.formats import (
+    coco,
+    croissant,
+    imagefolder,
+    labelme,
+    meta_json,
+    mvtec,
+    pairs,
+    parquet,
+    photographs,
+    tabular,
+    tree,
+    visa,
+    voc,
+    webdataset,
+    yolo,
+)
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+
+    from threecad.formats.items import Item
+    from threecad.formats.placing import Placement, Tally, WriteOptions
+    from threecad.formats.reading import ReadOptions
+
+__all__ = ["FORMATS", "TREE", "Format", "choose_reader", "choose_writer", "detect"]
+
+TREE = "3cad"
+"""Name of our own layout."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A layout and what can be done with it.
+
+    Attributes:
+        summary: What it is, in a few words.
+        read: Returns the items of a folder; ``None`` if we only write it.
+        write: Writes items into a folder; ``None`` if we only read it.
+        looks_like: Returns why a folder looks like it, or ``None``.
+        references: Whether it can refer to images where they are.
+        masks_needed: Whether a defective image without a mask would pass for a good one.
+    """
+
+    summary: str
+    read: Callable[[Path, ReadOptions], list[Item]] | None = None
+    write: Callable[[Sequence[Item], Path, WriteOptions], Tally] | None = None
+    looks_like: Callable[[Path], str | None] | None = None
+    references: bool = False
+    masks_needed: bool = False
+
+
+# In the order in which they are tried when the layout of a folder is to be found out.
+FORMATS: dict[str, Format] = {
+    "visa": Format("VisA: split_csv/1cls.csv", visa.read, visa.write, visa.looks_like),
+    "parquet": Format(
+        "a Hugging Face dataset, images embedded",
+        parquet.read,
+        parquet.write,
+        parquet.looks_like,
+    ),
+    "coco": Format(
+        "COCO instance segmentation",
+        coco.read,
+        coco.write,
+        coco.looks_like,
+        references=True,
+        masks_needed=True,
+    ),
+    "meta-json": Format(
+        "meta.json of ADer, AnomalyCLIP and UniAD",
+        meta_json.read,
+        meta_json.write,
+        meta_json.looks_like,
+        references=True,
+    ),
+    "imagefolder": Format(
+        "images and tables for Hugging Face's imagefolder",
+        imagefolder.read,
+        imagefolder.write,
+        imagefolder.looks_like,
+    ),
+    "webdataset": Format(
+        "tar shards",
+        webdataset.read,
+        webdataset.write,
+        webdataset.looks_like,
+        masks_needed=True,
+    ),
+    "yolo": Format(
+        "ultralytics' YOLO segmentation",
+        yolo.read,
+        yolo.write,
+        yolo.looks_like,
+        masks_needed=True,
+    ),
+    "voc": Format(
+        "Pascal VOC, boxes and segmentation",
+        voc.read,
+        voc.write,
+        voc.looks_like,
+        masks_needed=True,
+    ),
+    "croissant": Format(
+        "Croissant 1.0 over plain files",
+        croissant.read,
+        croissant.write,
+        croissant.looks_like,
+    ),
+    "anomalib": Format(
+        "a table for anomalib's Tabular data module",
+        tabular.read,
+        tabular.write,
+        tabular.looks_like,
+        references=True,
+    ),
+    "labelme": Format(
+        "labelme, a JSON file beside every image",
+        labelme.read,
+        labelme.write,
+        labelme.looks_like,
+        references=True,
+        masks_needed=True,
+    ),
+    "mvtec": Format("MVTec-AD: <stem>_mask.png", mvtec.read, mvtec.write, mvtec.looks_like),
+    TREE: Format("3CAD's own tree", tree.read, tree.write, tree.looks_like),
+    "pairs": Format("images with their masks beside them", pairs.read, None, pairs.looks_like),
+    "photographs": Format("good parts, bad parts, no masks", photographs.read),
+}
+
+
+def detect(source: str | os.PathLike[str]) -> tuple[str, str]:
+    """Return the name of the layout of a folder and why it is taken for it.
+
+    Raises:
+        ConversionError: If it looks like none that we read.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        raise ConversionError(f"There is no folder {folder}. Check the path.")
+    for name, layout in FORMATS.items():
+        if layout.looks_like is not None and (reason := layout.looks_like(folder)):
+            return name, reason
+    readable = sorted(name for name, layout in FORMATS.items() if layout.read)
+    raise ConversionError(
+        f"The layout of {folder} is none that threecad knows. Name it with --from "
+        f"({', '.join(readable)}) or, for photographs without masks, give the folder of good "
+        "parts with --good."
+    )
+
+
+def choose_reader(
+    source: str | os.PathLike[str] | None, from_: str | None, good: Path | None
+) -> tuple[str, str, Path]:
+    """Return the name of the layout to read, why, and the folder it is in.
+
+    Raises:
+        UsageError: If the layout asked for is not read.
+        ConversionError: If there is no such folder, or its layout is not known.
+    """
+    if good is not None:
+        if from_ not in (None, "photographs"):
+            raise UsageError(f"--good is for photographs, not for --from {from_}.")
+        return "photographs", "", Path(source) if source is not None else good
+    if source is None:
+        raise UsageError("Name the folder to read, or give the folder of good parts with --good.")
+    if not Path(source).is_dir():
+        raise ConversionError(f"There is no folder {source}. Check the path.")
+    if from_ is None:
+        name, reason = detect(source)
+        return name, reason, Path(source)
+    if from_ not in FORMATS or FORMATS[from_].read is None:
+        readable = sorted(name for name, layout in FORMATS.items() if layout.read)
+        raise UsageError(f"{from_!r} cannot be read. Formats: {', '.join(readable)}.")
+    return from_, "", Path(source)
+
+
+def choose_writer(to: str | None, from_: str | None, placement: Placement, size: int | None) -> str:
+    """Return the name of the layout to write.
+
+    Raises:
+        UsageError: If it is not written, or not in the way asked for.
+    """
+    if to is None and from_ is None:
+        raise UsageError("Name the format: --to FORMAT to write it, or --from FORMAT to read it.")
+    name = to or TREE
+    if name not in FORMATS or FORMATS[name].write is None:
+        writable = sorted(name for name, layout in FORMATS.items() if layout.write)
+        raise UsageError(f"{name!r} cannot be written. Formats: {', '.join(writable)}.")
+    if placement == "reference" and not FORMATS[name].references:
+        able = sorted(name for name, layout in FORMATS.items() if layout.references)
+        raise UsageError(
+            f"{name} cannot refer to images outside its folder. Use --link, or one of: "
+            f"{', '.join(able)}."
+        )
+    if placement == "reference" and size is not None:
+        raise UsageError("--size makes new images, so --reference is impossible. Leave one out.")
+    return name
