@@ -24,7 +24,7 @@ from cfrg.training import TrainingOptions, fit, read_log
 from threecad import atomic
 from threecad.dataset import ThreeCAD
 from threecad.errors import ModelError, UsageError
-from threecad.indexing import scan
+from threecad.indexing import Index, scan
 
 if TYPE_CHECKING:
     import os
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from cfrg.config import CFRGConfig
-    from threecad.samples import Index
 
 __all__ = ["fit_memory", "read_run", "train"]
 
@@ -42,7 +41,7 @@ HELD_OUT = 0.1
 
 
 def train(
-    root: str | os.PathLike[str] | None,
+    root: str | os.PathLike[str] | Index | None,
     run: str | os.PathLike[str],
     *,
     category: str,
@@ -59,7 +58,8 @@ def train(
     """Train a detector on the good training images of one category, or of all.
 
     Args:
-        root: The tree; ``default_root()`` when ``None``.
+        root: The tree; ``default_root()`` when ``None``. Or an index that was made already, with
+            its splits and corrections.
         run: Folder to write.
         category: Name of the category, or ``"all"``.
         config: The network.
@@ -80,7 +80,9 @@ def train(
         Interrupted: If asked to stop; the state is saved.
     """
     run = Path(run)
-    index = _good_images(scan(root, split_file=split_file, errata=errata, fold=fold), category)
+    if not isinstance(root, Index):
+        root = scan(root, split_file=split_file, errata=errata, fold=fold)
+    index = _good_images(root, category)
     record = _describe(index, category, config, options, split_file, fold)
     torch.manual_seed(options.seed)
     model = CFRG(config)

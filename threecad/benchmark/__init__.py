@@ -1,0 +1,24 @@
+"""Methods side by side on the same images: fitted, timed and evaluated by the same rules.
+
+``run_benchmark`` runs every (method, category, seed) in a process of its own and remembers it; the
+tables put the methods beside each other and beside the published figures. A method is anything that
+fits :class:`~threecad.benchmark.detectors.Detector`. See ``docs/benchmark.md``.
+"""
+
+from __future__ import annotations
+
+from threecad.benchmark.detectors import Detector, Trial
+from threecad.benchmark.running import Plan, run_benchmark
+from threecad.benchmark.store import Record, Store
+from threecad.benchmark.tables import Report, make_report
+
+__all__ = [
+    "Detector",
+    "Plan",
+    "Record",
+    "Report",
+    "Store",
+    "Trial",
+    "make_report",
+    "run_benchmark",
+]

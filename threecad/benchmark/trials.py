@@ -1,0 +1,229 @@
+"""One trial, in a process of its own: ``python -m threecad.benchmark.trials JOB.json``.
+
+A process per trial makes time and memory the method's own, and lets a crash, or a system that ends
+a process for its memory, take away nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import random
+import sys
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from threecad import atomic
+from threecad.benchmark.detectors import Trial, find_detector
+from threecad.benchmark.store import Record
+from threecad.dataset import ThreeCAD
+from threecad.errors import ThreecadError, UsageError
+from threecad.evaluation import evaluate, score_image
+from threecad.indexing import scan
+from threecad.predictions import PredictionWriter
+
+if TYPE_CHECKING:
+    from threecad.benchmark.detectors import Detector
+    from threecad.evaluation import Protocol
+    from threecad.samples import Index
+
+__all__ = ["Job", "run_trial", "select_images"]
+
+PROTOCOLS: tuple[Protocol, ...] = ("full", "paper")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trial and the data it is run on.
+
+    Attributes:
+        trial: What to run.
+        root: The tree.
+        split_file: Take the splits from this file.
+        fold: Held-out fold of a k-fold split file.
+        errata: Apply the corrections in this file.
+        bootstrap: Replicates for the confidence intervals.
+        keep_predictions: Leave maps and scores in the trial's folder.
+    """
+
+    trial: Trial
+    root: Path
+    split_file: Path | None = None
+    fold: int | None = None
+    errata: Path | None = None
+    bootstrap: int = 0
+    keep_predictions: bool = False
+
+    def save(self, path: Path) -> None:
+        """Write the job as JSON."""
+        plain = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
+        atomic.write_json(path, {**plain, "trial": self.trial.to_dict()})
+
+    @classmethod
+    def load(cls, path: Path) -> Job:
+        """Read the job that :meth:`save` wrote."""
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        paths = {
+            key: Path(plain[key])
+            for key in ("root", "split_file", "errata")
+            if plain[key] is not None
+        }
+        return cls(**{**plain, **paths, "trial": Trial.from_dict(plain["trial"])})
+
+
+def run_trial(job: Job) -> Record:
+    """Fit, predict, measure and evaluate.
+
+    Raises:
+        ThreecadError: If the method cannot be run; whatever else it raises comes through.
+    """
+    trial = job.trial
+    index = scan(
+        job.root,
+        categories=[trial.category],
+        split_file=job.split_file,
+        errata=job.errata,
+        fold=job.fold,
+    )
+    training, test = select_images(index, trial.category)
+    _seed(trial.seed)
+    detector = find_detector(trial.method)(trial)
+    started = time.perf_counter()
+    detector.fit(ThreeCAD(training))
+    fit_seconds = time.perf_counter() - started
+    facts = dict(getattr(detector, "facts", {}))
+    folder = trial.folder / "predictions"
+    predict_seconds = _predict(detector, test, folder)
+    peak_memory, peak_gpu_memory = _peak_memory(), _peak_gpu_memory()
+    results = {
+        protocol: evaluate(
+            test, folder, protocol=protocol, bootstrap=job.bootstrap, seed=0, workers=0
+        )
+        for protocol in PROTOCOLS
+    }
+    if not job.keep_predictions:
+        _remove(folder)
+    trained_before = bool(facts.get("trained_before"))
+    return Record(
+        method=trial.method,
+        category=trial.category,
+        seed=trial.seed,
+        results=results,
+        fit_seconds=None if trained_before else fit_seconds,
+        images_per_second=len(test) / predict_seconds,
+        peak_memory=None if trained_before else peak_memory,
+        peak_gpu_memory=peak_gpu_memory,
+        train_images=len(training),
+        test_images=len(test),
+        facts=json.loads(json.dumps(facts, default=str)),
+        environment=_describe_environment(trial.device),
+        finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def select_images(index: Index, category: str) -> tuple[Index, Index]:
+    """Return the good training images of a category, and its test images.
+
+    Raises:
+        UsageError: If there are none of either.
+    """
+    training = index.select(category=category, split="train", label=0)
+    test = index.select(category=category, split="test")
+    if not len(training) or not len(test):
+        raise UsageError(
+            f"{category} in {index.root} has {len(training)} good training images and {len(test)} "
+            "test images; a trial needs both."
+        )
+    return training, test
+
+
+def _predict(detector: Detector, test: Index, folder: Path) -> float:
+    """Write the predictions folder; return the seconds the detector took."""
+    paths = [sample.image for sample in test]
+    seconds = 0.0
+    _remove(folder)
+    with PredictionWriter(folder) as writer:
+        predictions = iter(detector.predict(paths))
+        for sample in test:
+            started = time.perf_counter()
+            try:
+                anomaly_map, score = next(predictions)
+            except StopIteration:
+                raise UsageError(
+                    f"predict() yielded {len(writer.rows)} predictions for {len(paths)} images."
+                ) from None
+            seconds += time.perf_counter() - started
+            values = np.asarray(anomaly_map)
+            score = score_image(values, "max") if score is None else float(score)
+            writer.add(sample.id, values, score)
+    return seconds
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    if folder.is_dir():
+        shutil.rmtree(folder)
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  (libraries draw from the global generator)
+    torch.manual_seed(seed)
+
+
+def _peak_memory() -> int | None:
+    """Return the largest resident memory of this process so far, bytes."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _peak_gpu_memory() -> int | None:
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else None
+
+
+def _describe_environment(device: str) -> dict[str, Any]:
+    environment: dict[str, Any] = {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+    }
+    if torch.cuda.is_initialized():
+        environment["gpu"] = torch.cuda.get_device_name()
+    for name in ("threecad", "torch", "anomalib", "timm"):
+        try:
+            environment[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return environment
+
+
+def _main(path: Path) -> None:
+    job = Job.load(path)
+    trial = job.trial
+    try:
+        record = run_trial(job)
+    except ThreecadError as error:
+        record = Record(trial.method, trial.category, trial.seed, error=str(error))
+    except Exception as error:  # the methods are other people's code
+        traceback.print_exc()
+        message = f"{type(error).__name__}: {error}"
+        record = Record(trial.method, trial.category, trial.seed, error=message)
+    atomic.write_json(trial.folder / "record.json", record.to_dict())
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))
