@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from threecad.metrics import curves
+from threecad.metrics.bins import Bins, join_bins
 from threecad.metrics.curves import OVERLAP_SCALE, Counts
-from threecad.metrics.histograms import Bins, join_bins
 from threecad.metrics.keys import IMAGE_KEYS, PAPER_PRO, pro_key, recall_key
 from threecad.metrics.tallies import RECALL_RATES, ROW_BINS, ImageRecord
 

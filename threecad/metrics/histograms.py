@@ -1,104 +1,58 @@
 """Histograms of scores whose bins find their own width, in bounded memory, free of order.
 
-A score is mapped to an integer *key* in the order of the numbers: the bits of its float64 value,
-so that float16, float32 and float64 share one scale and nothing is rounded. A *bin* is
-``key >> shift``. Bins live in pages that exist only where scores are; when the pages would outgrow
-their budget, the shift grows by one and neighbouring bins join. The final state is a function of
-the multiset of scores alone:
+Bins are as narrow as the scores themselves until they outgrow their budget; then the shift grows by
+one and neighbouring bins join. The final state is a function of the multiset of scores alone:
 
-* ``alignment`` is the number of low bits that are zero in every key (29 or more for float32, 42 or
-  more for float16): two different keys cannot share a bin while ``shift <= alignment``;
-* ``shift`` is the smallest number, not below ``alignment``, at which the pages fit the budget.
+* ``alignment`` is the number of low bits that are zero in every key;
+* ``shift`` is the smallest number, not below ``alignment``, at which the bins fit the budget.
 
-The number of pages never shrinks as scores are added, so the order and grouping of additions and
-merges cannot matter. Counts are int64 and never rounded.
+The number of bins of a width never shrinks as scores are added, so the order and grouping of
+additions and merges cannot matter. Counts are int64 and never rounded.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from threecad.metrics import kernels
+from threecad.metrics.bins import Bins, count_keys, join_bins, trailing_zeros
+from threecad.metrics.pages import PAGE_BITS, Pages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Bins", "ScoreHistogram", "join_bins"]
+__all__ = ["ScoreHistogram"]
 
-PAGE_BITS = 8
-
-CACHED_BINS = 2**18
-"""Up to so many counts, the processor's cache makes the order of counting indifferent."""
-
-MAX_SPAN = 2**18
-"""Pages over which the slots are looked up directly, without hashing."""
-
-MAX_INT32 = 2**31 - 1
-
-MAX_SLOT = 2**15
-"""The direct look-up holds slots below this."""
-
-
-class Bins(NamedTuple):
-    """The occupied bins of a histogram, in ascending order of score."""
-
-    ids: NDArray[np.uint64]  # (B,) key >> shift
-    counts: NDArray[np.int64]  # (B, channels)
-    shift: int
-    alignment: int
-
-    @property
-    def exact(self) -> bool:
-        """Whether all scores of a bin are equal, in every bin."""
-        return self.shift <= self.alignment
-
-    def at(self, shift: int) -> Bins:
-        """Return the same counts in bins of another shift: wider ones, or any if exact."""
-        if shift == self.shift:
-            return self
-        if shift < self.shift:
-            assert self.exact
-            ids = self.ids << np.uint64(self.shift - shift)
-            return Bins(ids, self.counts, shift, self.alignment)
-        ids, counts = _sum_equal(self.ids >> np.uint64(shift - self.shift), self.counts)
-        return Bins(ids, counts, shift, self.alignment)
+MAX_WAITING = 2**18
+"""Keys that wait to be sorted into the bins, 8 or 16 bytes each."""
 
 
 class ScoreHistogram:
     """Counts of scores in bins that are as narrow as the memory budget allows.
 
     Args:
-        channels: Numbers counted per bin: the first counts scores, further ones sum the integer
+        max_bins: Budget: at most this many bins exist.
+        channels: Numbers counted per bin: the first counts scores, a second one sums the integer
             weights given to :meth:`add`.
-        max_bins: Budget: at most this many bins exist (4 to 8 bytes per bin and channel).
-        page_bits: A page holds ``2 ** page_bits`` bins.
+        dense: For many scores that lie close together: they are counted without sorting, and the
+            budget is counted in pages of 256 neighbouring bins.
+
+    Attributes:
+        total: Number of scores.
     """
 
-    def __init__(
-        self, *, channels: int = 1, max_bins: int = 2**21, page_bits: int = PAGE_BITS
-    ) -> None:
+    def __init__(self, *, max_bins: int, channels: int = 1, dense: bool = False) -> None:
         self.channels = channels
-        self.page_bits = page_bits
-        self.max_pages = max_bins >> page_bits
-        self.total = 0  # number of scores, those about to be counted included
-        self._clear()
-
-    def _clear(self) -> None:
-        self.shift = self.alignment = kernels.MANTISSA
-        self._table = kernels.empty_table(0)
-        self._near = np.empty(0, np.int16)  # slots of neighbouring pages, see kernels
-        self._first = np.uint64(0)
-        self._pages: NDArray[np.uint64] = np.empty(0, np.uint64)  # in order of allocation
-        self._store = self._pages
-        self._counts = self._zeros(0)
-
-    def _zeros(self, pages: int) -> NDArray[Any]:
-        """Return counts of nothing: int32 while the total fits, unless they sum weights."""
-        wide = self.channels > 1 or self.total > MAX_INT32
-        shape = (self.channels, pages, 1 << self.page_bits)
-        return np.zeros(shape, np.int64 if wide else np.int32)
+        self.page_bits = PAGE_BITS if dense else 0
+        self.max_pages = max_bins >> self.page_bits
+        self.total = 0
+        self._bins = Bins.empty(channels)
+        self._pages: Pages | None = None  # counted, but not in the bins yet
+        self._waiting: list[tuple[NDArray[np.uint64], NDArray[np.int64] | None]] = []
+        self._number_waiting = 0
+        self._union = 0  # of the magnitude bits of the scores waiting
 
     def add(
         self, scores: NDArray[np.floating[Any]], weights: NDArray[np.int64] | None = None
@@ -106,33 +60,34 @@ class ScoreHistogram:
         """Count finite scores, (N,) float32 or float64; ``weights``, (N,), go to channel 1."""
         if scores.size == 0:
             return
-        self._grow_total(scores.size)
-        zeros = kernels.trailing_zeros(kernels.scan(scores)[0])
-        if zeros < self.alignment:
-            self._align(zeros)
+        self.total += scores.size
+        union = kernels.scan(scores)[0]
         done = 0
         while True:
-            done += self._count(scores[done:], None if weights is None else weights[done:])
+            if self.page_bits:
+                done += self._count_on_pages(scores[done:], trailing_zeros(union))
             if done == scores.size:
                 return
-            self._open_pages(scores[done:])
+            part = slice(done, done + MAX_WAITING)
+            self._wait(scores[part], None if weights is None else weights[part], union)
+            done = min(part.stop, scores.size)
 
     def merge(self, other: ScoreHistogram) -> None:
         """Add the counts of ``other``; the result is the histogram of all scores of both."""
-        if other._pages.size == 0:
+        self.add_bins(other.bins())
+
+    def add_bins(self, bins: Bins) -> None:
+        """Add counts in bins that are no wider than this budget asks for."""
+        if bins.ids.size == 0:
             return
-        self._grow_total(other.total)
-        joined = join_bins(self.bins(), other.bins()) if self._pages.size else other.bins()
-        self._load(joined)
+        self._fold()
+        self.total += int(bins.counts[:, 0].sum())
+        self._bins = self._fit(join_bins(self._bins, bins))
 
     def bins(self) -> Bins:
         """Return the occupied bins, ascending."""
-        order = np.argsort(self._pages)
-        slots, columns = np.nonzero(self._counts[0, order])
-        ids = (self._pages[order][slots] << np.uint64(self.page_bits)) + columns.astype(np.uint64)
-        counts = np.stack([channel[order[slots], columns] for channel in self._counts], axis=1)
-        counts = counts.astype(np.int64, copy=False)
-        return Bins(ids, counts, self.shift, self.alignment)
+        self._fold()
+        return self._bins
 
     def count_below(self, ids: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return how many scores lie in bins below each of ``ids``, and how many in it.
@@ -140,152 +95,66 @@ class ScoreHistogram:
         Args:
             ids: ``(B,)`` bins that are occupied.
         """
-        order = np.argsort(self._pages)
-        totals = self._counts[0, order].sum(axis=1, dtype=np.int64)
-        pages, place = np.unique(ids >> np.uint64(self.page_bits), return_inverse=True)
-        rows = np.searchsorted(self._pages[order], pages)
-        counts = self._counts[0, order[rows]]
-        columns = (ids & np.uint64((1 << self.page_bits) - 1)).astype(np.intp)
-        within = counts.cumsum(axis=1, dtype=np.int64)[place, columns]
-        at = counts[place, columns].astype(np.int64)
-        return (totals.cumsum() - totals)[rows][place] + within - at, at
+        bins = self.bins()
+        counts = bins.counts[:, 0]
+        place = np.searchsorted(bins.ids, ids)
+        at = counts[place]
+        return counts.cumsum()[place] - at, at
 
-    def _align(self, alignment: int) -> None:
-        """Lower the alignment; bins that were exact so far may become narrower."""
-        if self._pages.size == 0:
-            self.shift = self.alignment = alignment
-        elif self.shift > self.alignment:  # inexact already
-            self.alignment = alignment
-        else:
-            self._load(self.bins().at(alignment)._replace(alignment=alignment))
+    def _count_on_pages(self, scores: NDArray[np.floating[Any]], alignment: int) -> int:
+        """Count the first scores on pages; return how many could be."""
+        if not self._bins.ids.size:
+            return 0  # nothing is known yet of where the scores lie
+        if alignment < self._bins.alignment:
+            self._fold()
+            if self._bins.exact:  # they may become narrower
+                self._bins = self._fit(self._bins.at(alignment))
+            self._bins = self._bins._replace(alignment=alignment)
+        done = 0
+        while done < scores.size:
+            if self._pages is None:
+                self._pages = Pages(self._bins.shift, self.max_pages)
+            done += self._pages.count(scores[done:])
+            if not self._pages.full:
+                break
+            if self._pages.total == 0:
+                self._pages = None
+                break
+            self._fold()
+        return done
 
-    def _grow_total(self, scores: int) -> None:
-        """Note that so many scores are coming, and widen the counts if they might overflow."""
-        self.total += scores
-        if self.total > MAX_INT32 and self._counts.dtype == np.int32:
-            self._counts = self._counts.astype(np.int64)
+    def _wait(
+        self,
+        scores: NDArray[np.floating[Any]],
+        weights: NDArray[np.int64] | None,
+        union: int,
+    ) -> None:
+        """Keep scores until there are enough to sort."""
+        self._waiting.append((kernels.keys_of(scores), weights))
+        self._number_waiting += scores.size
+        self._union |= int(union)
+        if self._number_waiting >= MAX_WAITING or (self.page_bits and not self._bins.ids.size):
+            self._fold()
 
-    def _count(self, scores: NDArray[np.floating[Any]], weights: NDArray[np.int64] | None) -> int:
-        """Count scores up to the first that has no page; return how many were counted."""
-        counts = self._counts[0].reshape(-1)
-        lookup = (self.shift, self.page_bits, self._table, self._near, self._first)
-        if weights is not None:
-            sums = self._counts[1].reshape(-1)
-            done = kernels.count_weighted(scores, weights, *lookup, counts, sums)
-        elif counts.size > CACHED_BINS:
-            done = kernels.count_in_order(scores, *lookup, counts)
-        else:
-            done = kernels.count(scores, *lookup, counts)
-        return int(done)
+    def _fold(self) -> None:
+        """Put what was counted or waits into the bins."""
+        bins = self._bins
+        if self._pages is not None:
+            counted, self._pages = self._pages, None
+            bins = self._fit(join_bins(bins, counted.bins(bins.alignment)))
+        if self._waiting:
+            keys = np.concatenate([keys for keys, _ in self._waiting])
+            weights = [weights for _, weights in self._waiting if weights is not None]
+            alignment = trailing_zeros(self._union)
+            shift = min(bins.alignment, alignment) if bins.exact else bins.shift
+            joined = np.concatenate(weights) if weights else None
+            bins = self._fit(join_bins(bins, count_keys(keys, joined, shift, alignment)))
+            self._waiting, self._number_waiting, self._union = [], 0, 0
+        self._bins = bins
 
-    def _open_pages(self, scores: NDArray[np.floating[Any]]) -> None:
-        """Make every page that ``scores`` need, widening the bins if they would be too many."""
-        room = self.max_pages - self._pages.size
-        lookup = (self._table, self.shift, self.page_bits)
-        pages = kernels.new_pages(scores, *lookup, room)
-        if pages.size > room:
-            pages, shift = kernels.find_pages(
-                scores, self._pages, self.shift, self.page_bits, self.max_pages
-            )
-            self._load(self.bins().at(int(shift)))
-            lookup = (self._table, self.shift, self.page_bits)
-            pages = kernels.new_pages(scores, *lookup, self.max_pages)
-        self._append(pages)
-
-    def _append(self, pages: NDArray[np.uint64]) -> None:
-        """Make pages that do not exist yet. Room for them doubles, so that the cost is even."""
-        if pages.size == 0:
-            return
-        used = self._pages.size
-        needed = used + pages.size
-        capacity = self._counts.shape[1]
-        if needed > capacity:
-            grown = self._zeros(min(max(needed, 2 * capacity), self.max_pages))
-            grown[:, :capacity] = self._counts
-            self._counts = grown
-            store = np.empty(grown.shape[1], np.uint64)
-            store[:used] = self._pages
-            self._store = store
-        self._store[used:needed] = pages
-        self._pages = self._store[:needed]
-        if 2 * needed > len(self._table):
-            self._table = kernels.empty_table(2 * needed)
-            kernels.insert(self._table, self._pages, 0)
-        else:
-            kernels.insert(self._table, pages, used)
-        self._place_near(pages, used)
-
-    def _place_near(self, pages: NDArray[np.uint64], first_slot: int) -> None:
-        """Enter new pages into the direct look-up, if all pages are near enough for one."""
-        if first_slot and not self._near.size:  # they were too far apart or too many already
-            return
-        ahead = pages - self._first  # wraps round below the first
-        if first_slot + pages.size <= MAX_SLOT and int(ahead.max()) < self._near.size:
-            self._near[ahead.astype(np.intp)] = np.arange(first_slot, first_slot + pages.size)
-            return
-        self._first = self._pages.min()
-        span = int(self._pages.max() - self._first) + 1
-        direct = span <= MAX_SPAN and self._pages.size <= MAX_SLOT
-        # A quarter of the span lies free at either end.
-        margin = min(span // 4, int(self._first))
-        self._first = self._first - np.uint64(margin)
-        self._near = np.full(span + 2 * margin + 1 if direct else 0, -1, np.int16)
-        if direct:
-            self._near[(self._pages - self._first).astype(np.intp)] = np.arange(self._pages.size)
-
-    def _load(self, bins: Bins) -> None:
-        """Become the histogram of ``bins``, in bins at least as wide."""
-        shift = bins.shift
-        pages = np.unique(bins.ids >> np.uint64(self.page_bits))
-        while pages.size > self.max_pages:
-            shift += 1
-            pages = np.unique(pages >> np.uint64(1))
-        bins = bins.at(shift)
-        self._clear()
-        self.shift, self.alignment = shift, bins.alignment
-        self._append(pages)
-        rows = np.searchsorted(pages, bins.ids >> np.uint64(self.page_bits))
-        columns = bins.ids & np.uint64((1 << self.page_bits) - 1)
-        self._counts[:, rows, columns.astype(np.intp)] = bins.counts.T
+    def _fit(self, bins: Bins) -> Bins:
+        return bins.fit(self.max_pages, self.page_bits)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            "channels": self.channels,
-            "page_bits": self.page_bits,
-            "max_pages": self.max_pages,
-            "bins": self.bins(),
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.channels, self.page_bits = state["channels"], state["page_bits"]
-        self.max_pages = state["max_pages"]
-        self.total = int(state["bins"].counts[:, 0].sum())
-        self._clear()
-        if state["bins"].ids.size:
-            self._load(state["bins"])
-
-
-def join_bins(first: Bins, second: Bins) -> Bins:
-    """Return the sum of two sets of bins, at the narrowest width that both allow."""
-    shift = alignment = min(first.alignment, second.alignment)
-    for bins in (first, second):
-        if not bins.exact:
-            shift = max(shift, bins.shift)
-    first, second = first.at(shift), second.at(shift)
-    ids, counts = _sum_equal(
-        np.concatenate([first.ids, second.ids]), np.concatenate([first.counts, second.counts])
-    )
-    return Bins(ids, counts, shift, alignment)
-
-
-def _sum_equal(
-    ids: NDArray[np.uint64], counts: NDArray[np.int64]
-) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return the distinct ids, ascending, and the sum of the counts of each."""
-    if ids.size == 0:
-        return ids, counts
-    if np.any(ids[1:] < ids[:-1]):
-        order = np.argsort(ids, kind="stable")
-        ids, counts = ids[order], counts[order]
-    first = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
-    return ids[first], np.add.reduceat(counts, first, axis=0)
+        self._fold()
+        return self.__dict__

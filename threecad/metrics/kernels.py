@@ -17,33 +17,33 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "PAGE_BITS",
     "count",
-    "count_in_order",
     "count_inside",
-    "count_weighted",
-    "empty_table",
-    "find_pages",
-    "insert",
+    "find_binades",
+    "find_new_pages",
+    "join_sorted",
     "keys_of",
-    "new_pages",
+    "list_occupied",
     "scan",
-    "trailing_zeros",
+    "sum_equal",
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
+PAGE_BITS = 8
+"""A page holds ``2 ** PAGE_BITS`` bins."""
+
+BLOCK = 4096
+"""Scores whose places are found before any is counted."""
+
 _MAGNITUDE = np.uint64(0x7FFFFFFFFFFFFFFF)
 _SIGN = np.uint64(0x8000000000000000)
 _INFINITY = np.uint64(0x7FF0000000000000)
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MANTISSA = np.uint64(52)
+_PAGE_BITS = np.uint64(PAGE_BITS)
+_IN_PAGE = np.uint64((1 << PAGE_BITS) - 1)
 _ONE = np.uint64(1)
-
-BLOCK = 1 << 16
-STRETCH = 14  # 2**14 counts are 128 KiB
-
-MANTISSA = 52
-"""Bits of a float64 below its exponent. A shift by this and a page still fits 64 bits."""
 
 
 def compiled(function: Function) -> Function:
@@ -54,35 +54,11 @@ def compiled(function: Function) -> Function:
         return cast("Function", numba.njit(nogil=True)(function))
 
 
-def trailing_zeros(bits: int) -> int:
-    """Return the number of zero bits below the lowest one of ``bits``, at most 52: the mantissa."""
-    bits = int(bits)
-    return min((bits & -bits).bit_length() - 1, MANTISSA) if bits else MANTISSA
-
-
-def empty_table(pages: int) -> NDArray[np.uint64]:
-    """Return an open-addressing hash table with room for ``pages``: rows of page id and slot."""
-    size = 1 << max(4, (2 * pages - 1).bit_length())
-    table = np.zeros((size, 2), np.uint64)
-    table[:, 0] = EMPTY
-    return table
-
-
 @compiled
 def _key(score: float) -> Any:
     bits = np.float64(score).view(np.uint64)
     magnitude = bits & _MAGNITUDE
     return _SIGN - magnitude if bits & _SIGN else _SIGN + magnitude
-
-
-@compiled
-def _find(table: NDArray[np.uint64], page: Any) -> Any:
-    """Return the row of ``page``, or the free row where it belongs."""
-    last = np.int64(table.shape[0] - 1)
-    at = np.int64((page * _GOLDEN) >> np.uint64(32)) & last
-    while table[at, 0] != page and table[at, 0] != EMPTY:
-        at = (at + 1) & last
-    return at
 
 
 @compiled
@@ -107,192 +83,161 @@ def keys_of(scores: NDArray[np.floating[Any]]) -> NDArray[np.uint64]:
 
 
 @compiled
-def insert(table: NDArray[np.uint64], pages: NDArray[np.uint64], first_slot: int) -> None:
-    """Enter new pages into the table with consecutive slots."""
-    for i in range(pages.size):
-        at = _find(table, pages[i])
-        table[at, 0] = pages[i]
-        table[at, 1] = np.uint64(first_slot + i)
-
-
-@compiled
-def _set_of(pages: NDArray[np.uint64], down: Any) -> tuple[NDArray[np.uint64], Any]:
-    """Return a hash set of ``pages >> down`` with room for as many again, and its size."""
-    size = 16
-    while size < 4 * pages.size:
-        size *= 2
-    table = np.full((size, 1), EMPTY, np.uint64)
-    found = 0
-    for i in range(pages.size):
-        page = pages[i] >> down
-        at = _find(table, page)
-        if table[at, 0] == EMPTY:
-            table[at, 0] = page
-            found += 1
-    return table, found
-
-
-@compiled
-def new_pages(
-    scores: NDArray[np.floating[Any]],
-    table: NDArray[np.uint64],
-    shift: int,
-    page_bits: int,
-    room: int,
-) -> NDArray[np.uint64]:
-    """Return the pages of ``scores`` that ``table`` lacks; at most one more than ``room``."""
-    down = np.uint64(shift + page_bits)
-    found, used = _set_of(np.empty(0, np.uint64), np.uint64(0))
+def find_binades(scores: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Return, of the 4096 binades, whether each holds a score."""
+    found = np.zeros(4096, np.bool_)
     for i in range(scores.size):
-        page = _key(scores[i]) >> down
-        if table[_find(table, page), 0] == page:
-            continue
-        at = _find(found, page)
-        if found[at, 0] == page:
-            continue
-        found[at, 0] = page
-        used += 1
-        if used > room:
-            break
-        if 2 * used > found.shape[0]:
-            found, used = _set_of(found[found[:, 0] != EMPTY, 0], np.uint64(0))
-    pages: NDArray[np.uint64] = found[found[:, 0] != EMPTY, 0]
-    return pages
+        found[_key(scores[i]) >> _MANTISSA] = True
+    return found
 
 
 @compiled
-def find_pages(
-    scores: NDArray[np.floating[Any]],
-    known: NDArray[np.uint64],
-    shift: int,
-    page_bits: int,
-    max_pages: int,
-) -> tuple[NDArray[np.uint64], int]:
-    """Return the pages of ``known`` and ``scores`` together, and the shift at which they fit."""
-    down = np.uint64(shift + page_bits)
-    table, found = _set_of(known, np.uint64(0))
-    for i in range(scores.size):
-        page = _key(scores[i]) >> down
-        at = _find(table, page)
-        if table[at, 0] == page:
-            continue
-        table[at, 0] = page
-        found += 1
-        while found > max_pages:
-            down += _ONE
-            pages = table[:, 0]
-            table, found = _set_of(pages[pages != EMPTY], _ONE)
-        if 2 * found > table.shape[0]:
-            pages = table[:, 0]
-            table, found = _set_of(pages[pages != EMPTY], np.uint64(0))
-    pages = table[:, 0]
-    return pages[pages != EMPTY], np.int64(down) - page_bits
-
-
-@compiled
-def _place(cell: Any, width: Any, table: Any, near: NDArray[np.int16], first: Any) -> Any:
-    """Return where ``cell`` is counted, or -1 if it has no page.
-
-    ``near`` holds the slots of the pages from ``first`` on; it is empty where the pages are too far
-    apart for that, and then the hash table is asked.
-    """
-    page = cell >> width
-    if near.size:
-        ahead = page - first
-        slot = np.int64(near[ahead]) if ahead < np.uint64(near.size) else np.int64(-1)
-    else:
-        at = _find(table, page)
-        slot = np.int64(table[at, 1]) if table[at, 0] == page else np.int64(-1)
-    if slot < 0:
-        return np.int64(-1)
-    return (slot << np.int64(width)) + np.int64(cell & ((_ONE << width) - _ONE))
+def _entry(cell: Any, shift: Any, binades: NDArray[np.int32]) -> Any:
+    """Return the entry of the page of ``cell``, or a negative number if its binade has none."""
+    start = np.int64(binades[cell >> (_MANTISSA - shift)])
+    if start < 0:
+        return start
+    page = (cell >> _PAGE_BITS) & ((_ONE << (_MANTISSA - shift - _PAGE_BITS)) - _ONE)
+    return start + np.int64(page)
 
 
 @compiled
 def count(
     scores: NDArray[np.floating[Any]],
     shift: int,
-    page_bits: int,
-    table: NDArray[np.uint64],
-    near: NDArray[np.int16],
-    first: Any,
-    counts: NDArray[np.integer[Any]],
+    binades: NDArray[np.int32],
+    entries: NDArray[np.int32],
+    counts: NDArray[np.int32],
 ) -> int:
-    """Count scores until one has no page; return how many were counted."""
-    down, width = np.uint64(shift), np.uint64(page_bits)
-    for i in range(scores.size):
-        place = _place(_key(scores[i]) >> down, width, table, near, first)
-        if place < 0:
-            return i
-        counts[place] += 1
-    return scores.size
+    """Count scores up to the first block with one that has no page; return how many were.
 
-
-@compiled
-def count_in_order(
-    scores: NDArray[np.floating[Any]],
-    shift: int,
-    page_bits: int,
-    table: NDArray[np.uint64],
-    near: NDArray[np.int16],
-    first: Any,
-    counts: NDArray[np.integer[Any]],
-) -> int:
-    """Do what :func:`count` does, faster where the counts do not fit the processor's cache.
-
-    The places of a block of scores are sorted by stretch of memory before they are visited.
+    ``counts[slot, bin]`` is flat. See :class:`threecad.metrics.pages.Pages` for the look-up.
     """
-    down, width = np.uint64(shift), np.uint64(page_bits)
-    places = np.empty(BLOCK, np.int32)
-    ordered = np.empty(BLOCK, np.int32)
-    starts = np.empty((counts.size >> STRETCH) + 2, np.int64)
+    down = np.uint64(shift)
+    cells = np.empty(BLOCK, np.uint64)
+    places = np.empty(BLOCK, np.uint32)
     for block in range(0, scores.size, BLOCK):
         n = min(BLOCK, scores.size - block)
-        starts[:] = 0
-        missing = False
         for i in range(n):
-            place = _place(_key(scores[block + i]) >> down, width, table, near, first)
-            if place < 0:
-                n = i
-                missing = True
-                break
-            places[i] = place
+            cells[i] = _key(scores[block + i]) >> down
+        lowest = np.int64(0)
         for i in range(n):
-            starts[(places[i] >> STRETCH) + 1] += 1
-        for k in range(1, starts.size):
-            starts[k] += starts[k - 1]
+            entry = _entry(cells[i], down, binades)
+            slot = np.int64(-1) if entry < 0 else np.int64(entries[np.uint64(entry)])
+            lowest = min(lowest, slot)
+            places[i] = np.uint32((np.uint64(slot) << _PAGE_BITS) + (cells[i] & _IN_PAGE))
+        if lowest < 0:
+            return block
         for i in range(n):
-            stretch = places[i] >> STRETCH
-            ordered[starts[stretch]] = places[i]
-            starts[stretch] += 1
-        for i in range(n):
-            counts[ordered[i]] += 1
-        if missing:
-            return block + n
+            counts[places[i]] += 1
     return scores.size
 
 
 @compiled
-def count_weighted(
+def find_new_pages(
     scores: NDArray[np.floating[Any]],
-    weights: NDArray[np.int64],
     shift: int,
-    page_bits: int,
-    table: NDArray[np.uint64],
-    near: NDArray[np.int16],
-    first: Any,
-    counts: NDArray[np.int64],
-    sums: NDArray[np.int64],
-) -> int:
-    """Count scores and sum their weights until one has no page; return how many were counted."""
-    down, width = np.uint64(shift), np.uint64(page_bits)
+    binades: NDArray[np.int32],
+    entries: NDArray[np.int32],
+    room: int,
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Return the entries and the ids of the pages that ``scores`` need and that have no slot yet.
+
+    Their binades must have entries. At most one page more than ``room`` is returned. The entries
+    are marked with -2.
+    """
+    down = np.uint64(shift)
+    found = np.empty(room + 1, np.int64)
+    pages = np.empty(room + 1, np.uint64)
+    n = 0
     for i in range(scores.size):
-        place = _place(_key(scores[i]) >> down, width, table, near, first)
-        if place < 0:
-            return i
-        counts[place] += 1
-        sums[place] += weights[i]
-    return scores.size
+        cell = _key(scores[i]) >> down
+        entry = _entry(cell, down, binades)
+        if entries[entry] == -1:
+            entries[entry] = -2
+            found[n] = entry
+            pages[n] = cell >> _PAGE_BITS
+            n += 1
+            if n > room:
+                break
+    return found[:n], pages[:n]
+
+
+@compiled
+def list_occupied(
+    counts: NDArray[np.int32], order: NDArray[np.intp], pages: NDArray[np.uint64]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the ids and counts ``(B, 1)`` of the bins that hold anything, page by page.
+
+    Args:
+        counts: ``(slots, 2**PAGE_BITS)``.
+        order: Slots in the order of their pages.
+        pages: Page of each slot.
+    """
+    occupied = 0
+    for slot in order:
+        for column in range(counts.shape[1]):
+            occupied += counts[slot, column] > 0
+    ids = np.empty(occupied, np.uint64)
+    listed = np.empty((occupied, 1), np.int64)
+    n = 0
+    for slot in order:
+        start = pages[slot] << _PAGE_BITS
+        for column in range(counts.shape[1]):
+            if counts[slot, column] > 0:
+                ids[n] = start + np.uint64(column)
+                listed[n, 0] = counts[slot, column]
+                n += 1
+    return ids, listed
+
+
+@compiled
+def sum_equal(
+    ids: NDArray[np.uint64], counts: NDArray[np.int64], shift: int
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the distinct ``ids >> shift`` of ascending ids, and the sums of their counts."""
+    down = np.uint64(shift)
+    joined = np.empty(ids.size, np.uint64)
+    sums = np.empty(counts.shape, np.int64)
+    n = -1
+    for i in range(ids.size):
+        wide = ids[i] >> down
+        new = n < 0 or joined[n] != wide
+        n += new
+        joined[n] = wide
+        for channel in range(counts.shape[1]):
+            before = np.int64(0) if new else sums[n, channel]
+            sums[n, channel] = before + counts[i, channel]
+    return joined[: n + 1].copy(), sums[: n + 1].copy()
+
+
+@compiled
+def join_sorted(
+    first: NDArray[np.uint64],
+    first_counts: NDArray[np.int64],
+    second: NDArray[np.uint64],
+    second_counts: NDArray[np.int64],
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the union of two ascending lists of distinct ids, and the sum of their counts."""
+    most = first.size + second.size
+    joined = np.empty(most, np.uint64)
+    sums = np.empty((most, first_counts.shape[1]), np.int64)
+    i = k = n = 0
+    while i < first.size or k < second.size:
+        from_first = k == second.size or (i < first.size and first[i] <= second[k])
+        from_second = i == first.size or (k < second.size and second[k] <= first[i])
+        joined[n] = first[i] if from_first else second[k]
+        for channel in range(sums.shape[1]):
+            count = np.int64(0)
+            if from_first:
+                count += first_counts[i, channel]
+            if from_second:
+                count += second_counts[k, channel]
+            sums[n, channel] = count
+        i += from_first
+        k += from_second
+        n += 1
+    return joined[:n].copy(), sums[:n].copy()
 
 
 @compiled

@@ -15,13 +15,9 @@ from threecad.metrics.partitions import Partition
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from threecad.metrics.histograms import Bins
+    from threecad.metrics.bins import Bins
 
 __all__ = ["SIZES", "DefectPixels", "PixelCounts", "find_defects", "size_of"]
-
-
-SPARSE_PAGES = 2
-"""Page bits of the histograms of the few defective pixels."""
 
 
 class DefectPixels(NamedTuple):
@@ -30,12 +26,19 @@ class DefectPixels(NamedTuple):
     scores: NDArray[np.floating[Any]]  # (M,) of its pixels
     weights: NDArray[np.int64]  # (M,) OVERLAP_SCALE / area of the pixel's region
     found: NDArray[np.floating[Any]]  # (R,) at thresholds up to this, half of the region is flagged
-    size: NDArray[np.str_]  # (R,) of SIZES
+    size: NDArray[np.intp]  # (R,) index in SIZES
     region: NDArray[np.intp]  # (M,) index of the pixel's region
+
+    @property
+    def sizes(self) -> list[str]:
+        """The sizes that its regions have."""
+        return [SIZES[i] for i in sorted(set(self.size.tolist()))]
 
     def of_size(self, size: str) -> DefectPixels:
         """Return the regions of one size."""
-        chosen = self.size == size
+        chosen = self.size == SIZES.index(size)
+        if chosen.all():
+            return self
         pixels = chosen[self.region]
         return DefectPixels(
             self.scores[pixels],
@@ -66,7 +69,7 @@ def find_defects(scores: NDArray[np.floating[Any]], mask: NDArray[np.bool_]) -> 
     ends = np.cumsum(areas)
     found = values[order][ends - (areas + 1) // 2]
     weights = (2 * OVERLAP_SCALE + areas) // (2 * areas)  # rounded
-    size = np.array([size_of(int(area), mask.size) for area in areas])
+    size = np.array([SIZES.index(size_of(int(area), mask.size)) for area in areas])
     return DefectPixels(values, weights[region], found, size, region)
 
 
@@ -81,10 +84,9 @@ class PixelCounts:
     """
 
     def __init__(self, max_bins: int) -> None:
-        self.every = ScoreHistogram(max_bins=max_bins)
-        self.defective = ScoreHistogram(max_bins=max_bins, channels=2, page_bits=SPARSE_PAGES)
-        self.found = ScoreHistogram(max_bins=max_bins, page_bits=SPARSE_PAGES)
-        self._bins: Bins | None = None  # of the defective pixels
+        self.every = ScoreHistogram(max_bins=max_bins, dense=True)
+        self.defective = ScoreHistogram(max_bins=max_bins, channels=2)
+        self.found = ScoreHistogram(max_bins=max_bins)
 
     def add(self, scores: NDArray[np.floating[Any]], defects: DefectPixels | None) -> None:
         """Count an image: the scores of all of its pixels, (N,), and of its defective ones."""
@@ -94,13 +96,11 @@ class PixelCounts:
 
     def add_defects(self, defects: DefectPixels) -> None:
         """Count the defective pixels alone."""
-        self._bins = None
         self.defective.add(defects.scores, defects.weights)
         self.found.add(defects.found)
 
     def merge(self, other: PixelCounts) -> None:
         """Add what ``other`` counted."""
-        self._bins = None
         self.every.merge(other.every)
         self.defective.merge(other.defective)
         self.found.merge(other.found)
@@ -108,7 +108,7 @@ class PixelCounts:
     def rank_pixels(self, positives: PixelCounts | None = None) -> Partition:
         """Return defective pixels, or those that ``positives`` counted, among defect-free ones."""
         chosen = positives or self
-        return self._rank(chosen.defective_bins(), chosen.found.total)
+        return self._rank(chosen.defective.bins(), chosen.found.total)
 
     def rank_regions(self, positives: PixelCounts | None = None) -> Partition:
         """Return the regions, or those that ``positives`` counted, among defect-free pixels."""
@@ -117,23 +117,17 @@ class PixelCounts:
         bins = bins._replace(counts=bins.counts * np.array([1, 0]))  # regions have no weights
         return self._rank(bins, chosen.found.total)
 
-    def defective_bins(self) -> Bins:
-        """Return the bins of the defective pixels and their weights."""
-        if self._bins is None:
-            self._bins = self.defective.bins()
-        return self._bins
-
     def _rank(self, positives: Bins, regions: int) -> Partition:
         """Return the bins of ``positives`` and, as one bin each, what lies between them.
 
         Without positives, no figure asks how the defect-free pixels of a bin stand.
         """
-        shift, alignment = self.every.shift, self.every.alignment
         if self.every.total == 0:
             return Partition.empty()
+        _, _, shift, alignment = self.every.bins()
         ids, counts, _, _ = positives.at(shift)
         below, inside = (n.astype(np.int64) for n in self.every.count_below(ids))
-        defective = self.defective_bins().at(shift)
+        defective = self.defective.bins().at(shift)
         defects = np.concatenate([[0], defective.counts[:, 0].cumsum()])
         place = np.searchsorted(defective.ids, ids)
         below -= defects[place]

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from threecad.metrics import curves
+from threecad.metrics import curves, kernels
+from threecad.metrics.bins import Bins, count_near_keys
 from threecad.metrics.curves import Counts
-from threecad.metrics.histograms import Bins, ScoreHistogram
+from threecad.metrics.histograms import ScoreHistogram
 from threecad.metrics.paper_protocol import per_image_pro
 from threecad.metrics.partitions import Partition, Refinement, choose_bins
 from threecad.metrics.pixels import SIZES, DefectPixels, PixelCounts, find_defects
@@ -255,8 +256,8 @@ class CategoryTally:
                 self.by_type[defect_type] = PixelCounts(DETAIL_BINS)
             self.by_type[defect_type].add(flat, defects)
         if defects is not None:
-            for size in np.unique(defects.size):
-                self.by_size[str(size)].add_defects(defects.of_size(size))
+            for size in defects.sizes:
+                self.by_size[size].add_defects(defects.of_size(size))
 
     def _refine(
         self,
@@ -281,17 +282,18 @@ class CategoryTally:
 
 def _pixel_row(flat: NDArray[np.floating[Any]], defects: DefectPixels | None) -> PixelRow:
     def bins(channels: int, *values: Any) -> Bins:
-        histogram = ScoreHistogram(channels=channels, max_bins=ROW_BINS, page_bits=0)
+        histogram = ScoreHistogram(channels=channels, max_bins=ROW_BINS)
         histogram.add(*values)
         return histogram.bins()
 
     defective: dict[str, Bins] = {}
     found: dict[str, Bins] = {}
-    for size in [] if defects is None else sorted(set(defects.size.tolist())):
+    for size in [] if defects is None else defects.sizes:
         part = defects.of_size(size)  # type: ignore[union-attr]
         defective[size] = bins(2, part.scores, part.weights)
         found[size] = bins(1, part.found)
-    return PixelRow(bins(1, flat), defective, found)
+    every = count_near_keys(kernels.keys_of(flat)).fit(ROW_BINS, 0)
+    return PixelRow(every, defective, found)
 
 
 def image_counts(images: Sequence[ImageRecord]) -> Counts:
