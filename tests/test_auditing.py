@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 from scipy.sparse.csgraph import connected_components
 
-from threecad import scan
+from threecad import read_mask, scan
 from threecad.auditing import Audit, audit, union_mask
 from threecad.auditing.corrections import write_errata
 from threecad.auditing.duplicates import duplicate_groups, find_near, merge
@@ -107,6 +107,27 @@ def test_one_pixel_is_enough_to_be_another_image(widgets: Path) -> None:
     result = examine(widgets, near=True)
     assert found(result, "duplicate") == {}
     assert set(found(result, "near")) == {"near-leak"}
+
+
+def test_a_mask_rule_decides_on_findings_and_unions(widgets: Path, tmp_path: Path) -> None:
+    pixels = np.asarray(trees.square_mask()).copy()
+    pixels[0, :5] = 9
+    trees.copy_sample(widgets, "Widget/test/Dent/001", "Widget/test/Scratch/x")
+    for name in ("Widget/test/Dent/001", "Widget/test/Scratch/x"):
+        trees.write_mask(widgets, name, Image.fromarray(pixels))
+    result = examine(widgets, mask_rule="binary")
+    assert result.mask_rule == result.report.summary["mask_rule"] == "binary"
+    assert "mask-ambiguous" not in found(result)
+    assert [finding.id for finding in found(result)["mask-border"]] == [
+        "Widget/test/Dent/001",
+        "Widget/test/Scratch/x",
+    ]
+    area = np.count_nonzero(pixels)
+    assert f"has {area} pixels" in found(result)["duplicate-types"][0].message
+    write_errata(result, tmp_path / "errata.json")
+    joined = scan(widgets, errata=tmp_path / "errata.json")["Widget/test/Dent/001"]
+    assert joined.mask is not None
+    assert np.count_nonzero(read_mask(joined.mask)) == area
 
 
 def test_the_types_and_the_union_of_the_masks_are_reported(widgets: Path) -> None:

@@ -105,6 +105,40 @@ def test_an_odd_mask(widgets: Path, values: list[int], code: str) -> None:
     assert (finding.severity, finding.id) == ("warning", DENT)
 
 
+def test_how_much_hangs_on_an_ambiguous_mask_is_said(widgets: Path) -> None:
+    pixels = np.asarray(trees.square_mask()).copy()
+    area = np.count_nonzero(pixels)
+    pixels[0, :5] = 9
+    trees.write_mask(widgets, DENT, Image.fromarray(pixels))
+    message = only(check(widgets), "mask-ambiguous").message
+    assert f"{area} pixels are defect by the rule threshold, 5 more would be by" in message
+
+
+def test_a_mask_rule_overrides_what_the_values_say(widgets: Path) -> None:
+    pixels = np.asarray(trees.square_mask()).copy()
+    pixels[0, :5] = 9
+    trees.write_mask(widgets, DENT, Image.fromarray(pixels))
+    assert codes(check(widgets, mask_rule="binary")) == {}
+    report = check(widgets, mask_rule="binary")  # from the cache
+    assert report.summary["mask_rule"] == "binary"
+    assert report.summary["mask_rules"] == {"binary": 8}
+    assert report.summary["categories"]["Widget"]["regions_per_image"] == (1, 2)
+    assert only(check(widgets), "mask-ambiguous")
+    run = CliRunner().invoke(main, ["verify", str(widgets), "--mask-rule", "binary", "--json"])
+    assert json.loads(run.stdout)["summary"]["mask_rule"] == "binary"
+
+
+def test_many_warnings_are_one_example_and_a_count(widgets: Path) -> None:
+    pixels = np.asarray(trees.square_mask()).copy()
+    pixels[0, :5] = 9
+    for sample in scan(widgets).select(label=1):
+        trees.write_mask(widgets, sample.id, Image.fromarray(pixels))
+    run = CliRunner().invoke(main, ["verify", str(widgets)])
+    assert "mask-ambiguous (8)" in run.output
+    assert run.output.count("pixels are defect by the rule") == 1
+    assert "and 7 more; --json" in run.output
+
+
 def test_a_mask_for_a_good_image(widgets: Path) -> None:
     trees.write_mask(widgets, "Widget/test/good/001", trees.square_mask())
     assert only(check(widgets), "mask-unexpected").id == "Widget/test/good/001"

@@ -11,6 +11,7 @@ import io
 import os
 import zlib
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
+
+    from threecad.masks import MaskRule
 
 __all__ = [
     "GRADIENT_BITS",
@@ -100,6 +103,7 @@ class MaskFacts:
         height: Pixels; 0 if the file does not decode.
         rule: How values were told apart (see ``threecad.masks``).
         oddities: Codes of what is odd, such as ``mask-empty``.
+        grey: Of an ambiguous mask, the pixels that the rule ``binary`` would add.
         classes: Defect classes of a label map; 0 for other masks.
         areas: Pixels of each 8-connected region, ascending.
         touches_border: Whether a defect pixel lies in the outermost rows or columns.
@@ -112,6 +116,7 @@ class MaskFacts:
     height: int = 0
     rule: str = ""
     oddities: tuple[str, ...] = ()
+    grey: int = 0
     classes: int = 0
     areas: tuple[int, ...] = ()
     touches_border: bool = False
@@ -157,16 +162,20 @@ def inspect_masks(
     root: Path,
     masks: Iterable[Path],
     *,
+    rule: MaskRule | None = None,
     trust_cache: bool = True,
     workers: int | None = None,
     cluster: str | None = None,
     description: str | None = None,
 ) -> dict[Path, MaskFacts]:
-    """Return the facts of each mask; the arguments are those of ``inspect_images``."""
+    """Return the facts of each mask.
+
+    The arguments are those of ``inspect_images``; ``rule`` is that of ``threecad.decode_mask``.
+    """
     return _inspect(
-        inspect_mask,
+        partial(inspect_mask, rule=rule),
         MaskFacts,
-        "masks",
+        f"masks-{rule}" if rule else "masks",
         root,
         masks,
         trust_cache,
@@ -206,7 +215,7 @@ def _restore(record: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
 
 
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 
 
 def inspect_image(path: Path) -> ImageFacts:
@@ -241,7 +250,7 @@ def _decode(path: Path) -> tuple[ImageFacts, Image.Image | None]:
         return ImageFacts(size, sha256, problem=describe_damage(data, error)), None
 
 
-def inspect_mask(path: Path) -> MaskFacts:
+def inspect_mask(path: Path, rule: MaskRule | None = None) -> MaskFacts:
     """Read, hash and decode one mask. A file that does not decode is a fact, not an exception.
 
     Raises:
@@ -249,7 +258,7 @@ def inspect_mask(path: Path) -> MaskFacts:
     """
     size, sha256 = path.stat().st_size, hash_file(path)
     try:
-        decoded = decode_mask(path)
+        decoded = decode_mask(path, rule=rule)
     except MaskError as error:
         head, tail = _ends(path)
         cut = is_cut_short(tail, head)
@@ -263,6 +272,7 @@ def inspect_mask(path: Path) -> MaskFacts:
         mask.shape[0],
         decoded.rule,
         decoded.findings,
+        decoded.grey,
         len(decoded.classes),
         tuple(sorted(region.area for region in regions(mask))),
         bool(mask[[0, -1]].any() or mask[:, [0, -1]].any()),

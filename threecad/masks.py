@@ -20,7 +20,7 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
@@ -67,6 +67,7 @@ class DecodedMask:
             but), ``mask-ambiguous`` (the values do not say clearly what is defect).
         classes: For a label map, the raw value or ``(r, g, b)`` of each class present, ascending.
         labels: For a label map, ``(H, W)`` uint8: 0 for background, k for ``classes[k - 1]``.
+        grey: Of an ambiguous mask under ``threshold``, the pixels that ``binary`` would add.
     """
 
     mask: NDArray[np.bool_]
@@ -74,6 +75,7 @@ class DecodedMask:
     findings: tuple[str, ...] = ()
     classes: tuple[int | tuple[int, int, int], ...] = ()
     labels: NDArray[np.uint8] | None = None
+    grey: int = 0
 
 
 def read_mask(path: str | os.PathLike[str], *, rule: MaskRule | None = None) -> NDArray[np.bool_]:
@@ -134,9 +136,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _with_finding(decoded: DecodedMask, code: str) -> DecodedMask:
-    return DecodedMask(
-        decoded.mask, decoded.rule, (*decoded.findings, code), decoded.classes, decoded.labels
-    )
+    return replace(decoded, findings=(*decoded.findings, code))
 
 
 def _raw_values(image: Image.Image) -> tuple[NDArray[Any], int, bool]:
@@ -230,7 +230,10 @@ def _decide(values: NDArray[Any], half: int, rule: MaskRule | None) -> DecodedMa
         return _judged(values != 0, "binary", doubtful=False)
     mask = values >= half
     hidden = not mask.any() and top > 0
-    return _judged(mask, "threshold", doubtful=rule is None and (few or hidden))
+    decoded = _judged(mask, "threshold", doubtful=rule is None and (few or hidden))
+    if "mask-ambiguous" not in decoded.findings:
+        return decoded
+    return replace(decoded, grey=_count_nonzero(values) - int(np.count_nonzero(mask)))
 
 
 def _decide_colours(colours: NDArray[np.uint8], half: int, rule: MaskRule | None) -> DecodedMask:

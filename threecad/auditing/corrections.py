@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from threecad.auditing.examination import Audit
+    from threecad.masks import MaskRule
     from threecad.samples import Sample
 
 __all__ = ["write_errata"]
@@ -60,7 +61,7 @@ def _propose(audit: Audit, path: Path) -> Iterator[Erratum]:
             if sample not in kept:
                 yield Erratum(sample.id, "exclude", f"the same pixels as {kept[0].id}")
         if "types" in meanings(kept):
-            yield from _join_types(kept, path)
+            yield from _join_types(kept, path, audit.mask_rule)
     for pair in audit.near:
         samples = [audit.index[pair.first], audit.index[pair.second]]
         if meanings(samples)[0] == "leak":
@@ -82,8 +83,8 @@ def _of_last_split(samples: list[Sample]) -> list[Sample]:
     return samples
 
 
-def _join_types(samples: list[Sample], path: Path) -> Iterator[Erratum]:
-    union = union_mask(samples)
+def _join_types(samples: list[Sample], path: Path, rule: MaskRule | None) -> Iterator[Erratum]:
+    union = union_mask(samples, rule)
     if union is None:
         return
     first = samples[0]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from threecad.findings import Severity
     from threecad.inspection import ImageFacts
+    from threecad.masks import MaskRule
     from threecad.samples import Sample
 
 __all__ = ["MEANINGS", "Audit", "audit", "meanings", "union_mask"]
@@ -110,12 +111,14 @@ class Audit:
         report: The findings, with figures in ``summary``.
         exact: Groups of ids whose images have equal pixels.
         near: Pairs of ids whose images look the same, closest first.
+        mask_rule: The rule by which all masks were decoded, if one was given.
     """
 
     index: Index
     report: FindingsReport
     exact: tuple[tuple[str, ...], ...]
     near: tuple[NearPair, ...]
+    mask_rule: MaskRule | None = None
 
 
 def audit(
@@ -123,6 +126,7 @@ def audit(
     *,
     near: bool = False,
     fraction: float = NEAR_FRACTION,
+    mask_rule: MaskRule | None = None,
     categories: Collection[str] | None = None,
     workers: int | None = None,
     cluster: str | None = None,
@@ -137,6 +141,7 @@ def audit(
             ``None``.
         near: Look for images that look the same, too.
         fraction: How alike: the share of their category's typical distance that counts as near.
+        mask_rule: Decode all masks by this rule; see ``threecad.decode_mask``.
         categories: Only these categories.
         workers: Worker processes.
         cluster: Where to run them, if not here; see ``threecad.parallel.map``.
@@ -158,6 +163,7 @@ def audit(
     masks = inspect_masks(
         index.root,
         [sample.mask for sample in index if sample.mask],
+        rule=mask_rule,
         description="checking masks" if progress else None,
         **options,
     )
@@ -167,12 +173,13 @@ def audit(
     report.findings += check_images(index, images)
     report.findings += check_masks(index, images, masks)
     report.findings += suspect_masks(index, masks)
-    report.findings += _describe_groups(index, exact)
+    report.findings += _describe_groups(index, exact, mask_rule)
     report.findings += _describe_pairs(index, pairs)
     report.summary = {
         "images": len(index),
         "masks": len(masks),
         "errata": index.errata_digest,
+        "mask_rule": mask_rule,
         "duplicate_groups": len(exact),
         "duplicate_images": sum(map(len, exact)),
         "meanings": dict(Counter(m for group in exact for m in meanings(_samples(index, group)))),
@@ -189,7 +196,7 @@ def audit(
                 name: int(fraction * distance) for name, distance in _distances(index, images)
             },
         }
-    return Audit(index, report, tuple(exact), tuple(pairs))
+    return Audit(index, report, tuple(exact), tuple(pairs), mask_rule)
 
 
 def meanings(samples: Sequence[Sample]) -> list[str]:
@@ -204,8 +211,10 @@ def meanings(samples: Sequence[Sample]) -> list[str]:
     return [name for name, present in found.items() if present] or ["copy"]
 
 
-def union_mask(samples: Sequence[Sample]) -> npt.NDArray[np.bool_] | None:
-    """Return the union of the samples' masks as (H, W) bool.
+def union_mask(
+    samples: Sequence[Sample], rule: MaskRule | None = None
+) -> npt.NDArray[np.bool_] | None:
+    """Return the union of the samples' masks, decoded by ``rule``, as (H, W) bool.
 
     ``None`` if one of them is missing or unreadable, or their sizes differ.
     """
@@ -214,7 +223,7 @@ def union_mask(samples: Sequence[Sample]) -> npt.NDArray[np.bool_] | None:
         if sample.mask is None:
             return None
         try:
-            mask = read_mask(sample.mask)
+            mask = read_mask(sample.mask, rule=rule)
         except MaskError:
             return None
         if union is not None and union.shape != mask.shape:
@@ -227,13 +236,15 @@ def _samples(index: Index, ids: Sequence[str]) -> list[Sample]:
     return [index[sample_id] for sample_id in ids]
 
 
-def _describe_groups(index: Index, groups: Sequence[tuple[str, ...]]) -> Iterator[Finding]:
+def _describe_groups(
+    index: Index, groups: Sequence[tuple[str, ...]], rule: MaskRule | None
+) -> Iterator[Finding]:
     for group in groups:
         samples = _samples(index, group)
         for name in meanings(samples):
             message = f"The same pixels are {MEANINGS[name].title}: {_list(group)}."
             if name == "types":
-                message += f" {_describe_types(samples)}"
+                message += f" {_describe_types(samples, rule)}"
             yield Finding(
                 f"duplicate-{name}",
                 MEANINGS[name].exact,
@@ -243,10 +254,10 @@ def _describe_groups(index: Index, groups: Sequence[tuple[str, ...]]) -> Iterato
             )
 
 
-def _describe_types(samples: Sequence[Sample]) -> str:
+def _describe_types(samples: Sequence[Sample], rule: MaskRule | None) -> str:
     defective = [sample for sample in samples if sample.label]
     types = sorted({name for sample in defective for name in sample.defect_types})
-    union = union_mask(defective)
+    union = union_mask(defective, rule)
     if union is None:
         masks = "its masks cannot be joined (missing, unreadable or of several sizes)"
     else:

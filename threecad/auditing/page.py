@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from threecad.auditing.examination import Audit
+    from threecad.masks import MaskRule
     from threecad.samples import Sample
 
 __all__ = ["render_page", "write_page"]
@@ -123,15 +124,15 @@ def _mask_sections(audit: Audit, shown: int) -> Iterator[_Section]:
 
 
 def _pictures(audit: Audit, ids: Sequence[str]) -> list[_Picture]:
-    return [_picture(audit.index[sample_id]) for sample_id in ids]
+    return [_picture(audit.index[sample_id], audit.mask_rule) for sample_id in ids]
 
 
-def _picture(sample: Sample) -> _Picture:
+def _picture(sample: Sample, rule: MaskRule | None) -> _Picture:
     label = f"{sample.split} · {sample.defect_type}"
     try:
         pixels = read_image(sample.image)
         if sample.mask is not None:
-            mask = read_mask(sample.mask)
+            mask = read_mask(sample.mask, rule=rule)
             pixels = outline(pixels, mask) if mask.shape == pixels.shape[:2] else pixels
     except ThreecadError:
         return _Picture(sample.id, "", label)

@@ -15,6 +15,7 @@ from threecad.cli.group import (
     fold_option,
     force_option,
     json_option,
+    mask_rule_option,
     print_json,
     root_argument,
     split_file_option,
@@ -24,6 +25,7 @@ from threecad.errors import UsageError
 
 if TYPE_CHECKING:
     from threecad.auditing import Audit
+    from threecad.masks import MaskRule
 
 
 @click.command(
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     help="Write the corrections that follow from the findings; other commands apply them with "
     "--errata.",
 )
+@mask_rule_option
 @category_option
 @split_file_option
 @fold_option
@@ -61,6 +64,7 @@ def audit(
     near: bool,
     html: Path | None,
     write_errata: Path | None,
+    mask_rule: MaskRule | None,
     categories: tuple[str, ...],
     split_file: Path | None,
     fold: int | None,
@@ -86,7 +90,9 @@ def audit(
     index = scan(
         root, categories=categories or None, split_file=split_file, errata=errata, fold=fold
     )
-    result = examine(index, near=near, workers=workers, cluster=cluster, progress=True)
+    result = examine(
+        index, near=near, mask_rule=mask_rule, workers=workers, cluster=cluster, progress=True
+    )
     if as_json:
         print_json(result.report.to_dict())
     else:

@@ -17,15 +17,21 @@ _COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
 def print_findings(report: FindingsReport, *, shown: int = _SHOWN) -> None:
-    """Print the findings on stdout, worst first, at most ``shown`` of each code."""
+    """Print the findings on stdout, worst first.
+
+    Of errors of one code at most ``shown`` are printed; of more warnings or notes than that, only
+    an example.
+    """
     for (severity, code), group in groupby(report.sorted(), lambda f: (f.severity, f.code)):
         findings = list(group)
         title = click.style(f"{severity}: {code}", fg=_COLOURS[severity], bold=True)
         click.echo(f"{title} ({len(findings):,})" if len(findings) > 1 else title)
-        for finding in findings[:shown]:
+        few = len(findings) <= shown
+        some = findings if few else findings[: shown if severity == "error" else 1]
+        for finding in some:
             click.echo(f"  {finding.message}")
-        if len(findings) > shown:
-            click.echo(f"  … and {len(findings) - shown:,} more; --json lists them all")
+        if not few:
+            click.echo(f"  … and {len(findings) - len(some):,} more; --json lists them all")
         if advice := findings[0].advice:
             click.echo(f"  → {advice}")
     numbers = report.to_dict()["summary"]

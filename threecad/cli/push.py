@@ -11,6 +11,7 @@ from threecad.cli.group import (
     examples,
     fold_option,
     json_option,
+    mask_rule_option,
     print_json,
     root_argument,
     split_file_option,
@@ -19,6 +20,8 @@ from threecad.cli.group import (
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from threecad.masks import MaskRule
 
 
 @click.command(
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 @split_file_option
 @fold_option
 @errata_option
+@mask_rule_option
 @click.option(
     "--private/--public",
     default=True,
@@ -56,6 +60,7 @@ def push(
     split_file: Path | None,
     fold: int | None,
     errata: Path | None,
+    mask_rule: MaskRule | None,
     private: bool,
     yes: bool,
     dry_run: bool,
@@ -78,6 +83,7 @@ def push(
         split_file=split_file,
         fold=fold,
         errata=errata,
+        mask_rule=mask_rule,
         private=private,
         workers=workers,
         progress=True,

@@ -12,6 +12,7 @@ from threecad.cli.group import (
     cluster_option,
     examples,
     json_option,
+    mask_rule_option,
     print_json,
     root_argument,
     workers_option,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     "[default with --deep: ROOT/.threecad/manifest.csv]",
 )
 @click.option("--force", "renew", is_flag=True, help="Write the manifest anew.")
+@mask_rule_option
 @category_option
 @workers_option
 @cluster_option

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
+    from threecad.masks import MaskRule
     from threecad.samples import Index
 
 __all__ = ["Publication", "prepare", "publish"]
@@ -83,6 +84,7 @@ def prepare(
     split_file: str | os.PathLike[str] | None = None,
     fold: int | None = None,
     errata: str | os.PathLike[str] | None = None,
+    mask_rule: MaskRule | None = None,
     private: bool = True,
     workers: int | None = None,
     progress: bool = False,
@@ -99,6 +101,7 @@ def prepare(
         split_file: Take the splits from this file.
         fold: Held-out fold, for a k-fold split file.
         errata: Apply the corrections in this file; the card says so.
+        mask_rule: Binarise all masks by this rule; see ``threecad.decode_mask``.
         private: Whether the repository is to be private.
         workers: Number of processes; ``None`` is one per core.
         progress: Show progress on stderr.
@@ -112,7 +115,7 @@ def prepare(
     index = scan(
         root, categories=categories or None, split_file=split_file, errata=errata, fold=fold
     )
-    folder = user_cache() / "push" / _digest(index)
+    folder = user_cache() / "push" / _digest(index, mask_rule)
     if not (folder / _EXAMPLES).exists():
         convert(
             index.root,
@@ -123,6 +126,7 @@ def prepare(
             split_file=split_file,
             fold=fold,
             errata=errata,
+            mask_rule=mask_rule,
             force=True,
             workers=workers,
             progress=progress,
@@ -136,7 +140,7 @@ def prepare(
             errata=index.errata_digest,
         )
         atomic.write_text(folder / "README.md", card)
-        write_png(folder / _EXAMPLES, draw_examples(index))
+        write_png(folder / _EXAMPLES, draw_examples(index, mask_rule))
     files = {
         path.relative_to(folder).as_posix(): path.stat().st_size
         for path in sorted(folder.rglob("*"))
@@ -187,7 +191,9 @@ def publish(publication: Publication, *, license_settled: bool = False) -> str:
     return str(url)
 
 
-def draw_examples(index: Index) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def draw_examples(
+    index: Index, rule: MaskRule | None = None
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Return a picture of each category, ``(H, W, 3) uint8``: one defect, outlined."""
     panels = []
     for category in index.categories:
@@ -195,7 +201,7 @@ def draw_examples(index: Index) -> np.ndarray[Any, np.dtype[np.uint8]]:
         sample = next((s for s in samples if s.mask is not None), samples[0])
         image = read_image(sample.image)
         if sample.mask is not None:
-            image = outline(image, read_mask(sample.mask))
+            image = outline(image, read_mask(sample.mask, rule=rule))
         scale = _PANEL / max(image.shape[:2])
         size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -232,9 +238,9 @@ def _tabulate(folder: Path) -> str:
     return "\n".join(rows)
 
 
-def _digest(index: Index) -> str:
+def _digest(index: Index, rule: MaskRule | None) -> str:
     """Return a digest of what decides the prepared files."""
-    digest = hashlib.sha256(f"{__version__} {index.errata_digest}".encode())
+    digest = hashlib.sha256(f"{__version__} {index.errata_digest} {rule}".encode())
     for sample in index:
         item = Item.of_sample(sample)
         mask = item.mask.stamp() if item.mask is not None else ""

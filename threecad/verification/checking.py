@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from threecad.inspection import MaskFacts
+    from threecad.masks import MaskRule
 
 __all__ = ["Expectation", "verify"]
 
@@ -40,6 +41,7 @@ def verify(
     deep: bool = False,
     manifest: str | os.PathLike[str] | None = None,
     renew: bool = False,
+    mask_rule: MaskRule | None = None,
     categories: Collection[str] | None = None,
     workers: int | None = None,
     cluster: str | None = None,
@@ -60,6 +62,7 @@ def verify(
             written, provided that no other check found an error. With ``deep`` the default is
             ``ROOT/.threecad/manifest.csv``. Without ``deep`` sizes are compared, not hashes.
         renew: Write the manifest anew instead of comparing.
+        mask_rule: Decode all masks by this rule; see ``threecad.decode_mask``.
         categories: Only these categories.
         workers: Worker processes.
         cluster: Where to run them, if not here; see ``threecad.parallel.map``.
@@ -71,7 +74,7 @@ def verify(
 
     Raises:
         LayoutError: If ``root`` holds no such tree.
-        UsageError: If ``expect`` or a category is unknown.
+        UsageError: If ``expect``, ``mask_rule`` or a category is unknown.
     """
     if expect not in get_args(Expectation):
         raise UsageError(
@@ -83,6 +86,7 @@ def verify(
     masks = inspect_masks(
         index.root,
         [sample.mask for sample in index if sample.mask],
+        rule=mask_rule,
         trust_cache=not deep,
         **run.options("checking masks"),
     )
@@ -102,6 +106,7 @@ def verify(
         "deep": deep,
         "expect": expected,
         "categories": {figure.counts.name: figure.to_dict() for figure in figures},
+        "mask_rule": mask_rule,
         "mask_rules": dict(Counter(fact.rule for fact in masks.values() if fact.rule)),
     }
     if manifest is None and deep:

@@ -57,12 +57,10 @@ _MASK_ADVICE = {
     "mask-empty": "The image keeps its label, but pixel metrics cannot use it: restore the mask, "
     "or exclude the image with an errata file.",
     "mask-full": "Look at it: a defect rarely covers a whole part.",
-    "mask-ambiguous": "Look at it, and choose a rule with --mask-rule where the guess is wrong.",
 }
 _MASK_MEANING = {
     "mask-empty": "has no defect pixel",
     "mask-full": "is defect from edge to edge",
-    "mask-ambiguous": "does not say clearly what is defect",
 }
 
 
@@ -96,6 +94,9 @@ def check_masks(
                 advice="Restore both from the archive.",
             )
         for code in fact.oddities:
+            if code == "mask-ambiguous":
+                yield _ambiguous(sample, path, fact)
+                continue
             yield Finding(
                 code,
                 "warning",
@@ -104,6 +105,22 @@ def check_masks(
                 path=path,
                 advice=_MASK_ADVICE.get(code, ""),
             )
+
+
+def _ambiguous(sample: Sample, path: str, fact: MaskFacts) -> Finding:
+    """Say what the guess was, and how much hangs on it."""
+    message = f"{path}: {sum(fact.areas):,} pixels are defect by the rule {fact.rule}"
+    if fact.rule == "threshold":
+        message += f", {fact.grey:,} more would be by the rule binary"
+    return Finding(
+        "mask-ambiguous",
+        "warning",
+        f"{message}; its values do not say which is meant.",
+        id=sample.id,
+        path=path,
+        advice="A few grey pixels are the seam of a smooth outline: threshold is right. Look where "
+        "they are many; --mask-rule decides otherwise.",
+    )
 
 
 def suspect_masks(index: Index, masks: Mapping[Path, MaskFacts]) -> Iterator[Finding]:
