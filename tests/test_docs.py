@@ -1,0 +1,277 @@
+"""The README and the book: every command and code block runs, every quoted message is ours."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+from command_lines import GROUPS, run_line
+from documents import ROOT, SHELL, Block, read_pages
+from PIL import Image
+
+import cfrg
+import threecad
+from threecad.procedural import render
+
+PAGES = read_pages()
+BLOCKS = [block for blocks in PAGES.values() for block in blocks]
+RUNNING = [page for page, blocks in PAGES.items() if any(b.kind == "run" for b in blocks)]
+SHOWN_ONLY = {"", "bibtex", "text", "json", "yaml", "toml", "csv"}
+
+
+def of_kind(*kinds: str) -> list[Any]:
+    return [pytest.param(block, id=block.place) for block in BLOCKS if block.kind in kinds]
+
+
+@pytest.fixture(scope="session")
+def book_folder(prepared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The prepared folder and what else the pages speak of. Shared: copy it."""
+    folder = copy_folder(prepared_folder, tmp_path_factory.mktemp("book") / "folder")
+    for number in range(6):
+        for name in ("good", "ok"):
+            write_photograph(folder / "photos" / name / f"{number}.png", None, number)
+        for name in ("bad", "ng"):
+            write_photograph(folder / "photos" / name / f"{number}.png", "dent", number)
+        write_photograph(folder / "new-photos" / f"{number}.png", "dent", 20 + number)
+    tiles = folder / "magnetic_tile"
+    for number in range(3):
+        write_photograph(tiles / "MT_Free" / "Imgs" / f"free{number}.jpg", None, number)
+        write_photograph(tiles / "MT_Break" / "Imgs" / f"break{number}.jpg", "dent", number)
+        mask = render("Aluminum_Ipad", "test", "dent", number, size=96)[1]
+        Image.fromarray(mask).save(tiles / "MT_Break" / "Imgs" / f"break{number}.png")
+    rows = ["object,split,label,image,mask"]
+    rows += [f"Tile,train,normal,MT_Free/Imgs/free{n}.jpg," for n in (0, 1)]
+    rows += ["Tile,test,normal,MT_Free/Imgs/free2.jpg,"]
+    rows += ["Tile,test,anomaly,MT_Break/Imgs/break0.jpg,MT_Break/Imgs/break0.png"]
+    (folder / "magnetic_tile_split.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+def write_photograph(path: Path, defect_type: str | None, number: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image, _ = render("Aluminum_Ipad", "test", defect_type, number, size=96)
+    Image.fromarray(np.asarray(image)).save(path)
+
+
+def copy_folder(source: Path, target: Path) -> Path:
+    """Copy a folder; large files that are only ever replaced, not changed, are linked."""
+
+    def copy(source: str, target: str) -> None:
+        try:
+            assert Path(source).suffix in (".safetensors", ".pth")
+            os.link(source, target)
+        except (AssertionError, OSError):
+            shutil.copyfile(source, target)
+
+    return shutil.copytree(source, target, copy_function=copy)
+
+
+@pytest.mark.parametrize("page", RUNNING)
+def test_every_block_of_the_page_runs(
+    page: str, book_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(copy_folder(book_folder, tmp_path / "folder"), monkeypatch)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for block in PAGES[page]:
+        if block.kind in ("run", "setup"):
+            run_block(block, names)
+
+
+def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder as in a terminal of a user who has just installed us."""
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("THREECAD_ROOT", str(folder / "3cad"))
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+
+
+def run_block(block: Block, names: dict[str, Any]) -> None:
+    if block.language == "python":
+        exec(compile("\n" * (block.line - 1) + block.code, block.page, "exec"), names)
+    elif block.language in SHELL:
+        for line in block.command_lines:
+            run_command(line, block.place)
+    elif block.language == "json":
+        json.loads(block.code)
+    else:
+        assert block.language in SHOWN_ONLY, f"{block.place}: what is a {block.language} block?"
+
+
+def run_command(line: str, place: str) -> None:
+    if shlex.split(line)[0] in GROUPS and not re.search(r"[|>]|&&", line):
+        result = run_line(line)
+        assert result.exit_code == 0, f"{place}\n$ {line}\n{result.output}"
+    elif os.name == "posix":
+        process = subprocess.run(["bash", "-ec", line], capture_output=True, text=True)
+        assert process.returncode == 0, f"{place}\n$ {line}\n{process.stdout}{process.stderr}"
+
+
+@pytest.mark.parametrize("block", of_kind("slow", "not run"))
+def test_a_block_that_does_not_run_here_is_still_ours(block: Block) -> None:
+    """Its options exist, its Python compiles, and it says why it does not run."""
+    assert block.reason, f"{block.place}: say why after '{block.kind}:'"
+    if block.language == "python":
+        compile(block.code, block.place, "exec")
+    for line in block.command_lines if block.language in SHELL else ():
+        words = shlex.split(line, comments=True)
+        for start in (n for n, word in enumerate(words) if word in GROUPS):
+            end = next((n for n, w in enumerate(words) if n > start and w == "&&"), len(words))
+            parse(words[start:end], block.place)
+    if block.kind == "not run":
+        pytest.skip(f"not run: {block.reason}")
+
+
+def parse(words: list[str], place: str) -> None:
+    """Let click parse a command line, without looking at the values or running anything."""
+    name, *rest = words
+    command: click.Command = GROUPS[name]
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        name, *rest = rest
+        assert name in command.commands, f"{place}: there is no command {name}"
+        command = command.commands[name]
+    context = click.Context(command)
+    context.resilient_parsing = False
+    try:
+        command.make_parser(context).parse_args(rest)
+    except click.UsageError as error:
+        pytest.fail(f"{place}: {shlex.join(words)}: {error.message}")
+
+
+@pytest.fixture(scope="module")
+def slow_folder(
+    book_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, set[str]]:
+    """The folder before anything was trained in it, and the lines that were run in it so far."""
+    folder = copy_folder(book_folder, tmp_path_factory.mktemp("slow") / "folder")
+    for name in ("run", "runs", "predictions"):
+        shutil.rmtree(folder / name)
+    return folder, set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", of_kind("slow"))
+def test_slow_blocks_run(
+    block: Block, slow_folder: tuple[Path, set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that stands on several pages runs once: a training takes minutes."""
+    folder, done = slow_folder
+    enter(folder, monkeypatch)
+    if block.language == "python":
+        run_block(block, {"__name__": "__main__"})
+    for line in block.command_lines if block.language in SHELL else ():
+        if line not in done:
+            run_command(line, block.place)
+            done.add(line)
+
+
+def test_every_command_stands_in_the_book() -> None:
+    """The generated reference does not count."""
+    lines = [line for b in BLOCKS if b.language in SHELL for line in b.command_lines]
+    text = "\n".join(lines) + "".join(
+        (ROOT / page).read_text(encoding="utf-8") for page in PAGES if page != "docs/cli.md"
+    )
+    missing = [
+        f"{program} {name}"
+        for program, group in GROUPS.items()
+        for name in group.commands
+        if f"{program} {name}" not in text
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize("package", [threecad, cfrg], ids=["threecad", "cfrg"])
+def test_every_public_name_stands_in_the_reference(package: Any) -> None:
+    page = (ROOT / "docs" / "api" / f"{package.__name__}.md").read_text(encoding="utf-8")
+    shown = set(re.findall(rf"^::: {package.__name__}\.(\w+)$", page, re.MULTILINE))
+    assert shown - {"errors"} == set(package.__all__) - {"__version__"}
+
+
+def message_templates() -> list[str]:
+    """Return every text of our source, with … where a value is filled in."""
+    templates = []
+    for package in ("threecad", "cfrg"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    templates.append(node.value)
+                elif isinstance(node, ast.JoinedStr):
+                    parts = [v.value if isinstance(v, ast.Constant) else "…" for v in node.values]
+                    templates.append("".join(map(str, parts)))
+    return [" ".join(template.split()) for template in templates]
+
+
+def quoted_messages() -> list[str]:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    return re.findall(r"^#{3} (?:`(.+)`)$", page, re.MULTILINE)
+
+
+def test_messages_quoted_in_troubleshooting_are_in_the_source() -> None:
+    messages = quoted_messages()
+    assert len(messages) > 20
+    templates = message_templates()
+    assert not [m for m in messages if not any(m in template for template in templates)]
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = [t.partition("#")[0] for t in re.findall(r"\]\(([^)\s]+)\)", text)]
+    local = [target for target in targets if not target.startswith("http")]
+    assert local
+    assert not [target for target in local if not (ROOT / target).exists()]
+
+
+@pytest.mark.parametrize("program", GROUPS)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shell_completes_our_commands(program: str, shell: str) -> None:
+    """What click offers for Bash, Zsh and Fish, asked for as the shell would."""
+    name = f"_{program.upper()}_COMPLETE"
+    if shell != "bash" or shutil.which("bash"):
+        source = complete(program, {name: f"{shell}_source"})
+        assert f"{name}={shell}_complete" in source.replace("env ", "")
+    words = {"bash": {"COMP_CWORD": "1"}, "zsh": {"COMP_CWORD": "1"}, "fish": {"COMP_CWORD": "ev"}}
+    variables = {name: f"{shell}_complete", "COMP_WORDS": f"{program} ev", **words[shell]}
+    assert "evaluate" in complete(program, variables)
+
+
+def complete(program: str, variables: dict[str, str]) -> str:
+    code = f"from {program}.cli import main; main(prog_name={program!r})"
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_the_book_builds_strictly_and_loads_nothing_from_the_network(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="the docs extra is not installed")
+    pytest.importorskip("mkdocstrings_handlers.python", reason="the docs extra is not installed")
+    process = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", str(ROOT / ".mkdocs.yml"),
+         "-d", str(tmp_path / "site")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    loading = re.compile(r"""<(?:script|img|iframe)[^>]*\bsrc=["']?(?:https?:)?//[^>]*>"""
+                         r"""|<link[^>]*rel=["']?(?:stylesheet|preconnect)["']?[^>]*//[^>]*>"""
+                         r"""|@import[^;]*//|url\(["']?(?:https?:)?//""")  # fmt: skip
+    pages = [*(tmp_path / "site").rglob("*.html"), *(tmp_path / "site").rglob("*.css")]
+    assert len(pages) > 20
+    found = {p.name: loading.findall(p.read_text(encoding="utf-8")) for p in pages}
+    assert not {name: hits for name, hits in found.items() if hits}
