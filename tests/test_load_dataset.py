@@ -239,10 +239,13 @@ def test_either_import_order(order: str, tree: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", ["3.6.0", "4.0.0"])
 def test_older_versions_of_datasets(version: str, tmp_path: Path) -> None:
     """Run this file with another version of ``datasets`` in front of the installed one."""
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
     wanted = [f"datasets=={version}", "dill==0.3.8", "multiprocess==0.70.16", "fsspec==2025.3.0"]
     installed = subprocess.run(
-        [*pip, str(tmp_path / "site"), *wanted], capture_output=True, text=True, check=False
+        [*pip, "--only-binary", ":all:", "--target", str(tmp_path / "site"), *wanted],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if installed.returncode:
         pytest.skip(f"datasets {version} cannot be installed here: {installed.stderr[-200:]}")
