@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,9 @@ class CFRGDetector:
                 resume=(self.run / "run.json").is_file(),
             )
         record = read_run(self.run)
-        self.predictor = Predictor.from_run(self.run, device=self.trial.device)
+        self.predictor = Predictor.from_pretrained(
+            self.run, device=self.trial.device, calibrated=False
+        )
         model: Any = self.predictor.detector
         height, width = model.config.image_size
         self.facts = {
@@ -92,8 +95,6 @@ class CFRGDetector:
 
     def _limit_steps(self, images: int) -> TrainingOptions:
         """Return the options with no more steps than the trial allows."""
-        from dataclasses import replace
-
         batch = self.options.batch_size * self.options.accumulate
         own = self.options.steps or -(-self.options.epochs * images // batch)
         return replace(self.options, steps=min(own, self.trial.max_steps or own))
@@ -107,8 +108,8 @@ class CFRGDetector:
         }
         if wrong := [key for key, value in expected.items() if record.get(key) != value]:
             raise ModelError(
-                f"{self.run} was trained with another {', '.join(wrong)}: {record.get(wrong[0])!r}, "
-                f"expected {expected[wrong[0]]!r}."
+                f"{self.run} was trained with another {', '.join(wrong)}: "
+                f"{record.get(wrong[0])!r}, expected {expected[wrong[0]]!r}."
             )
 
 

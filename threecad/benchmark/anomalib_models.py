@@ -267,8 +267,8 @@ class AnomalibDetector:
             arguments["dtd_dir"] = trial.textures
         if trial.method == "efficientad" and not _is_folder(trial.options.get("imagenet_dir")):
             raise UsageError(
-                "EfficientAD trains beside photographs of ImageNet: name a folder of them (with one "
-                "folder per class, such as Imagenette's) with --set efficientad.imagenet_dir=DIR."
+                "EfficientAD trains beside photographs of ImageNet: name a folder of them (one "
+                "folder per class, such as Imagenette) with --set efficientad.imagenet_dir=DIR."
             )
         return arguments
 
@@ -277,8 +277,8 @@ class AnomalibDetector:
         path = find_weights(name, self.trial.backbone_weights)
         if path is None:
             raise ModelError(
-                f"EfficientAD's teacher {name}.pth is not on this machine. Take it from the release "
-                "efficientad_pretrained_weights of anomalib and name its folder with "
+                f"EfficientAD's teacher {name}.pth is not on this machine. Take it from anomalib's "
+                "release efficientad_pretrained_weights, and name its folder with "
                 "--backbone-weights."
             )
         model.model.teacher.load_state_dict(read_weights(path))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from threecad.benchmark.store import Key
     from threecad.samples import Index
 
-__all__ = ["Plan", "run_benchmark"]
+__all__ = ["Plan", "run_benchmark", "run_process"]
 
 SCHEMA = "threecad.benchmark/1"
 
@@ -113,7 +113,8 @@ def run_benchmark(
     Args:
         root: The tree; the default root when ``None``.
         plan: What to run.
-        out: Folder for ``trials.jsonl``, ``benchmark.json`` and ``trials/<method>/<category>/<seed>``.
+        out: Folder for ``trials.jsonl``, ``benchmark.json`` and ``trials/``, with one folder per
+            ``<method>/<category>/<seed>``.
         retry: Run the failed trials once more.
         progress: Show a progress bar on stderr.
 
@@ -183,7 +184,9 @@ def _claim(path: Path, shared: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"data": {}}
-        changed = [key for key in shared if key != "data" and before.get(key, shared[key]) != shared[key]]
+        changed = [
+            key for key in shared if key != "data" and before.get(key, shared[key]) != shared[key]
+        ]
         changed += [
             f"data ({category})"
             for category, fingerprint in shared["data"].items()
@@ -205,12 +208,12 @@ def _run_once(job: Job, store: Store, *, retry: bool) -> None:
         with FileLock(trial.folder / "running.lock", timeout=0):
             known = store.read().get((trial.method, trial.category, trial.seed))
             if known is None or (retry and known.error is not None):
-                store.append(_run(job))
+                store.append(run_process(job))
     except Timeout:
         return
 
 
-def _run(job: Job) -> Record:
+def run_process(job: Job) -> Record:
     """Run a trial in a new process and return its record."""
     trial = job.trial
     path, outcome = trial.folder / "job.json", trial.folder / "record.json"
@@ -218,10 +221,12 @@ def _run(job: Job) -> Record:
     job.save(path)
     command = [sys.executable, "-m", "threecad.benchmark.trials", str(path)]
     log = trial.folder / "log.txt"
-    with log.open("wb") as file, subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=file, stderr=file
-    ) as process:
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file) as process,
+    ):
         try:
+            # The pipe is never written to: it ends the trial when this process is killed.
             process.wait()
         except BaseException:
             process.terminate()

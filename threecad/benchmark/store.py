@@ -36,6 +36,8 @@ class Record:
         results: Protocol → result on the test images of the category.
         fit_seconds: Wall-clock time of the training, decoding included; ``None`` where a model that
             had been trained before was used.
+        fit_cpu_seconds: Processor time of the training, over all threads of the process: unlike the
+            wall clock, hardly changed by what else the machine does.
         images_per_second: Test images per second from file to map, decoding included.
         peak_memory: Largest resident memory of the process until the last map, bytes, Python and
             torch included; ``None`` where the system does not tell or the model was trained before.
@@ -53,6 +55,7 @@ class Record:
     error: str | None = None
     results: dict[str, Result] = field(default_factory=dict)
     fit_seconds: float | None = None
+    fit_cpu_seconds: float | None = None
     images_per_second: float | None = None
     peak_memory: int | None = None
     peak_gpu_memory: int | None = None

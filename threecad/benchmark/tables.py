@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from threecad.benchmark.store import Record
     from threecad.metrics.results import Figure
+    from threecad.samples import Index
 
 __all__ = ["KEYS_OF", "Report", "Table", "average_ranks", "combine_seeds", "make_report"]
 
@@ -126,6 +127,7 @@ def make_report(
     protocols: Sequence[str] = ("full", "paper"),
     results: Mapping[str, Result] | None = None,
     methods: Sequence[str] = (),
+    index: Index | None = None,
 ) -> Report:
     """Return the tables of a benchmark.
 
@@ -134,6 +136,7 @@ def make_report(
         protocols: The protocols to show.
         results: Further methods, by name: results that ``threecad evaluate --out`` has written.
         methods: All that were asked for, so that those which could not be run are named.
+        index: The samples: tells whether ``results`` over several categories are from the same.
     """
     records = list(records)
     done = [record for record in records if record.error is None]
@@ -141,7 +144,7 @@ def make_report(
     notes: list[str] = []
     combined: dict[str, Result] = {}
     for protocol in protocols:
-        seeds = combine_seeds(done, protocol)
+        seeds = combine_seeds(done, protocol, index)
         combined |= {
             f"{method}-{protocol}-{seed}": result
             for method, by_seed in seeds.items()
@@ -160,14 +163,16 @@ def make_report(
     return Report(tuple(tables), tuple(dict.fromkeys(notes)), combined)
 
 
-def combine_seeds(records: Iterable[Record], protocol: str) -> dict[str, dict[int, Result]]:
+def combine_seeds(
+    records: Iterable[Record], protocol: str, index: Index | None = None
+) -> dict[str, dict[int, Result]]:
     """Return method → seed → the result over all categories that were run with that seed."""
     parts: dict[str, dict[int, dict[str, Result]]] = defaultdict(lambda: defaultdict(dict))
     for record in sorted(records, key=lambda record: record.category):
         if protocol in record.results:
             parts[record.method][record.seed][record.category] = record.results[protocol]
     return {
-        method: {seed: _join(by_category) for seed, by_category in sorted(seeds.items())}
+        method: {seed: _join(by_category, index) for seed, by_category in sorted(seeds.items())}
         for method, seeds in parts.items()
     }
 
@@ -193,7 +198,7 @@ def average_ranks(scores: Mapping[str, Mapping[str, float | None]]) -> dict[str,
     return {method: fmean(values) for method, values in ranks.items()}
 
 
-def _join(by_category: Mapping[str, Result]) -> Result:
+def _join(by_category: Mapping[str, Result], index: Index | None) -> Result:
     """Return the results of single categories as one, like that of all of them together."""
     results = list(by_category.values())
     if len(results) == 1:
@@ -202,12 +207,14 @@ def _join(by_category: Mapping[str, Result]) -> Result:
     for result in results:
         for name, group in groups.items():
             group |= getattr(result, name)
-    prints = [str(result.provenance.get("fingerprint")) for result in results]
+    fingerprint = None
+    if index is not None:
+        fingerprint = index.select(category=list(by_category), split="test").fingerprint
     return Result(
         mean=mean_scores(groups["by_category"].values()),
         protocol=results[0].protocol,
         settings=results[0].settings,
-        provenance={**results[0].provenance, "fingerprint": "+".join(prints)},
+        provenance={**results[0].provenance, "fingerprint": fingerprint},
         **groups,
     )
 
@@ -243,7 +250,9 @@ def _make_rows(
             }
             for key in keys
         }
-    columns = {column for by_seed in seeds.values() for r in by_seed.values() for column in r.by_category}
+    columns = {
+        column for by_seed in seeds.values() for r in by_seed.values() for column in r.by_category
+    }
     if columns:  # what else a result covers has nothing beside it
         rows = {
             name: {
@@ -255,7 +264,9 @@ def _make_rows(
     return rows, notes
 
 
-def _measured_cells(by_seed: Mapping[int, Result], keys: Sequence[str]) -> dict[str, dict[str, Cell]]:
+def _measured_cells(
+    by_seed: Mapping[int, Result], keys: Sequence[str]
+) -> dict[str, dict[str, Cell]]:
     columns = list(dict.fromkeys(c for result in by_seed.values() for c in result.by_category))
     return {
         key: {
@@ -285,7 +296,9 @@ def _figure_tables(rows: Rows, protocol: str) -> list[Table]:
     """Return the table of all figures, and where there are several categories, one per figure."""
     if not rows:
         return []
-    keys = [key for key in KEYS_OF[protocol] if any(_has(row.get(key, {})) for row in rows.values())]
+    keys = [
+        key for key in KEYS_OF[protocol] if any(_has(row.get(key, {})) for row in rows.values())
+    ]
     found = {column for row in rows.values() for cells in row.values() for column in cells}
     columns = sorted(found - {MEAN})
     ranks = {key: average_ranks(_comparable(rows, key, columns)) for key in keys}
@@ -362,6 +375,7 @@ def _cost_table(records: Sequence[Record]) -> Table:
                 method,
                 _count(next((r.facts.get("parameters") for r in own), None)),
                 _mean_of([r.fit_seconds and r.fit_seconds / 60 for r in own], ".1f"),
+                _mean_of([r.fit_cpu_seconds and r.fit_cpu_seconds / 60 for r in own], ".1f"),
                 _mean_of([r.images_per_second for r in own], ".1f"),
                 _mean_of([r.peak_memory and r.peak_memory / 1e6 for r in own], ",.0f"),
                 _mean_of([r.peak_gpu_memory and r.peak_gpu_memory / 1e6 for r in own], ",.0f"),
@@ -375,7 +389,7 @@ def _cost_table(records: Sequence[Record]) -> Table:
         f"{', '.join(sorted(map(str, threads)))}. Memory is that of the whole process, Python and "
         "torch included; images/s from file to map."
     )
-    header = ("Method", "Parameters", "Training, min", "Images/s", "Peak memory, MB",
+    header = ("Method", "Parameters", "Training, min", "CPU, min", "Images/s", "Peak memory, MB",
               "Peak GPU memory, MB", "Trials")  # fmt: skip
     return Table("What it costs", header, tuple(rows), note)
 

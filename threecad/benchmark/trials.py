@@ -7,9 +7,11 @@ a process for its memory, take away nothing else.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import random
 import sys
+import threading
 import time
 import traceback
 from dataclasses import asdict, dataclass
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from threecad.evaluation import Protocol
     from threecad.samples import Index
 
-__all__ = ["Job", "run_trial", "select_images"]
+__all__ = ["Job", "attempt_trial", "run_trial", "select_images"]
 
 PROTOCOLS: tuple[Protocol, ...] = ("full", "paper")
 
@@ -79,6 +81,19 @@ class Job:
         return cls(**{**plain, **paths, "trial": Trial.from_dict(plain["trial"])})
 
 
+def attempt_trial(job: Job) -> Record:
+    """Run a trial; if it raises, return a record that says why, and print where."""
+    trial = job.trial
+    try:
+        return run_trial(job)
+    except ThreecadError as error:
+        message = str(error)
+    except Exception as error:  # the methods are other people's code
+        traceback.print_exc()
+        message = f"{type(error).__name__}: {error}"
+    return Record(trial.method, trial.category, trial.seed, error=message)
+
+
 def run_trial(job: Job) -> Record:
     """Fit, predict, measure and evaluate.
 
@@ -96,9 +111,12 @@ def run_trial(job: Job) -> Record:
     training, test = select_images(index, trial.category)
     _seed(trial.seed)
     detector = find_detector(trial.method)(trial)
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
     detector.fit(ThreeCAD(training))
-    fit_seconds = time.perf_counter() - started
+    fit_seconds, fit_cpu_seconds = (
+        time.perf_counter() - started,
+        time.process_time() - started_cpu,
+    )
     facts = dict(getattr(detector, "facts", {}))
     folder = trial.folder / "predictions"
     predict_seconds = _predict(detector, test, folder)
@@ -118,6 +136,7 @@ def run_trial(job: Job) -> Record:
         seed=trial.seed,
         results=results,
         fit_seconds=None if trained_before else fit_seconds,
+        fit_cpu_seconds=None if trained_before else fit_cpu_seconds,
         images_per_second=len(test) / predict_seconds,
         peak_memory=None if trained_before else peak_memory,
         peak_gpu_memory=peak_gpu_memory,
@@ -211,19 +230,17 @@ def _describe_environment(device: str) -> dict[str, Any]:
     return environment
 
 
-def _main(path: Path) -> None:
-    job = Job.load(path)
-    trial = job.trial
-    try:
-        record = run_trial(job)
-    except ThreecadError as error:
-        record = Record(trial.method, trial.category, trial.seed, error=str(error))
-    except Exception as error:  # the methods are other people's code
-        traceback.print_exc()
-        message = f"{type(error).__name__}: {error}"
-        record = Record(trial.method, trial.category, trial.seed, error=message)
-    atomic.write_json(trial.folder / "record.json", record.to_dict())
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone: the pipe to it closes."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]))
+    _end_with_parent()
+    job = Job.load(Path(sys.argv[1]))
+    atomic.write_json(job.trial.folder / "record.json", attempt_trial(job).to_dict())

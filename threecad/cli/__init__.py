@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from threecad.cli.audit import audit
+from threecad.cli.benchmark import benchmark
 from threecad.cli.convert import convert, import_
 from threecad.cli.demo import demo
 from threecad.cli.doctor import cache, doctor
@@ -33,6 +34,7 @@ def main() -> None:
 
 for command in (
     audit,
+    benchmark,
     cache,
     cite,
     compare,
