@@ -214,7 +214,7 @@ def message_templates() -> list[str]:
 
 def quoted_messages() -> list[str]:
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-    return re.findall(r"^#{3} (?:`(.+)`)$", page, re.MULTILINE)
+    return [m.strip() for _, m in re.findall(r"^### (`+)(.+)\1$", page, re.MULTILINE)]
 
 
 def test_messages_quoted_in_troubleshooting_are_in_the_source() -> None:
