@@ -116,6 +116,23 @@ def test_refinement_in_parts_is_the_same():
     assert collect(1) == collect(2) == collect(3)
 
 
+def test_categories_that_need_no_refinement_are_not_counted_again():
+    rng = np.random.default_rng(6)
+    batches = []
+    for kind in ("float64", "ties"):
+        maps, masks, labels = random_case(rng, kind)
+        names = {"category": [kind] * len(labels)}
+        batches.append((maps, masks, [0.0] * len(labels), labels, names))
+    evaluator = Evaluator(max_bins=2**10)
+    for batch in batches:
+        evaluator.update(*batch)
+    before = {name: scores.counts for name, scores in evaluator.compute().by_category.items()}
+    refine(evaluator, batches)
+    after = evaluator.compute()
+    assert {name: scores.counts for name, scores in after.by_category.items()} == before
+    assert all(figure.within_tolerance for figure in after.mean.figures.values())
+
+
 def test_other_maps_in_the_second_pass_are_an_error():
     maps, masks, labels = random_case(np.random.default_rng(4), "float64")
     evaluator = Evaluator(max_bins=2**10)

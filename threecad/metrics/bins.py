@@ -16,13 +16,10 @@ from threecad.metrics import kernels
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MANTISSA", "Bins", "count_keys", "count_near_keys", "join_bins", "trailing_zeros"]
+__all__ = ["MANTISSA", "Bins", "count_keys", "join_bins", "trailing_zeros", "window_shift"]
 
 MANTISSA = 52
 """Bits of a float64 below its exponent."""
-
-MAX_WINDOW = 2**16
-"""Bins between the least and the largest key where keys are not sorted."""
 
 
 class Bins(NamedTuple):
@@ -99,16 +96,12 @@ def count_keys(
     return Bins(ids[first], np.diff(first, append=ids.size)[:, None], shift, alignment)
 
 
-def count_near_keys(keys: NDArray[np.uint64]) -> Bins:
-    """Count keys, ``(N,)``, without sorting, in bins so wide that few could lie between them."""
-    lowest, highest = int(keys.min()), int(keys.max())
+def window_shift(lowest: int, highest: int, most: int) -> int:
+    """Return the smallest shift at which ``most`` bins reach from one key to another."""
     shift = 0
-    while (highest >> shift) - (lowest >> shift) >= MAX_WINDOW:
+    while (highest >> shift) - (lowest >> shift) >= most:
         shift += 1
-    first = np.uint64(lowest >> shift)
-    counts = np.bincount(((keys >> np.uint64(shift)) - first).astype(np.int64))
-    occupied = np.flatnonzero(counts)
-    return Bins(occupied.astype(np.uint64) + first, counts[occupied][:, None], shift, 0)
+    return shift
 
 
 def join_bins(first: Bins, second: Bins) -> Bins:

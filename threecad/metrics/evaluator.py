@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from threecad.errors import EvaluationError, UsageError
-from threecad.metrics import kernels
+from threecad.metrics.maps import ArrayMap
 from threecad.metrics.scoring import CategoryScores, assemble
 from threecad.metrics.tallies import CategoryTally
 from threecad.samples import GOOD
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from threecad.metrics.maps import AnomalyMap
     from threecad.metrics.results import Result
 
 __all__ = ["ONLY_CATEGORY", "Evaluator"]
@@ -37,6 +38,11 @@ POOLED = "pooled"
 """Name of all categories taken together."""
 
 Protocol = Literal["full", "paper"]
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+HOST_DEVICES = ("cpu", "mps")
+"""Torch devices whose maps are counted by the processor. MPS has no float64."""
 
 
 class Evaluator:
@@ -120,7 +126,10 @@ class Evaluator:
             _check_image(i, map_list[i], mask_list[i], score_list[i], label_list[i])
             for i in range(n)
         ]
+        waiting = {name for name, tally in self._categories.items() if tally.pending}
         for i in range(n):
+            if waiting and categories[i] not in waiting:
+                continue  # a refinement that needs no second look at this category
             self._add(
                 categories[i], types[i], map_list[i], checked[i], score_list[i], label_list[i]
             )
@@ -129,14 +138,14 @@ class Evaluator:
         self,
         category: str,
         defect_type: str | None,
-        scores: NDArray[np.floating[Any]],
+        anomaly_map: AnomalyMap,
         mask: NDArray[np.bool_] | None,
         score: float,
         label: int,
     ) -> None:
         if label == 0 and defect_type is not None:
             defect_type = GOOD
-        self._tally(category).add(scores, mask, score, label, defect_type)
+        self._tally(category).add(anomaly_map, mask, score, label, defect_type)
 
     def _tally(self, category: str, *, detailed: bool = True) -> CategoryTally:
         if category not in self._categories:
@@ -269,40 +278,43 @@ def _to_numpy(values: Any) -> NDArray[Any]:
     return np.asarray(values)
 
 
-def _check_map(value: Any, i: int) -> NDArray[np.floating[Any]]:
+def _check_map(value: Any, i: int) -> AnomalyMap:
+    """Return one map of a batch, where it is."""
+    kind = str(value.dtype).removeprefix("torch.") if hasattr(value, "dtype") else "float64"
+    if kind not in FLOATS or (kind == "bfloat16" and not hasattr(value, "detach")):
+        raise EvaluationError(
+            f"The anomaly map of image {i} is {kind}; expected float16, 32 or 64."
+        )
+    shape = tuple(np.shape(value))
+    if len(shape) != 2 or 0 in shape:
+        raise EvaluationError(f"The anomaly map of image {i} has shape {shape}; expected (H, W).")
+    if hasattr(value, "detach") and value.device.type not in HOST_DEVICES:
+        from threecad.metrics.device_maps import DeviceMap
+
+        return DeviceMap(value)
     scores = _to_numpy(value)
-    if scores.dtype == np.float16:
-        scores = scores.astype(np.float32)
-    if scores.dtype not in (np.float32, np.float64):
-        raise EvaluationError(
-            f"The anomaly map of image {i} is {scores.dtype}; expected float16, 32 or 64."
-        )
-    if scores.ndim != 2 or scores.size == 0:
-        raise EvaluationError(
-            f"The anomaly map of image {i} has shape {scores.shape}; expected (H, W)."
-        )
-    return scores
+    return ArrayMap(scores.astype(np.float32) if scores.dtype == np.float16 else scores)
 
 
 def _check_image(
-    i: int, scores: NDArray[np.floating[Any]], mask: Any, score: float, label: int
+    i: int, anomaly_map: AnomalyMap, mask: Any, score: float, label: int
 ) -> NDArray[np.bool_] | None:
     """Check one image of a batch, and return its mask as booleans."""
     if label not in (0, 1):
         raise EvaluationError(f"The label of image {i} is {label}; expected 0 or 1.")
     if not np.isfinite(score):
         raise EvaluationError(f"The score of image {i} is {score}; expected a finite number.")
-    if not kernels.scan(np.ascontiguousarray(scores).reshape(-1))[1]:
+    if not anomaly_map.is_finite():
         raise EvaluationError(
             f"The anomaly map of image {i} holds NaN or infinite values; expected finite ones."
         )
     if mask is None:
         return None
     defect = _to_numpy(mask)
-    if defect.shape != scores.shape:
+    if defect.shape != anomaly_map.shape:
         raise EvaluationError(
-            f"The mask of image {i} has shape {defect.shape} but its anomaly map {scores.shape}. "
-            "Resize the map to the mask first."
+            f"The mask of image {i} has shape {defect.shape} but its anomaly map "
+            f"{anomaly_map.shape}. Resize the map to the mask first."
         )
     if defect.dtype != np.bool_:
         defect = defect != 0

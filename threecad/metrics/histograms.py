@@ -89,6 +89,11 @@ class ScoreHistogram:
         self._fold()
         return self._bins
 
+    def shift_for(self, alignment: int) -> int:
+        """Return the shift of bins that scores of such an alignment can be added in."""
+        bins = self._bins
+        return min(bins.alignment, alignment) if bins.exact else bins.shift
+
     def count_below(self, ids: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return how many scores lie in bins below each of ``ids``, and how many in it.
 
@@ -146,7 +151,8 @@ class ScoreHistogram:
             keys = np.concatenate([keys for keys, _ in self._waiting])
             weights = [weights for _, weights in self._waiting if weights is not None]
             alignment = trailing_zeros(self._union)
-            shift = min(bins.alignment, alignment) if bins.exact else bins.shift
+            self._bins = bins
+            shift = self.shift_for(alignment)
             joined = np.concatenate(weights) if weights else None
             bins = self._fit(join_bins(bins, count_keys(keys, joined, shift, alignment)))
             self._waiting, self._number_waiting, self._union = [], 0, 0

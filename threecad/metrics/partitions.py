@@ -171,6 +171,10 @@ class Refinement:
             self.sums[:, channel],
         )
 
+    def add_counts(self, parts: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+        """Add to the first channel what was counted elsewhere in distinct ``parts``."""
+        self.sums[parts, 0] += counts
+
     def merge(self, other: Refinement) -> None:
         """Add what ``other`` counted in the same bins."""
         self.sums += other.sums

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from threecad.metrics.bins import Bins
+    from threecad.metrics.maps import AnomalyMap
 
 __all__ = ["SIZES", "DefectPixels", "PixelCounts", "find_defects", "size_of"]
 
@@ -49,7 +50,7 @@ class DefectPixels(NamedTuple):
         )
 
 
-def find_defects(scores: NDArray[np.floating[Any]], mask: NDArray[np.bool_]) -> DefectPixels | None:
+def find_defects(anomaly_map: AnomalyMap, mask: NDArray[np.bool_]) -> DefectPixels | None:
     """Return the 8-connected regions of ``mask`` with their scores; ``None`` if it is empty."""
     rows = np.flatnonzero(mask.any(axis=1))
     if rows.size == 0:
@@ -62,7 +63,7 @@ def find_defects(scores: NDArray[np.floating[Any]], mask: NDArray[np.bool_]) -> 
     )
     inside = labels > 0
     region = labels[inside].astype(np.intp) - 1
-    values = np.ascontiguousarray(scores[box][inside])
+    values = anomaly_map.scores_at(mask)
     areas = np.bincount(region, minlength=count - 1)
     # A region is found once half of its pixels are flagged: at its ceil(area / 2)-th highest score.
     order = np.lexsort((values, region))
@@ -88,9 +89,9 @@ class PixelCounts:
         self.defective = ScoreHistogram(max_bins=max_bins, channels=2)
         self.found = ScoreHistogram(max_bins=max_bins)
 
-    def add(self, scores: NDArray[np.floating[Any]], defects: DefectPixels | None) -> None:
-        """Count an image: the scores of all of its pixels, (N,), and of its defective ones."""
-        self.every.add(scores)
+    def add(self, anomaly_map: AnomalyMap, defects: DefectPixels | None) -> None:
+        """Count an image: the scores of all of its pixels, and of its defective ones."""
+        anomaly_map.count_in(self.every)
         if defects is not None:
             self.add_defects(defects)
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from threecad.metrics import curves, kernels
-from threecad.metrics.bins import Bins, count_near_keys
+from threecad.metrics import curves
 from threecad.metrics.curves import Counts
 from threecad.metrics.histograms import ScoreHistogram
 from threecad.metrics.paper_protocol import per_image_pro
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from threecad.metrics.bins import Bins
+    from threecad.metrics.maps import AnomalyMap
 
 __all__ = ["CategoryTally", "ImageRecord", "PixelRow", "Ranking", "image_counts"]
 
@@ -130,27 +132,26 @@ class CategoryTally:
 
     def add(
         self,
-        scores: NDArray[np.floating[Any]],
+        anomaly_map: AnomalyMap,
         mask: NDArray[np.bool_] | None,
         score: float,
         label: int,
         defect_type: str | None,
     ) -> None:
         """Count one image, or count it again for the pending refinement."""
-        defects = None if mask is None else find_defects(scores, mask)
-        flat = np.ascontiguousarray(scores).reshape(-1)
+        defects = None if mask is None else find_defects(anomaly_map, mask)
         if self.pending:
             if mask is not None:
-                self._refine(flat, defects, defect_type)
+                self._refine(anomaly_map, defects, defect_type)
             return
         self._known.clear()
         row = paper_pro = None
         if mask is not None:
-            self._count(flat, defects, defect_type)
+            self._count(anomaly_map, defects, defect_type)
             if self.keep_rows:
-                row = _pixel_row(flat, defects)
+                row = _pixel_row(anomaly_map, defects)
             if self.paper and label:
-                paper_pro = per_image_pro(scores, mask)
+                paper_pro = per_image_pro(anomaly_map.to_numpy(), mask)
         self.images.append(
             ImageRecord(float(score), label, defect_type, mask is not None, paper_pro, row)
         )
@@ -244,31 +245,31 @@ class CategoryTally:
 
     def _count(
         self,
-        flat: NDArray[np.floating[Any]],
+        anomaly_map: AnomalyMap,
         defects: DefectPixels | None,
         defect_type: str | None,
     ) -> None:
-        self.pixels.add(flat, defects)
+        self.pixels.add(anomaly_map, defects)
         if not self.detailed:
             return
         if defect_type is not None:
             if defect_type not in self.by_type:
                 self.by_type[defect_type] = PixelCounts(DETAIL_BINS)
-            self.by_type[defect_type].add(flat, defects)
+            self.by_type[defect_type].add(anomaly_map, defects)
         if defects is not None:
             for size in defects.sizes:
                 self.by_size[size].add_defects(defects.of_size(size))
 
     def _refine(
         self,
-        flat: NDArray[np.floating[Any]],
+        anomaly_map: AnomalyMap,
         defects: DefectPixels | None,
         defect_type: str | None,
     ) -> None:
         for ranking, refinement in self.pending.items():
             if ranking.defect_type is not None and defect_type not in (GOOD, ranking.defect_type):
                 continue
-            refinement.add(flat, 0)
+            anomaly_map.count_inside(refinement)
             if defects is None:
                 continue
             refinement.add(defects.scores, 0, -1)
@@ -280,7 +281,7 @@ class CategoryTally:
                 refinement.add(chosen.scores, 2, chosen.weights)
 
 
-def _pixel_row(flat: NDArray[np.floating[Any]], defects: DefectPixels | None) -> PixelRow:
+def _pixel_row(anomaly_map: AnomalyMap, defects: DefectPixels | None) -> PixelRow:
     def bins(channels: int, *values: Any) -> Bins:
         histogram = ScoreHistogram(channels=channels, max_bins=ROW_BINS)
         histogram.add(*values)
@@ -292,8 +293,7 @@ def _pixel_row(flat: NDArray[np.floating[Any]], defects: DefectPixels | None) ->
         part = defects.of_size(size)  # type: ignore[union-attr]
         defective[size] = bins(2, part.scores, part.weights)
         found[size] = bins(1, part.found)
-    every = count_near_keys(kernels.keys_of(flat)).fit(ROW_BINS, 0)
-    return PixelRow(every, defective, found)
+    return PixelRow(anomaly_map.coarse_bins().fit(ROW_BINS, 0), defective, found)
 
 
 def image_counts(images: Sequence[ImageRecord]) -> Counts:

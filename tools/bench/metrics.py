@@ -236,34 +236,41 @@ def peers(count, size, repeats):
         )
 
 
-def stream(count, size, seed):
+def stream(count, size, seed, breakdowns):
     """Feed maps to an evaluator; return it and the seconds spent in it (wall, processor)."""
     from threecad.metrics import Evaluator
 
     pool, masks = make(40, size, seed)
     labels = masks.reshape(len(masks), -1).any(1).astype(int)
     rng = np.random.default_rng(seed)
-    Evaluator(breakdowns=False).update(pool[:9], masks[:9], [0] * 9, labels[:9])
+    types = [("bent", "scratched", "good")[i % 2 if label else 2] for i, label in enumerate(labels)]
+    groups = {"defect_type": types} if breakdowns else {}
+    warm_up = Evaluator(breakdowns=breakdowns)
+    warm_up.update(pool[:9], masks[:9], [0] * 9, labels[:9])
+    warm_up.compute()
     gc.collect()
     reset_peak()
     before = peak()
-    evaluator = Evaluator(breakdowns=False)
+    evaluator = Evaluator(breakdowns=breakdowns)
     wall = processor = 0.0
     for start in range(0, count, len(pool)):
         n = min(len(pool), count - start)
         maps = pool[:n] * rng.uniform(0.7, 1.4, (n, 1, 1)).astype(np.float32)
         scores = maps.reshape(n, -1).max(1)
         began, used = time.perf_counter(), time.process_time()
-        evaluator.update(maps, masks[:n], scores, labels[:n])
+        chosen = {name: values[:n] for name, values in groups.items()}
+        evaluator.update(maps, masks[:n], scores, labels[:n], chosen)
         wall += time.perf_counter() - began
         processor += time.process_time() - used
     return evaluator, wall, processor, peak() - before
 
 
-def parallel_stream(count, size):
-    print(f"{count} maps of {size}×{size} in two processes")
+def parallel_stream(count, size, breakdowns):
+    print(f"{count} maps of {size}×{size} in two processes, breakdowns: {breakdowns}")
+    jobs = [(count // 2, size, 1, breakdowns), (count - count // 2, size, 2, breakdowns)]
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        parts = pool.starmap(stream, [(count // 2, size, 1), (count - count // 2, size, 2)])
+        parts = pool.starmap(stream, jobs)
+    stream(20, 64, 0, breakdowns)[0].compute()  # to load what is compiled
     began, used = time.perf_counter(), time.process_time()
     evaluator = parts[0][0]
     evaluator.merge(parts[1][0])
@@ -291,6 +298,7 @@ def main():
     parser.add_argument("--count", type=int)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--breakdowns", action="store_true", help="by size and by defect type")
     options = parser.parse_args()
     if options.what == "one":
         run_one(options.peer, options.count, options.size, options.repeats)
@@ -301,9 +309,9 @@ def main():
     if options.what == "peers":
         peers(options.count or 100, options.size, options.repeats)
     elif options.what == "testset":
-        parallel_stream(options.count or TEST_SET, options.size)
+        parallel_stream(options.count or TEST_SET, options.size, options.breakdowns)
     else:
-        parallel_stream(options.count or 400, 1024)
+        parallel_stream(options.count or 400, 1024, options.breakdowns)
 
 
 if __name__ == "__main__":

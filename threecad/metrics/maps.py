@@ -1,0 +1,96 @@
+"""Anomaly maps as the tallies see them, wherever their scores lie."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from threecad.metrics import kernels
+from threecad.metrics.bins import Bins, trailing_zeros, window_shift
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from threecad.metrics.histograms import ScoreHistogram
+    from threecad.metrics.partitions import Refinement
+
+__all__ = ["COARSE", "AnomalyMap", "ArrayMap"]
+
+COARSE = 2**16
+"""Most bins between the least and the highest score in coarse bins."""
+
+
+class AnomalyMap(Protocol):
+    """One anomaly map. What is counted of it does not depend on the kind of map."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(H, W)``."""
+
+    def is_finite(self) -> bool:
+        """Return whether no score is NaN or infinite."""
+
+    def scores_at(self, mask: NDArray[np.bool_]) -> NDArray[np.floating[Any]]:
+        """Return the scores ``(M,)`` of the M pixels that ``mask``, ``(H, W)``, holds, by row."""
+
+    def count_in(self, histogram: ScoreHistogram) -> None:
+        """Count all scores in a histogram."""
+
+    def count_inside(self, refinement: Refinement) -> None:
+        """Count the scores that lie in the bins of a refinement, in its first channel."""
+
+    def coarse_bins(self) -> Bins:
+        """Return all scores in bins so wide that there are at most ``COARSE``."""
+
+    def to_numpy(self) -> NDArray[np.floating[Any]]:
+        """Return the scores, ``(H, W)``."""
+
+
+class ArrayMap:
+    """An anomaly map in a NumPy array, ``(H, W)`` float32 or float64."""
+
+    def __init__(self, scores: NDArray[np.floating[Any]]) -> None:
+        self.scores = scores
+        self.shape = scores.shape
+
+    @cached_property
+    def flat(self) -> NDArray[np.floating[Any]]:
+        """The scores in one row."""
+        return np.ascontiguousarray(self.scores).reshape(-1)
+
+    @cached_property
+    def _scan(self) -> tuple[int, bool]:
+        return kernels.scan(self.flat)
+
+    def is_finite(self) -> bool:
+        """Return whether no score is NaN or infinite."""
+        return self._scan[1]
+
+    def scores_at(self, mask: NDArray[np.bool_]) -> NDArray[np.floating[Any]]:
+        """Return the scores of the pixels in ``mask``."""
+        return self.scores[mask]
+
+    def count_in(self, histogram: ScoreHistogram) -> None:
+        """Count all scores in a histogram."""
+        histogram.add(self.flat)
+
+    def count_inside(self, refinement: Refinement) -> None:
+        """Count the scores inside the bins of a refinement."""
+        refinement.add(self.flat, 0)
+
+    def coarse_bins(self) -> Bins:
+        """Return all scores in few bins."""
+        keys = kernels.keys_of(self.flat)
+        lowest, highest = int(keys.min()), int(keys.max())
+        shift = window_shift(lowest, highest, COARSE)
+        first = np.uint64(lowest >> shift)
+        counts = np.bincount(((keys >> np.uint64(shift)) - first).astype(np.int64))
+        occupied = np.flatnonzero(counts)
+        ids = occupied.astype(np.uint64) + first
+        return Bins(ids, counts[occupied][:, None], shift, trailing_zeros(self._scan[0]))
+
+    def to_numpy(self) -> NDArray[np.floating[Any]]:
+        """Return the scores."""
+        return self.scores
