@@ -188,6 +188,32 @@ def test_bad_arguments(index, maps):
         evaluate(index, maps, split="val")
 
 
+def test_folds_and_one_category_of_all_predictions(sample_tree, index, folder, tmp_path):
+    one = scan(sample_tree, categories=["Aluminum_Ipad"])
+    assert list(evaluate(one, folder).by_category) == ["Aluminum_Ipad"]
+    splits = tmp_path / "folds.json"
+    run = CliRunner().invoke(
+        main, ["split", str(sample_tree), "--kind", "k-fold", "--folds", "2", "--out", str(splits)]
+    )
+    assert run.exit_code == 0, run.output
+    arguments = ["evaluate", str(sample_tree), "--split-file", str(splits), "--bootstrap", "0"]
+    counts = []
+    for fold in (0, 1):
+        held_out = scan(sample_tree, split_file=splits, fold=fold)
+        with PredictionWriter(tmp_path / str(fold)) as writer:
+            for sample in held_out:
+                if sample.split == "test":
+                    writer.add(sample.id, model(sample), 0.5)
+        run = CliRunner().invoke(
+            main, [*arguments, str(tmp_path / str(fold)), "--fold", str(fold), "--json"]
+        )
+        assert run.exit_code == 0, run.output
+        counts.append(json.loads(run.stdout)["mean"]["counts"])
+    assert counts[0]["defective"] == counts[1]["defective"]
+    good = sum(sample.label == 0 for sample in scan(sample_tree))
+    assert counts[0]["good"] + counts[1]["good"] >= good
+
+
 def test_command_line(sample_tree, folder, result, tmp_path):
     arguments = [str(sample_tree), str(folder), "--category", "Aluminum_Ipad"]
     arguments += ["--category", "Copper_Stator", "--bootstrap", "50", "--workers", "0"]

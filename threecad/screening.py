@@ -52,7 +52,7 @@ def screen_predictions(
     Raises:
         EvaluationError: If there are such predictions: it names them, by kind.
     """
-    known = {sample.id for sample in index}
+    known, categories = {sample.id for sample in index}, {sample.category for sample in index}
     complaints = []
     maps = predictions.maps if isinstance(predictions, PredictionFolder) else predictions
     for name, table in (("map", maps), ("score", scores)):
@@ -60,7 +60,12 @@ def screen_predictions(
             continue
         if missing := [sample.id for sample in samples if sample.id not in table]:
             complaints.append(list_problems(f"without a {name}", missing))
-        if extra := sorted(set(table) - known):
+        extra = sorted(
+            sample_id
+            for sample_id in set(table) - known
+            if sample_id.partition("/")[0] in categories or not _is_category(index, sample_id)
+        )
+        if extra:
             complaints.append(list_problems(f"whose {name} belongs to no sample", extra))
     unusable = _unusable_scores(samples, scores or {})
     if isinstance(maps, Mapping):
@@ -99,6 +104,12 @@ def list_problems(kind: str, lines: Sequence[str]) -> str:
     listed = "".join(f"\n  {line}" for line in lines[:LISTED])
     more = f"\n  … and {len(lines) - LISTED:,} more" if len(lines) > LISTED else ""
     return f"{count} {kind}:{listed}{more}"
+
+
+def _is_category(index: Index, sample_id: str) -> bool:
+    """Return whether a prediction is for another category of the tree, not to be evaluated now."""
+    category, _, rest = sample_id.partition("/")
+    return bool(category and rest) and (index.root / category).is_dir()
 
 
 def _unusable_scores(samples: Sequence[Sample], scores: Mapping[str, float]) -> list[str]:

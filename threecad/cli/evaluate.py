@@ -10,6 +10,7 @@ from threecad.cli.group import (
     category_option,
     errata_option,
     examples,
+    fold_option,
     json_option,
     print_json,
     seed_option,
@@ -37,6 +38,7 @@ __all__ = ["compare", "evaluate"]
 )
 @category_option
 @split_file_option
+@fold_option
 @errata_option
 @click.option(
     "--image-score",
@@ -64,6 +66,7 @@ def evaluate(
     protocol: str,
     categories: tuple[str, ...],
     split_file: Path | None,
+    fold: int | None,
     errata: Path | None,
     image_score: str,
     bootstrap: int,
@@ -77,7 +80,9 @@ def evaluate(
     from threecad.evaluation import evaluate as evaluate_predictions
     from threecad.indexing import scan
 
-    index = scan(root, categories=categories or None, split_file=split_file, errata=errata)
+    index = scan(
+        root, categories=categories or None, split_file=split_file, errata=errata, fold=fold
+    )
     result = evaluate_predictions(
         index,
         predictions,
