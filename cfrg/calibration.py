@@ -7,18 +7,21 @@ puts the branches of the network on one scale and lives in its weights.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from threecad.errors import ModelError
+from threecad.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     import os
 
-__all__ = ["Threshold", "read_threshold"]
+    from cfrg.model import CFRG
+
+__all__ = ["Threshold", "digest_weights", "read_threshold"]
 
 FILE = "calibration.json"
 SCHEMA = "cfrg.calibration/1"
@@ -95,6 +98,30 @@ class Threshold:
             ) from None
         return found
 
+    def check(self, weights_digest: str, tile: int, overlap: int) -> None:
+        """Refuse to be used with another model or other tiles than those it was found with.
+
+        Args:
+            weights_digest: From ``digest_weights``.
+            tile: Side of the tiles; 0 for whole images.
+            overlap: Of the tiles.
+
+        Raises:
+            ModelError: If the weights or the configuration are other ones.
+            UsageError: If the tiles are.
+        """
+        if weights_digest != self.weights_digest:
+            raise ModelError(
+                "The thresholds in calibration.json belong to other weights or another "
+                "configuration. Run `cfrg calibrate` again, or give both thresholds yourself."
+            )
+        if (tile, overlap) != (self.tile, self.tile_overlap):
+            raise UsageError(
+                f"The thresholds in calibration.json belong to {_say_tiles(self.tile)}, not to "
+                f"{_say_tiles(tile)} with an overlap of {overlap} pixels. Run `cfrg calibrate` "
+                "with the same tiles, or give both thresholds yourself."
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """Return what ``calibration.json`` holds."""
         values = dataclasses.asdict(self)
@@ -117,6 +144,24 @@ def read_threshold(run: str | os.PathLike[str]) -> Threshold | None:
             f"{path} cannot be read: {error}. Write it anew with `cfrg calibrate`."
         ) from None
     return Threshold.from_dict(values, str(path))
+
+
+def digest_weights(model: CFRG) -> str:
+    """Return the SHA-256 over a model's tensors and its configuration, tiles left out."""
+    departures = {
+        name: value
+        for name, (value, _) in model.config.departures().items()
+        if name not in ("tile", "tile_overlap")
+    }
+    digest = hashlib.sha256(json.dumps(departures, sort_keys=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}\t{tensor.dtype}\t{tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
+def _say_tiles(tile: int) -> str:
+    return f"tiles of {tile} pixels" if tile else "whole images"
 
 
 def _number(value: Any) -> float:

@@ -1,30 +1,42 @@
-"""From images to anomaly maps and scores."""
+"""From images to anomaly maps, scores, regions and decisions."""
 
 from __future__ import annotations
 
+import glob
+import time
+from collections import deque
 from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from cfrg.calibration import Threshold, digest_weights
 from cfrg.preprocessing import normalize, resize, to_tensor
+from cfrg.regions import Region, find_regions
+from cfrg.smoothing import score_maps
+from cfrg.streaming import read_ahead
+from cfrg.tiles import Mosaic, Tiling
 from threecad.errors import DataError, ImageError, UsageError
-from threecad.images import read_image
+from threecad.images import read_image, rgb_array
 from threecad.indexing import IMAGE_SUFFIXES, find_root, scan
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
     from cfrg.config import CFRGConfig
 
-__all__ = ["Detector", "Prediction", "Predictor", "find_images"]
+    Source = npt.NDArray[np.uint8] | Image.Image | str | os.PathLike[str]
+
+__all__ = ["Detector", "Prediction", "Predictor", "Prepared", "find_images"]
 
 
 class Detector(Protocol):
@@ -32,9 +44,30 @@ class Detector(Protocol):
 
     config: CFRGConfig
 
-    def predict(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return maps (N, 1, H, W) and scores (N,) of normalised images (N, 3, H, W)."""
+    def predict_maps(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the smoothed maps (N, 1, H, W) of normalised images (N, 3, H, W), twice.
+
+        The second are those that image scores are read from.
+        """
         ...
+
+
+class Prepared(NamedTuple):
+    """An image on its way to the network.
+
+    Attributes:
+        id: Its id.
+        canvas: (3, h, w) uint8, what tiles are cut from (``Tiling``); ``None`` if it is broken.
+        size: Height and width of the image; (0, 0) if it is broken.
+        seconds: Time to read and resize it.
+        error: Why there is no canvas.
+    """
+
+    id: str
+    canvas: torch.Tensor | None
+    size: tuple[int, int]
+    seconds: float
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,26 +76,62 @@ class Prediction:
 
     Attributes:
         id: Sample id, or relative path without suffix for a loose file.
-        map: (H, W) float32 smoothed anomaly map at the network's input size; higher is more
-            anomalous. ``None`` when the image could not be read.
+        map: (h, w) float32 smoothed anomaly map at the size of the network's input, or of the
+            canvas that tiles are cut from; higher is more anomalous. ``None`` when the image could
+            not be read.
         score: The image score.
         error: Why there is no map.
+        size: Height and width of the image.
+        defective: Whether the score is above the threshold; ``None`` without one.
+        regions: Where the map is above the pixel threshold; ``None`` without one.
+        seconds: Time by step: ``read``, ``network`` (its share of the batch), ``regions``.
     """
 
     id: str
     map: npt.NDArray[np.float32] | None
     score: float
     error: str | None = None
+    size: tuple[int, int] = (0, 0)
+    defective: bool | None = None
+    regions: tuple[Region, ...] | None = None
+    seconds: tuple[tuple[str, float], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the map as JSON-able data, times in milliseconds."""
+        if self.error is not None:
+            return {"id": self.id, "error": self.error}
+        decision = {None: None, True: "defective", False: "good"}[self.defective]
+        return {
+            "id": self.id,
+            "score": self.score,
+            "decision": decision,
+            "size": [self.size[1], self.size[0]],
+            "regions": None if self.regions is None else [r.to_dict() for r in self.regions],
+            "milliseconds": {step: round(1000 * seconds, 2) for step, seconds in self.seconds},
+        }
 
 
 class Predictor:
     """Runs a detector on files, arrays or a stream of images, in batches.
 
+    Reading and resizing go on in a thread, or in ``workers`` processes, while the network
+    computes. The maps do not depend on workers; batches of another size change them by rounding
+    alone (by less than 2e-5).
+
     Args:
         detector: The trained model, or the memory.
         device: Where to compute; CUDA if there is one when ``None``.
-        batch_size: Images at a time.
-        workers: Processes that decode; 0 decodes in this one.
+        batch_size: Images, or tiles, at a time.
+        workers: Processes that read files; 0 reads them in a thread.
+        tile: Side of the tiles that images are cut into, in their pixels; 0 for whole images,
+            ``None`` for what the model was made for.
+        overlap: Pixels that neighbouring tiles share; ``None`` for what the model was made for, or
+            a quarter of the ``tile`` given.
+        threshold: Image scores above it mean a defect; no decisions when ``None``.
+        pixel_threshold: Map values above it belong to a region; no regions when ``None``.
+
+    Raises:
+        UsageError: If the overlap is not smaller than the tile.
     """
 
     def __init__(
@@ -72,89 +141,241 @@ class Predictor:
         device: str | None = None,
         batch_size: int = 16,
         workers: int = 0,
+        tile: int | None = None,
+        overlap: int | None = None,
+        threshold: float | None = None,
+        pixel_threshold: float | None = None,
     ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.detector, self.batch_size, self.workers = detector, batch_size, workers
+        self.tiling = Tiling.from_config(detector.config, tile, overlap)
+        self.threshold, self.pixel_threshold = threshold, pixel_threshold
         if isinstance(detector, torch.nn.Module):
             detector.to(self.device).eval()
 
     @classmethod
-    def from_run(cls, run: str | os.PathLike[str], **options: Any) -> Predictor:
-        """Return a predictor with the model of a run folder.
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        calibrated: bool = True,
+        **options: Any,
+    ) -> Predictor:
+        """Return a predictor with a trained model, and with its thresholds if it has some.
+
+        Args:
+            model: A run folder, or ``owner/name`` on the Hub.
+            revision: Branch, tag or commit of the repository.
+            calibrated: Take the thresholds that ``cfrg calibrate`` found, where none are given.
+            **options: Of the predictor.
 
         Raises:
-            ModelError: If the folder holds no model.
+            ModelError: If there is no such model, or its thresholds belong to other weights.
+            UsageError: If its thresholds belong to other tiles.
         """
         from cfrg.model import CFRG
 
-        return cls(CFRG.from_pretrained(run), **options)
+        network = CFRG.from_pretrained(model, revision=revision)
+        predictor = cls(network, **options)
+        stored = network.companions.get("calibration.json")
+        given = None not in (predictor.threshold, predictor.pixel_threshold)
+        if calibrated and stored is not None and not given:
+            threshold = Threshold.from_dict(stored, f"{model}/calibration.json")
+            tiles = predictor.tiling
+            threshold.check(digest_weights(network), tiles.tile, tiles.overlap)
+            if predictor.threshold is None:
+                predictor.threshold = threshold.image_threshold
+            if predictor.pixel_threshold is None:
+                predictor.pixel_threshold = threshold.pixel_threshold
+        return predictor
 
-    def predict(
-        self, images: Iterable[npt.NDArray[np.uint8] | Image.Image | str | os.PathLike[str]]
-    ) -> Iterator[Prediction]:
-        """Yield a prediction for each image of any size: (H, W, 3) uint8 arrays, PIL images, files.
+    @property
+    def category(self) -> str | None:
+        """The category that the model was trained on; ``None`` for all of them, or if unknown."""
+        companions = getattr(self.detector, "companions", {})
+        category = companions.get("run.json", {}).get("category")
+        return None if category in (None, "all") else str(category)
 
-        The ids are the positions, ``"0"``, ``"1"``, …, or the file names. Batches are filled as
-        images come, so the source may be endless.
+    def predict(self, images: Iterable[Source | tuple[str, Source]]) -> Iterator[Prediction]:
+        """Yield a prediction for each image of any size.
+
+        The source may be endless, such as a camera: a thread fetches a few images ahead, and a
+        prediction comes when its batch is full (``batch_size=1`` for one at a time).
+
+        Args:
+            images: (H, W, 3) uint8 RGB arrays, PIL images, or files; or pairs of an id and such an
+                image. Without one, the id is the position, ``"0"``, ``"1"``, …, or the file name.
         """
-        batch: list[tuple[str, torch.Tensor | str]] = []
-        for position, image in enumerate(images):
-            batch.append(self._load(position, image))
-            if len(batch) == self.batch_size:
-                yield from self._compute(batch)
-                batch = []
-        yield from self._compute(batch)
+        prepared = (self._name_and_prepare(i, image) for i, image in enumerate(images))
+        return self.predict_prepared(read_ahead(prepared, self._depth))
 
     def predict_files(self, files: Sequence[tuple[str, Path]]) -> Iterator[Prediction]:
-        """Yield a prediction for each (id, file), in order; decoding overlaps computing."""
-        loader = DataLoader(
-            _Files(files, self.detector.config.image_size),
-            batch_size=self.batch_size,
-            num_workers=self.workers,
-            collate_fn=list,
+        """Yield a prediction for each (id, file), in order."""
+        prepared = _PreparedFiles(files, self.tiling)
+        if not self.workers:
+            ready = read_ahead((prepared[i] for i in range(len(prepared))), self._depth)
+            return self.predict_prepared(ready)
+        return self.predict_prepared(
+            DataLoader(
+                prepared, batch_size=None, num_workers=self.workers, collate_fn=_leave_as_it_is
+            )
         )
-        for batch in loader:
-            yield from self._compute(batch)
-
-    def _load(self, position: int, image: Any) -> tuple[str, torch.Tensor | str]:
-        if isinstance(image, Image.Image):
-            return str(position), self._to_tensor(np.asarray(image.convert("RGB")))
-        if isinstance(image, np.ndarray):
-            return str(position), self._to_tensor(image)
-        return Path(image).name, _read(Path(image), self.detector.config.image_size)
-
-    def _to_tensor(self, image: npt.NDArray[np.uint8]) -> torch.Tensor:
-        return to_tensor(resize(image, self.detector.config.image_size))
 
     @torch.inference_mode()
-    def _compute(self, batch: list[tuple[str, torch.Tensor | str]]) -> Iterator[Prediction]:
-        good = [image for _, image in batch if isinstance(image, torch.Tensor)]
-        maps: Iterator[npt.NDArray[np.float32]] = iter(())
-        scores: Iterator[float] = iter(())
-        if good:
-            images = normalize(torch.stack(good).to(self.device), self.detector.config)
-            smoothed, values = self.detector.predict(images)
-            maps = iter(smoothed[:, 0].float().cpu().numpy())
-            scores = iter(values.float().cpu().tolist())
-        for name, image in batch:
-            if isinstance(image, str):
-                yield Prediction(name, None, float("nan"), error=image)
-            else:
-                yield Prediction(name, next(maps), next(scores))
+    def predict_prepared(self, images: Iterable[Prepared]) -> Iterator[Prediction]:
+        """Yield a prediction for each image that is resized already."""
+        waiting: deque[_Pending] = deque()  # images some of whose tiles are not computed
+        batch: list[tuple[_Pending, torch.Tensor]] = []
+        for image in images:
+            waiting.append(pending := _Pending(image, self.tiling))
+            for tile in pending.cut():
+                batch.append((pending, tile))
+                if len(batch) == self.batch_size:
+                    self._compute(batch)
+                    batch = []
+            while waiting and waiting[0].complete:
+                yield self._judge(waiting.popleft())
+        if batch:
+            self._compute(batch)
+        for pending in waiting:
+            yield self._judge(pending)
+
+    def prepare(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return an image (H, W, 3) uint8 at the size that tiles are cut from, (h, w, 3) uint8.
+
+        Raises:
+            ImageError: If it is no such image, or too large for these tiles.
+        """
+        return resize(image, self.tiling.canvas_size((image.shape[0], image.shape[1])))
+
+    @property
+    def _depth(self) -> int:
+        return 2 if self.tiling.tile else 2 * self.batch_size
+
+    def _name_and_prepare(self, position: int, image: Any) -> Prepared:
+        name = str(position)
+        if isinstance(image, tuple):
+            name, image = image
+        elif not isinstance(image, (np.ndarray, Image.Image)):
+            name = Path(image).name
+        return _prepare(name, partial(_to_array, image), self.tiling)
+
+    def _compute(self, batch: list[tuple[_Pending, torch.Tensor]]) -> None:
+        begun = time.perf_counter()
+        tiles = torch.stack([tile for _, tile in batch]).to(self.device)
+        maps, scored = self.detector.predict_maps(normalize(tiles, self.detector.config))
+        one_map = scored.data_ptr() == maps.data_ptr()
+        shown = maps[:, 0].float().cpu().numpy()
+        read = shown if one_map else scored[:, 0].float().cpu().numpy()
+        seconds = (time.perf_counter() - begun) / len(batch)
+        for (pending, _), one, other in zip(batch, shown, read, strict=True):
+            pending.add(one, None if one_map else other, seconds)
+
+    def _judge(self, pending: _Pending) -> Prediction:
+        image = pending.image
+        if pending.map is None:
+            return Prediction(image.id, None, float("nan"), error=image.error)
+        anomaly_map, scored = pending.blended()
+        pixels = torch.from_numpy(np.ascontiguousarray(scored))[None, None]
+        score = float(score_maps(pixels, self.detector.config.score_fraction)[0])
+        begun = time.perf_counter()
+        regions = None
+        if self.pixel_threshold is not None:
+            regions = find_regions(anomaly_map, image.size, self.pixel_threshold)
+        return Prediction(
+            image.id,
+            anomaly_map,
+            score,
+            size=image.size,
+            defective=None if self.threshold is None else score > self.threshold,
+            regions=regions,
+            seconds=(
+                ("read", image.seconds),
+                ("network", pending.seconds),
+                ("regions", time.perf_counter() - begun),
+            ),
+        )
 
 
-class _Files(Dataset["tuple[str, torch.Tensor | str]"]):
-    """Files at the network's input size; a broken one gives its error instead."""
+class _Pending:
+    """An image whose tiles are being computed."""
 
-    def __init__(self, files: Sequence[tuple[str, Path]], size: tuple[int, int]) -> None:
-        self.files, self.size = files, size
+    def __init__(self, image: Prepared, tiling: Tiling) -> None:
+        self.image, self.tiling, self.seconds = image, tiling, 0.0
+        self.map: Mosaic | None = None
+        self.scored: Mosaic | None = None  # a map of its own where scores are read from another
+        if image.canvas is not None:
+            self.map = Mosaic(tiling, (image.canvas.shape[1], image.canvas.shape[2]))
+
+    @property
+    def complete(self) -> bool:
+        return self.map is None or self.map.complete
+
+    def cut(self) -> Iterator[torch.Tensor]:
+        """Yield the tiles; none of a broken image."""
+        if self.image.canvas is not None:
+            yield from self.tiling.cut(self.image.canvas)
+
+    def add(
+        self,
+        tile: npt.NDArray[np.float32],
+        scored: npt.NDArray[np.float32] | None,
+        seconds: float,
+    ) -> None:
+        """Add what the network says about the next tile."""
+        assert self.map is not None
+        self.seconds += seconds
+        self.map.add(tile)
+        if scored is not None:
+            self.scored = self.scored or Mosaic(self.tiling, self.map.size)
+            self.scored.add(scored)
+
+    def blended(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return the map, and the one that the score is read from."""
+        assert self.map is not None
+        return self.map.blended, (self.scored or self.map).blended
+
+
+class _PreparedFiles(Dataset[Prepared]):
+    """Files as the network needs them; a broken one gives its error instead."""
+
+    def __init__(self, files: Sequence[tuple[str, Path]], tiling: Tiling) -> None:
+        self.files, self.tiling = files, tiling
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, position: int) -> tuple[str, torch.Tensor | str]:
+    def __getitem__(self, position: int) -> Prepared:
         name, path = self.files[position]
-        return name, _read(path, self.size)
+        return _prepare(name, partial(read_image, path), self.tiling)
+
+
+def _prepare(name: str, read: Callable[[], npt.NDArray[np.uint8]], tiling: Tiling) -> Prepared:
+    begun = time.perf_counter()
+    try:
+        image = read()
+        size = (image.shape[0], image.shape[1]) if image.ndim == 3 else (0, 0)
+        canvas = to_tensor(resize(image, tiling.canvas_size(size)))
+    except (ImageError, UsageError) as error:
+        return Prepared(name, None, (0, 0), time.perf_counter() - begun, str(error))
+    except MemoryError:
+        reason = f"There is not enough memory to read {name}."
+        return Prepared(name, None, (0, 0), time.perf_counter() - begun, reason)
+    return Prepared(name, canvas, size, time.perf_counter() - begun)
+
+
+def _to_array(image: Source) -> npt.NDArray[np.uint8]:
+    if isinstance(image, Image.Image):
+        try:
+            return rgb_array(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ImageError(f"The image cannot be decoded: {error}.") from error
+    return image if isinstance(image, np.ndarray) else read_image(image)
+
+
+def _leave_as_it_is(item: Any) -> Any:
+    return item
 
 
 def find_images(
@@ -169,7 +390,8 @@ def find_images(
     """Return (id, file) of every image under ``paths``, sorted by id.
 
     A tree in the 3CAD layout gives the samples of ``split`` (and ``category``) under their sample
-    ids; any other folder all its images under their relative paths without suffix; a file itself.
+    ids; any other folder all its images under their relative paths without suffix; a pattern
+    (``photos/**/*.png``) the images that match; a file itself.
 
     Raises:
         DataError: If a path does not exist, nothing is found, or two files get one id.
@@ -195,6 +417,8 @@ def _walk(
     for path in map(Path, paths):
         if path.is_file():
             yield path.stem, path
+        elif not path.is_dir() and glob.has_magic(str(path)):
+            yield from _match(path)
         elif not path.is_dir():
             raise DataError(f"There is no file or folder {path}.")
         elif _is_tree(path):
@@ -203,9 +427,20 @@ def _walk(
             ):
                 yield sample.id, sample.image
         else:
-            for file in sorted(path.rglob("*")):
-                if file.suffix.casefold() in IMAGE_SUFFIXES and not file.name.startswith("."):
-                    yield file.relative_to(path).with_suffix("").as_posix(), file
+            yield from _name_images(path.rglob("*"), path)
+
+
+def _match(pattern: Path) -> Iterator[tuple[str, Path]]:
+    """Yield what a pattern such as ``photos/**/*.png`` finds, named from where wildcards begin."""
+    fixed = takewhile(lambda part: not glob.has_magic(part), pattern.parts)
+    found = map(Path, glob.iglob(str(pattern), recursive=True))  # noqa: PTH207 (absolute, too)
+    yield from _name_images(found, Path(*fixed))
+
+
+def _name_images(files: Iterable[Path], folder: Path) -> Iterator[tuple[str, Path]]:
+    for file in sorted(files):
+        if file.suffix.casefold() in IMAGE_SUFFIXES and not file.name.startswith("."):
+            yield file.relative_to(folder).with_suffix("").as_posix(), file
 
 
 def _is_tree(path: Path) -> bool:
@@ -214,10 +449,3 @@ def _is_tree(path: Path) -> bool:
     except DataError:
         return False
     return True
-
-
-def _read(path: Path, size: tuple[int, int]) -> torch.Tensor | str:
-    try:
-        return to_tensor(resize(read_image(path), size))
-    except (ImageError, UsageError) as error:
-        return str(error)

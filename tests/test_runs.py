@@ -5,21 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from cfrg import CFRG, CFRGConfig, NearestNeighbourMemory, Predictor, TrainingOptions
-from cfrg.evaluating import evaluate_run, predict_to_folder
-from cfrg.prediction import find_images
+from cfrg import CFRG, CFRGConfig, NearestNeighbourMemory, TrainingOptions
+from cfrg.evaluating import evaluate_run
 from cfrg.preprocessing import normalize, resize
 from cfrg.runs import read_run, train
 from cfrg.training import Interrupted
 from threecad import scan
-from threecad.errors import DataError, ModelError, UsageError
+from threecad.errors import ModelError, UsageError
 from threecad.images import read_image
-from threecad.predictions import PredictionFolder
 
 CONFIG = CFRGConfig.preset("lite", image_size=64, score_distance="same")
 
@@ -115,75 +111,6 @@ def test_missing_teacher_weights_leave_no_run_behind(
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is not a run folder"):
         read_run(tmp_path)
-
-
-def test_predictions_folder_holds_every_test_image(
-    run: Path, sample_tree: Path, tmp_path: Path
-) -> None:
-    assert predict_to_folder(run, [sample_tree], tmp_path / "p", device="cpu") == []
-    folder = PredictionFolder(tmp_path / "p")
-    test = scan(sample_tree).select(category="Copper_Stator", split="test")
-    assert sorted(folder.maps) == [sample.id for sample in test]
-    assert folder.scores is not None
-    for sample in test:
-        assert folder[sample.id].shape == CONFIG.image_size
-        assert folder.scores[sample.id] == pytest.approx(float(folder[sample.id].max()), rel=1e-6)
-    with pytest.raises(UsageError, match="is not empty"):
-        predict_to_folder(run, [sample_tree], tmp_path / "p")
-    predict_to_folder(run, [sample_tree], tmp_path / "p", force=True, device="cpu")
-
-
-def test_batches_workers_and_sources_give_the_same_maps(run: Path, sample_tree: Path) -> None:
-    files = find_images([sample_tree], category="Copper_Stator")
-    one = list(Predictor.from_run(run, device="cpu", batch_size=1).predict_files(files))
-    many = Predictor.from_run(run, device="cpu", batch_size=4, workers=2)
-    arrays = many.predict(read_image(path) for _, path in files)
-    images = many.predict(Image.open(path) for _, path in files)
-    for a, b, c, d in zip(one, many.predict_files(files), arrays, images, strict=True):
-        assert a.id == b.id
-        for other in (b, c, d):
-            np.testing.assert_allclose(other.map, a.map, atol=2e-5)
-            assert other.score == pytest.approx(a.score, abs=2e-5)
-
-
-def test_prediction_is_that_of_the_model(run: Path, sample_tree: Path) -> None:
-    name, path = find_images([sample_tree], category="Copper_Stator")[0]
-    model = CFRG.from_pretrained(run).eval()
-    pixels = torch.from_numpy(resize(read_image(path), CONFIG.image_size)).permute(2, 0, 1)
-    maps, scores = model.predict(normalize(pixels[None], CONFIG))
-    prediction = next(Predictor(model, device="cpu").predict_files([(name, path)]))
-    np.testing.assert_array_equal(prediction.map, maps[0, 0].numpy())
-    assert prediction.score == float(scores[0])
-
-
-def test_broken_image_is_reported_and_the_others_go_on(
-    run: Path, sample_tree: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    source = next((sample_tree / "Copper_Stator" / "test" / "good").glob("*.png"))
-    (folder / "a.png").write_bytes(source.read_bytes()[:500])
-    (folder / "b.PNG").write_bytes(source.read_bytes())
-    (folder / "notes.txt").write_text("no image")
-    broken = predict_to_folder(run, [folder], tmp_path / "p", device="cpu")
-    assert [prediction.id for prediction in broken] == ["a"]
-    assert "a.png" in str(broken[0].error)
-    assert list(PredictionFolder(tmp_path / "p").maps) == ["b"]
-
-
-def test_images_that_are_not_there_are_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="There is no file or folder"):
-        find_images([tmp_path / "nowhere"])
-    with pytest.raises(DataError, match="There is no image in"):
-        find_images([tmp_path])
-
-
-def test_two_files_of_one_id_are_refused(tmp_path: Path) -> None:
-    for folder in ("x", "y"):
-        (tmp_path / folder).mkdir()
-        Image.new("RGB", (40, 40)).save(tmp_path / folder / "a.png")
-    with pytest.raises(DataError, match="both have the id 'a'"):
-        find_images([tmp_path / "x", tmp_path / "y"])
 
 
 def test_model_and_memory_are_scored_on_the_same_images(run: Path, sample_tree: Path) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["MAX_PIXELS", "png_bytes", "read_image", "write_png"]
+__all__ = ["MAX_PIXELS", "png_bytes", "read_image", "rgb_array", "write_png"]
 
 MAX_PIXELS = 1 << 28
 """Largest image decoded: 16,384 × 16,384. More is taken for a decompression bomb."""
@@ -40,7 +40,7 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 _check_size(path, image)
-                return _to_rgb(image)
+                return rgb_array(image)
     except FileNotFoundError as error:
         raise ImageError(f"There is no image {Path(path)}. Check the path.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -48,6 +48,14 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
             f"{Path(path)} cannot be read as an image: {error}. "
             "It may be damaged or cut off: get it again, or run `threecad verify` on the tree."
         ) from error
+
+
+def rgb_array(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Return a PIL image as (H, W, 3) uint8 RGB, as ``read_image`` does; decodes it if need be."""
+    if image.mode.startswith("I;16") or image.mode == "I":
+        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.array(image.convert("RGB"))
 
 
 def png_bytes(pixels: npt.NDArray[np.uint8]) -> bytes:
@@ -68,10 +76,3 @@ def _check_size(path: str | os.PathLike[str], image: Image.Image) -> None:
             f"{Path(path)} has {image.width} × {image.height} pixels, more than the {MAX_PIXELS} "
             "that are allowed. Crop or scale it first."
         )
-
-
-def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    return np.array(image.convert("RGB"))

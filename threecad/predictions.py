@@ -13,9 +13,11 @@ different images are compared with each other.
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import math
+import os
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -28,7 +30,6 @@ from threecad import atomic
 from threecad.errors import EvaluationError, UsageError
 
 if TYPE_CHECKING:
-    import os
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -173,7 +174,7 @@ def write_map(
     suffix = path.suffix.lower()
     with atomic.replacing(path) as temporary:
         if suffix == ".npy":
-            np.save(temporary, values)
+            _save(temporary, values)
         elif suffix == ".npz":
             np.savez_compressed(temporary, map=values)
         elif suffix in (".tif", ".tiff"):
@@ -221,6 +222,15 @@ _EXPECTED = (
     "Expected maps/<Category>/<split>/<defect_type>/<stem>.npy (or npz, tiff, png) in it, and "
     "scores.csv or scores.jsonl with the columns id and score."
 )
+
+
+def _save(path: Path, values: NDArray[Any]) -> None:
+    try:
+        np.save(path, values)
+    except OSError as error:
+        if error.errno is None:  # NumPy counts the bytes that were written, and no more
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
 
 
 def _read_values(path: Path) -> NDArray[Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cfrg.cli.options import computing_options, tile_options
 from threecad.cli.group import (
     errata_option,
     examples,
@@ -54,9 +55,8 @@ __all__ = ["evaluate"]
     show_default=True,
     help="Resamples for the confidence intervals; 0 leaves them out.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, metavar="W")
-@click.option("--device", metavar="D")
+@tile_options
+@computing_options
 @seed_option
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON here.")
 @json_option
@@ -69,6 +69,8 @@ def evaluate(
     protocol: Protocol,
     baseline: bool,
     bootstrap: int,
+    tile: int | None,
+    overlap: int | None,
     batch_size: int,
     workers: int,
     device: str | None,
@@ -88,6 +90,8 @@ def evaluate(
         protocol=protocol,
         baseline=baseline,
         bootstrap=bootstrap,
+        tile=tile,
+        overlap=overlap,
         batch_size=batch_size,
         workers=workers,
         device=device,

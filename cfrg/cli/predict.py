@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from cfrg.cli.options import computing_options, tile_options
 from threecad.cli.group import (
     errata_option,
     examples,
@@ -16,7 +17,7 @@ from threecad.cli.group import (
 )
 
 if TYPE_CHECKING:
-    from threecad.predictions import MapFormat
+    from cfrg.writing import MapFormat
 
 __all__ = ["predict"]
 
@@ -25,66 +26,72 @@ __all__ = ["predict"]
     epilog=examples(
         "cfrg predict run 3cad --out new-predictions",
         "cfrg predict run 3cad/Copper_Stator/test/good --out good-predictions --format tiff",
+        "cfrg predict run 3cad --out marked --threshold 3 --pixel-threshold 3 --masks --overlays",
     )
 )
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH…")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[RUN] PATH…")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--model", metavar="OWNER/NAME", help="A model of the Hub, in place of RUN.")
+@click.option("--revision", metavar="R", help="Its branch, tag or commit.")
 @click.option("--category", metavar="C", help="Of a tree, this category.  [default: the run's]")
 @click.option("--split", default="test", show_default=True, help="Of a tree, this split.")
 @split_file_option
 @fold_option
 @errata_option
 @click.option(
+    "--threshold",
+    type=float,
+    metavar="T",
+    help="Scores above T are defective.  [default: what `cfrg calibrate` found]",
+)
+@click.option(
+    "--pixel-threshold",
+    type=float,
+    metavar="P",
+    help="Map values above P make regions.  [default: what `cfrg calibrate` found]",
+)
+@tile_options
+@click.option(
     "--format",
     "map_format",
-    type=click.Choice(["npy", "npz", "tiff"]),
+    type=click.Choice(["npy", "npz", "tiff", "png16"]),
     default="npy",
     show_default=True,
     help="Format of the anomaly maps.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, metavar="W")
-@click.option("--device", metavar="D")
+@click.option("--masks", is_flag=True, help="Write masks of the regions, too.")
+@click.option("--overlays", is_flag=True, help="Write the maps over their images, too.")
+@computing_options
 @force_option
 def predict(
-    run: Path,
     paths: tuple[Path, ...],
     out: Path,
-    category: str | None,
-    split: str,
-    split_file: Path | None,
-    fold: int | None,
-    errata: Path | None,
+    model: str | None,
     map_format: MapFormat,
-    batch_size: int,
-    workers: int,
-    device: str | None,
-    force: bool,
+    **options: Any,
 ) -> None:
-    """Write the anomaly maps and scores of images, folders or a tree in the 3CAD layout.
+    """Find the defects in images, folders, or a tree in the 3CAD layout.
 
-    DIR then holds maps/<id>.npy and scores.csv, which `threecad evaluate` reads. A broken image is
+    DIR then holds predictions.jsonl (score, decision, regions, times; a line per image, as they
+    come), and maps/<id>.npy and scores.csv, which `threecad evaluate` reads. A broken image is
     reported and the others go on.
     """
-    from cfrg.evaluating import predict_to_folder
+    if model is None:
+        if not paths:
+            raise click.UsageError("Name a run folder, or --model, and images.")
+        model, paths = str(paths[0]), paths[1:]
+        if not Path(model).is_dir():
+            raise click.ClickException(
+                f"There is no run folder {model}. A model of the Hub is named with --model."
+            )
+    if not paths:
+        raise click.UsageError("Name images, folders or a tree.")
+    from cfrg.writing import predict_to_folder
 
-    broken = predict_to_folder(
-        run,
-        paths,
-        out,
-        category=category,
-        split=split,
-        split_file=split_file,
-        fold=fold,
-        errata=errata,
-        map_format=map_format,
-        batch_size=batch_size,
-        workers=workers,
-        device=device,
-        force=force,
-    )
-    for prediction in broken:
+    written = predict_to_folder(model, paths, out, map_format=map_format, **options)
+    for prediction in written.broken:
         click.echo(f"{prediction.id}: {prediction.error}", err=True)
-    if broken:
+    decided = "" if written.defective is None else f", {written.defective:,} defective"
+    click.echo(f"{out}: {written.images:,} images{decided}, {len(written.broken):,} broken")
+    if written.broken:
         raise SystemExit(1)

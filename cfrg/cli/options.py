@@ -1,0 +1,54 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["computing_options", "tile_options"]
+
+Function = TypeVar("Function", bound="Callable[..., Any]")
+
+
+def tile_options(function: Function) -> Function:
+    """Add ``--tile`` and ``--overlap``."""
+    function = click.option(
+        "--overlap",
+        type=click.IntRange(min=0),
+        metavar="K",
+        help="Pixels that neighbouring tiles share.  [default: the model's, or a quarter of S]",
+    )(function)
+    return click.option(
+        "--tile",
+        type=click.IntRange(min=0),
+        metavar="S",
+        help="Cut images into tiles of S × S of their pixels; 0: whole.  [default: the model's]",
+    )(function)
+
+
+def computing_options(function: Function) -> Function:
+    """Add ``--batch-size``, ``--workers`` and ``--device``."""
+    for option in (
+        click.option("--device", metavar="D", help="cpu, cuda, …  [default: cuda if there is one]"),
+        click.option(
+            "--workers",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            metavar="W",
+            help="Processes that read images; 0 reads them in a thread.",
+        ),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(min=1),
+            default=16,
+            show_default=True,
+            help="Images, or tiles, at a time.",
+        ),
+    ):
+        function = option(function)
+    return function
