@@ -23,8 +23,9 @@ from threecad.auditing.duplicates import duplicate_groups, find_near, merge
 from threecad.auditing.page import render_page
 from threecad.cli import main
 from threecad.findings import Finding
+from threecad.hashing import GRADIENT_BITS, gradient_hash, pixel_hash
 from threecad.indexing import Index
-from threecad.inspection import GRADIENT_BITS, ImageFacts, gradient_hash, pixel_hash
+from threecad.inspection import ImageFacts
 from threecad.samples import Sample
 from threecad.splitting import split
 from threecad.verification.file_checks import SPECK_AREA

@@ -283,7 +283,7 @@ def test_a_disk_that_fills_up_leaves_whole_files_and_the_next_run_goes_on(
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(3 << 20))
     with monkeypatch.context() as patch:  # as if the ballast came after the check
-        patch.setattr("threecad.fetching.extraction.require_room", lambda *_: None)
+        patch.setattr("threecad.fetching.archives.require_room", lambda *_: None)
         with pytest.raises(DownloadError, match=r"is full. Nothing is lost"):
             extract(path, disk, progress=False, workers=2)
     ballast.unlink()

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from threecad.inspection import GRADIENT_BITS, inspect_images
+from threecad.hashing import GRADIENT_BITS
+from threecad.inspection import inspect_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

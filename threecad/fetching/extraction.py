@@ -7,58 +7,36 @@ that an extraction that was killed goes on where it stopped.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import stat
-import struct
 import threading
-import zipfile
 import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from threecad import atomic
-from threecad.catalog import find_category
-from threecad.disk import format_bytes, require_room, writing_to
+from threecad.disk import writing_to
 from threecad.errors import ExtractionError
-from threecad.fetching.naming import Claims, decode_name, is_junk, is_wanted, safe_parts, tree_path
-from threecad.indexing import IMAGE_SUFFIXES
+from threecad.fetching.archives import DAMAGED, Member, open_zip, plan_members, reject_too_large
 from threecad.locations import own_folder
 from threecad.parallel import worker_count
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterable, Iterator
+    import zipfile
+    from collections.abc import Collection, Iterator
 
 __all__ = ["Extraction", "check_zip", "extract", "sweep"]
 
 _CHUNK = 1 << 20
-_LARGEST_FILE = 256 << 20
-"""Bytes. A 1024×1024 16-bit RGB image without compression has 6 MiB."""
-_HIGHEST_RATIO = 1100
-"""Deflate cannot compress better than 1032:1; what claims more lies."""
-_SUSPICIOUS_RATIO = 100
-"""Images hardly shrink in a zip. A whole archive that claims this ratio is a bomb."""
-_MOST_MEMBERS = 1_000_000
 _BATCH = 32
 """Files a thread is handed at a time."""
 _DEEPEST = 2
 """How many archives may be nested in one another."""
-_DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    NotImplementedError,  # a version or method from damaged bytes
-    OSError,  # a seek to nowhere, or a disk that cannot read
-    ValueError,
-)
-"""What ``zipfile`` raises about an archive that is not as it should be."""
 
 
 @dataclass
@@ -105,20 +83,13 @@ class Extraction:
         return cls(files, sizes, 0, data["written"] + data["skipped"], data["ignored"])
 
 
-@dataclass(frozen=True)
-class _Member:
-    info: zipfile.ZipInfo
-    name: str
-    target: PurePosixPath
-
-
 def check_zip(path: str | os.PathLike[str]) -> None:
     """Read the table of contents of a zip.
 
     Raises:
         ExtractionError: If it is not a zip, or is truncated.
     """
-    with _opened(Path(path)):
+    with open_zip(Path(path)):
         pass
 
 
@@ -182,10 +153,10 @@ def _extract(
     nested: Path,
     depth: int,
 ) -> Extraction:
-    with _opened(path) as archive:
-        members, inner, ignored = _plan(archive, path, wanted)
+    with open_zip(path) as archive:
+        members, inner, ignored = plan_members(archive, path, wanted)
         done = Extraction(ignored=ignored)
-        _reject_too_large(path, members or inner, root)
+        reject_too_large(path, members or inner, root)
         if members:
             for folder in {member.target.parent for member in members}:
                 (root / folder).mkdir(parents=True, exist_ok=True)
@@ -205,121 +176,10 @@ def _extract(
     return done
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    try:
-        archive = zipfile.ZipFile(path)
-    except FileNotFoundError as error:
-        raise ExtractionError(f"There is no file {path}.") from error
-    except IsADirectoryError as error:
-        raise ExtractionError(
-            f"{path} is a folder. Name the zip; a tree that is unpacked already needs no download: "
-            "pass it as ROOT or set THREECAD_ROOT."
-        ) from error
-    except PermissionError as error:
-        raise ExtractionError(f"{path} cannot be read: {error.strerror}.") from error
-    except _DAMAGED as error:
-        raise ExtractionError(
-            f"{path} is not a zip, or only the beginning of one ({error}). Download it again."
-        ) from error
-    with archive:
-        yield archive
-
-
-def _plan(
-    archive: zipfile.ZipFile, path: Path, wanted: tuple[str, ...] | None
-) -> tuple[list[_Member], list[_Member], int]:
-    """Return the images to unpack, the archives inside the archive, and how many are neither.
-
-    Raises:
-        ExtractionError: If any member is unsafe.
-    """
-    infos = archive.infolist()
-    if len(infos) > _MOST_MEMBERS:
-        raise ExtractionError(f"{path} has {len(infos)} members; 3CAD has under 100,000. Refused.")
-    if sum(info.compress_size for info in infos) > path.stat().st_size:
-        raise ExtractionError(f"{path}: members overlap, as in a zip bomb. Nothing was unpacked.")
-    members, inner, ignored = [], [], 0
-    claims = Claims()
-    for info in infos:
-        name = decode_name(info)
-        parts = safe_parts(name)
-        _reject_special(info, name)
-        if info.is_dir() or not parts:
-            continue
-        target = tree_path(parts)
-        if target is None:
-            if parts[-1].casefold().endswith(".zip") and not is_junk(parts):
-                if _may_hold(parts[-1], wanted):
-                    inner.append(_Member(info, name, PurePosixPath(parts[-1])))
-            else:
-                ignored += 1
-            continue
-        if claims.add(target, name, (info.file_size, info.CRC)) and is_wanted(
-            target.parts[0], wanted
-        ):
-            members.append(_Member(info, name, target))
-    return members, inner, ignored
-
-
-def _may_hold(archive_name: str, wanted: tuple[str, ...] | None) -> bool:
-    """Whether a nested archive may hold a category asked for: unless named after another one."""
-    stem = PurePosixPath(archive_name).stem
-    return find_category(stem) is None or is_wanted(stem, wanted)
-
-
-def _reject_special(info: zipfile.ZipInfo, name: str) -> None:
-    """Refuse links, devices, encrypted members and single members that are bombs."""
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    if kind == stat.S_IFLNK:
-        raise ExtractionError(f"Refused: {name!r} is a link. Nothing was unpacked.")
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise ExtractionError(
-            f"Refused: {name!r} is neither file nor folder. Nothing was unpacked."
-        )
-    if info.flag_bits & 0x1:
-        raise ExtractionError(
-            f"Refused: {name!r} is encrypted. 3CAD needs no password; this is another archive."
-        )
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ExtractionError(
-            f"{name!r} is compressed with method {info.compress_type}; expected deflate. "
-            "Unpack the archive with 7-Zip and name its folder as ROOT."
-        )
-    if info.file_size > _HIGHEST_RATIO * max(info.compress_size, 1):
-        raise ExtractionError(
-            f"Refused: {name!r} claims {format_bytes(info.file_size)} out of "
-            f"{format_bytes(info.compress_size)}, as in a zip bomb. Nothing was unpacked."
-        )
-    is_image = PurePosixPath(name.replace("\\", "/")).suffix.casefold() in IMAGE_SUFFIXES
-    if is_image and info.file_size > _LARGEST_FILE:
-        raise ExtractionError(
-            f"Refused: {name!r} claims {format_bytes(info.file_size)}; no image of 3CAD is that "
-            "large. Nothing was unpacked."
-        )
-
-
-def _reject_too_large(path: Path, members: Iterable[_Member], root: Path) -> None:
-    """Refuse an archive that is a bomb as a whole, or does not fit on the disk of ``root``."""
-    total = missing = 0
-    for member in members:
-        total += member.info.file_size
-        with contextlib.suppress(OSError):
-            if (root / member.target).stat().st_size == member.info.file_size:
-                continue
-        missing += member.info.file_size
-    if total > max(_SUSPICIOUS_RATIO * path.stat().st_size, _LARGEST_FILE):
-        raise ExtractionError(
-            f"Refused: {path} claims to hold {format_bytes(total)} in "
-            f"{format_bytes(path.stat().st_size)}, as in a zip bomb. Nothing was unpacked."
-        )
-    require_room(root, missing, "unpacking")
-
-
 def _write_all(
     archive: zipfile.ZipFile,
     path: Path,
-    members: list[_Member],
+    members: list[Member],
     root: Path,
     workers: int,
     progress: bool,
@@ -329,10 +189,10 @@ def _write_all(
     lock = threading.Lock()
     broken: list[str] = []
 
-    def write(batch: list[_Member]) -> list[bool | None]:
+    def write(batch: list[Member]) -> list[bool | None]:
         return [try_to_write(member) for member in batch]
 
-    def try_to_write(member: _Member) -> bool | None:
+    def try_to_write(member: Member) -> bool | None:
         try:
             return _write(archive, lock, member, root / member.target)
         except ExtractionError as error:
@@ -359,7 +219,7 @@ def _write_all(
         )
 
 
-def _write(archive: zipfile.ZipFile, lock: threading.Lock, member: _Member, target: Path) -> bool:
+def _write(archive: zipfile.ZipFile, lock: threading.Lock, member: Member, target: Path) -> bool:
     """Write one member to ``target``; False if the same file is there already.
 
     Raises:
@@ -373,7 +233,7 @@ def _write(archive: zipfile.ZipFile, lock: threading.Lock, member: _Member, targ
     return True
 
 
-def _inflate(archive: zipfile.ZipFile, lock: threading.Lock, member: _Member) -> Iterator[bytes]:
+def _inflate(archive: zipfile.ZipFile, lock: threading.Lock, member: Member) -> Iterator[bytes]:
     """Yield the content of a member in blocks, checked against its size and CRC at the end."""
     written = 0
     try:
@@ -386,7 +246,7 @@ def _inflate(archive: zipfile.ZipFile, lock: threading.Lock, member: _Member) ->
         finally:
             with lock:
                 source.close()
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise ExtractionError(f"{member.name}: {error}.") from error
     if written != member.info.file_size:
         raise ExtractionError(

@@ -12,7 +12,8 @@ from PIL import Image
 from threecad.caching import FileCache
 from threecad.errors import MaskError
 from threecad.geometry import find_runs, label_regions, measure
-from threecad.inspection import describe_damage, pixel_hash
+from threecad.hashing import pixel_hash
+from threecad.inspection import describe_damage
 from threecad.masks import decode_mask
 from threecad.statistics.records import remembered
 
