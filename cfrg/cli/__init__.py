@@ -9,7 +9,9 @@ import os
 
 import click
 
+from cfrg.cli.app import app
 from cfrg.cli.evaluate import evaluate
+from cfrg.cli.export import export
 from cfrg.cli.import_checkpoint import import_checkpoint
 from cfrg.cli.info import info
 from cfrg.cli.predict import predict
@@ -30,7 +32,9 @@ def main() -> None:
 
 
 for command in (
+    app,
     evaluate,
+    export,
     import_checkpoint,
     info,
     predict,

@@ -1,0 +1,65 @@
+"""``cfrg app``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from threecad.cli.group import examples
+
+__all__ = ["app"]
+
+
+@click.command(
+    epilog=examples(
+        "cfrg app run",
+        "cfrg app run other-run --root 3cad --port 8000",
+        "cfrg app run --threshold 3.5 --pixel-threshold 3",
+    )
+)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN…")
+@click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="ROOT",
+    help="Show examples from this tree.",
+)
+@click.option("--threshold", type=float, help="For image scores.  [default: the calibrated one]")
+@click.option("--pixel-threshold", type=float, help="For maps.  [default: the calibrated one]")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; 0.0.0.0 lets the whole network in.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=7860,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
+@click.option("--device", metavar="D", help="cpu, cuda, …  [default: CUDA if there is one]")
+def app(
+    runs: tuple[str, ...],
+    root: Path | None,
+    threshold: float | None,
+    pixel_threshold: float | None,
+    host: str,
+    port: int,
+    device: str | None,
+) -> None:
+    """Open a web page to try detectors: drop an image, see the regions, move the threshold.
+
+    RUN is a run folder or OWNER/NAME on the Hub; of several, the page offers a choice. Nothing is
+    sent anywhere, and uploads are gone when the command ends. There is no password: whoever reaches
+    the address can use the page.
+    """
+    from cfrg.app import serve
+    from cfrg.inspection import load_inspectors
+
+    inspectors = load_inspectors(
+        runs, root=root, threshold=threshold, pixel_threshold=pixel_threshold, device=device
+    )
+    serve(inspectors, host=host, port=port)
