@@ -9,27 +9,24 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, Subset
+from torch.utils.data import Dataset, Sampler, Subset
 
-from cfrg.preprocessing import resize, to_tensor
-from threecad import atomic
-from threecad.caching import mark_used
-from threecad.errors import DataError, UsageError
-from threecad.locations import user_cache
+from cfrg.preprocessing import to_tensor
+from threecad.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
+    from cfrg.textures import Pictures
+
 __all__ = [
     "DefectMaker",
-    "ImageCache",
     "PairBatches",
     "PairKey",
     "TrainingPairs",
@@ -40,70 +37,49 @@ __all__ = [
 # First number of every key, so that no two purposes ever share a stream.
 ORDER_STREAM = 1
 DEFECT_STREAM = 2
+NETWORK_STREAM = 3
+CROP_STREAM = 4
+VALIDATION_STREAM = 5
+ROTATION_STREAM = 6
+
+LEAST_PART = 0.01
+"""Share of an image below which its part is too small to keep defects on it."""
 
 
 class DefectMaker(Protocol):
     """Draws a synthetic defect into a good image."""
 
     def __call__(
-        self, image: npt.NDArray[np.uint8], rng: np.random.Generator
+        self,
+        image: npt.NDArray[np.uint8],
+        rng: np.random.Generator,
+        key: PairKey,
+        part: npt.NDArray[np.bool_] | None,
+        /,
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Return the defective image (H, W, 3) uint8 and the mask (H, W) uint8 0/1."""
+        """Return the defective image (H, W, 3) uint8 and the mask (H, W) uint8 0/1.
+
+        Args:
+            image: (H, W, 3) uint8.
+            rng: Gives all that is random.
+            key: Which pair it is, for what shall not be random.
+            part: (H, W) bool, where the defect may be; anywhere when ``None``.
+        """
         ...
 
 
 class PairKey(NamedTuple):
-    """Which pair to draw: the epoch and the image's position in the dataset."""
+    """Which pair to draw.
+
+    Attributes:
+        epoch: How often the image was shown before.
+        position: The image's place in the dataset.
+        place: The pair's place in the order of its epoch.
+    """
 
     epoch: int
     position: int
-
-
-class ImageCache(Dataset["npt.NDArray[np.uint8]"]):
-    """The images of a dataset at training size, decoded once into a memory-mapped file.
-
-    The file lies in the user's cache folder and is named by the content it was made from: the
-    paths, sizes and modification times of the images, and the training size. Epochs after the
-    first, later runs and other processes read it without decoding anything.
-
-    Args:
-        dataset: Gives dicts with ``image`` (3, H, W) uint8 of any size, and ``path``.
-        size: Height and width of the cached images.
-        workers: Processes that decode.
-        folder: Where to keep the file; the user's cache by default.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset[dict[str, Any]],
-        size: tuple[int, int],
-        *,
-        workers: int = 0,
-        folder: Path | None = None,
-    ) -> None:
-        resized = _Resized(dataset, size)
-        if len(resized) == 0:
-            raise DataError("There is no image to train on: the selection is empty.")
-        self.path = (folder or user_cache() / "images") / f"{_content_key(dataset, size)}.npy"
-        if not self.path.is_file():
-            _build_cache(self.path, resized, workers)
-        mark_used(self.path)
-        self.images: npt.NDArray[np.uint8] | None = None
-
-    def __len__(self) -> int:
-        return len(self._open())
-
-    def __getitem__(self, position: int) -> npt.NDArray[np.uint8]:
-        return np.array(self._open()[position])
-
-    def _open(self) -> npt.NDArray[np.uint8]:
-        # Opened on first use, so that each worker process maps the file itself.
-        if self.images is None:
-            self.images = np.load(self.path, mmap_mode="r")
-        return self.images
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "images": None}
+    place: int = 0
 
 
 class TrainingPairs(Dataset[dict[str, torch.Tensor]]):
@@ -113,24 +89,43 @@ class TrainingPairs(Dataset[dict[str, torch.Tensor]]):
     and ``mask``, (1, H, W) float32 0/1.
 
     Args:
-        images: (H, W, 3) uint8 images of one size, by position.
+        images: (H, W, 3) uint8 images by position; of one size, unless they are cropped.
         make_defect: Draws the synthetic defect.
         seed: Seed of all draws.
+        crop: Height and width of a random crop of each image; the whole image when ``None``.
+        parts: (H, W) bool by position, where defects may be; anywhere when ``None``.
+        purpose: First number of the keys, so that pairs of two purposes share no draws.
     """
 
     def __init__(
-        self, images: Dataset[npt.NDArray[np.uint8]], make_defect: DefectMaker, *, seed: int
+        self,
+        images: Pictures,
+        make_defect: DefectMaker,
+        *,
+        seed: int,
+        crop: tuple[int, int] | None = None,
+        parts: Pictures | None = None,
+        purpose: int = DEFECT_STREAM,
     ) -> None:
         self.images, self.make_defect, self.seed = images, make_defect, seed
+        self.crop, self.parts, self.purpose = crop, parts, purpose
 
     def __len__(self) -> int:
-        return len(self.images)  # type: ignore[arg-type]
+        return len(self.images)
 
     def __getitem__(self, key: PairKey) -> dict[str, torch.Tensor]:
-        epoch, position = key
-        image = self.images[position]
-        rng = random_stream(DEFECT_STREAM, self.seed, epoch, position)
-        defective, mask = self.make_defect(image, rng)
+        key = PairKey(*key)
+        image = self.images[key.position]
+        part = None if self.parts is None else self.parts[key.position].astype(bool)
+        if self.crop:
+            numbers = random_stream(CROP_STREAM, self.purpose, self.seed, key.epoch, key.position)
+            window = _random_window(image.shape[:2], self.crop, numbers)
+            image = _cut(image, window, self.crop)
+            part = None if part is None else _cut(part, window, self.crop)
+        if part is not None and part.mean() < LEAST_PART:
+            part = None
+        rng = random_stream(self.purpose, self.seed, key.epoch, key.position)
+        defective, mask = self.make_defect(image, rng, key, part)
         return {
             "clean": to_tensor(image),
             "defective": to_tensor(defective),
@@ -177,7 +172,7 @@ class PairBatches(Sampler["list[PairKey]"]):
                 if epoch not in orders:
                     orders = {epoch - 1: orders.get(epoch - 1, np.empty(0, np.int64))}
                     orders[epoch] = self._order(epoch)
-                batch.append(PairKey(epoch, int(orders[epoch][place])))
+                batch.append(PairKey(epoch, int(orders[epoch][place]), place))
             yield batch
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
@@ -215,48 +210,24 @@ def random_stream(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
-class _Resized(Dataset["npt.NDArray[np.uint8]"]):
-    """The images of a dataset as (H, W, 3) uint8 arrays of one size."""
-
-    def __init__(self, dataset: Dataset[dict[str, Any]], size: tuple[int, int]) -> None:
-        self.dataset, self.size = dataset, size
-
-    def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
-
-    def __getitem__(self, position: int) -> npt.NDArray[np.uint8]:
-        image = self.dataset[position]["image"]
-        return resize(image.permute(1, 2, 0).numpy(), self.size)
+def _random_window(
+    size: tuple[int, int], crop: tuple[int, int], rng: np.random.Generator
+) -> tuple[int, int]:
+    """Return the first row and column of a crop; 0 along an axis that is no longer than it."""
+    top, left = (
+        int(rng.integers(max(length - side, 0) + 1))
+        for length, side in zip(size, crop, strict=True)
+    )
+    return top, left
 
 
-def _build_cache(path: Path, images: _Resized, workers: int) -> None:
-    from tqdm import tqdm
-
-    loader = DataLoader(images, batch_size=None, num_workers=workers)
-    with atomic.replacing(path) as temporary:
-        target = np.lib.format.open_memmap(
-            temporary, mode="w+", dtype=np.uint8, shape=(len(images), *images.size, 3)
-        )
-        progress = tqdm(loader, desc="decode", unit="image", total=len(images), leave=False)
-        for position, image in enumerate(progress):
-            target[position] = image
-        target.flush()
-        del target
-
-
-def _content_key(dataset: Dataset[dict[str, Any]], size: tuple[int, int]) -> str:
-    digest = hashlib.sha256(repr(("images", 1, size)).encode())
-    for path in _paths(dataset):
-        status = path.stat()
-        digest.update(f"{path.resolve()}\t{status.st_size}\t{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:32]
-
-
-def _paths(dataset: Any) -> list[Path]:
-    """Return the image files of a dataset without decoding them, where it can tell."""
-    if isinstance(dataset, Subset):
-        paths = _paths(dataset.dataset)
-        return [paths[i] for i in dataset.indices]
-    if hasattr(dataset, "index"):
-        return [sample.image for sample in dataset.index]
-    return [Path(dataset[i]["path"]) for i in range(len(dataset))]
+def _cut(
+    pixels: npt.NDArray[Any], window: tuple[int, int], crop: tuple[int, int]
+) -> npt.NDArray[Any]:
+    """Return the crop, continued by its mirror image where the image is smaller."""
+    (top, left), (height, width) = window, crop
+    cut = pixels[top : top + height, left : left + width]
+    missing = ((0, height - cut.shape[0]), (0, width - cut.shape[1]))
+    if any(after for _, after in missing):
+        return np.pad(cut, (*missing, *[(0, 0)] * (cut.ndim - 2)), mode="symmetric")
+    return cut

@@ -1,30 +1,63 @@
-"""``log.jsonl``, what a training run says about itself while it goes on."""
+"""What a training run says about itself while it goes on: ``log.jsonl``, and TensorBoard."""
 
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+from threecad.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["TrainingLog", "read_log"]
+__all__ = ["TrainingLog", "read_log", "require_tensorboard"]
 
 
 class TrainingLog:
-    """One line per logged step; lines past the resumed step are dropped."""
+    """One line per logged step; lines past the resumed step are dropped.
 
-    def __init__(self, path: Path, start: int) -> None:
+    Args:
+        path: The file.
+        start: The step that the run goes on from.
+        tensorboard: Folder of an event file that gets the same values.
+    """
+
+    def __init__(self, path: Path, start: int, tensorboard: Path | None = None) -> None:
         self.path = path
+        self._events = _open_events(tensorboard, start) if tensorboard else None
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in read_log(path) if line["step"] <= start] if start else []
         path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
-    def write(self, values: dict[str, Any], images_per_second: float) -> None:
+    def write(self, step: int, values: dict[str, float]) -> None:
         """Append a line."""
-        line = {**values, "images_per_second": round(images_per_second, 2)}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._events:
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        if self._events:
+            self._events.close()
+
+
+def require_tensorboard() -> None:
+    """Raise ``UsageError`` if TensorBoard's event files cannot be written."""
+    if find_spec("tensorboard") is None:
+        raise UsageError(
+            "--tensorboard: the package tensorboard is not installed. "
+            'Run: pip install "threecad[tensorboard]"'
+        )
+
+
+def _open_events(folder: Path, start: int) -> Any:
+    require_tensorboard()
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=start + 1 if start else None)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

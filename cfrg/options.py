@@ -35,10 +35,32 @@ class TrainingOptions:
         compile: Compile the network with ``torch.compile``.
         seed: Seed of initial weights, order, defects and drop-connect.
         workers: Processes that draw pairs; 0 draws them in the training process.
-        synthesis: ``"paper"``: Perlin masks and textures; ``"varied"``: many shapes and kinds.
+        synthesis: Recipe of the synthetic defects. ``"paper"``: one patch of blended texture;
+            ``"varied"``: up to three, of textures and of changed brightness, contrast or shape,
+            some with soft borders.
+        clean_share: Share of training images that get no defect.
+        structural: Let patches cut from good training images be defects, too.
+        several_scales: Draw defects of all scales, blobs and lines from ``smallest_defect`` up to
+            large regions, beside the paper's Perlin patches.
+        smallest_defect: Least radius of blobs and least width of lines, in pixels that the network
+            sees.
+        augment_textures: Crop, turn and recolour textures at random.
+        foreground: Keep defects on the part, as ``cfrg.foregrounds.find_part`` finds it.
+        fixed_textures: Give an image the same texture in every epoch, the one whose number is the
+            image's modulo the count, as the authors' code does.
+        repeat_rotations: Go through the same sequence of rotations of the Perlin noise in every
+            epoch, as the authors' code does.
+        validation_fraction: Share of the good training images that is held out of training. Maps
+            are calibrated on them (``CFRGConfig.calibrate_maps``), and models validated.
+        validate_every: Steps between validations on the held-out images with synthetic defects;
+            the last step is validated, too. 0 never validates.
+        select: ``"last"``: keep the weights at the end; ``"best"``: those with the best mean of
+            image AUROC and pixel AP in a validation. Averaged weights in either case, if
+            ``average`` is set.
         device: ``"cpu"``, ``"cuda"``, …; chosen by Accelerate when ``None``.
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between lines of the log.
+        tensorboard: Also write the log for TensorBoard, to ``RUN/tensorboard/``.
     """
 
     steps: int | None = None
@@ -56,9 +78,21 @@ class TrainingOptions:
     seed: int = 42
     workers: int = 0
     synthesis: Literal["paper", "varied"] = "paper"
+    clean_share: float = 0.0
+    structural: bool = False
+    several_scales: bool = False
+    smallest_defect: float = 1.0
+    augment_textures: bool = False
+    foreground: bool = False
+    fixed_textures: bool = False
+    repeat_rotations: bool = False
+    validation_fraction: float = 0.0
+    validate_every: int = 0
+    select: Literal["last", "best"] = "last"
     device: str | None = None
     checkpoint_every: int = 200
     log_every: int = 10
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "checkpoint_every", "log_every"):
@@ -66,6 +100,19 @@ class TrainingOptions:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected 1 or more.")
         if not 0 <= self.average < 1:
             raise UsageError(f"average is {self.average}; expected 0 to below 1, such as 0.99.")
+        for name in ("clean_share", "validation_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected 0 to below 1.")
+        if not self.smallest_defect > 0:
+            raise UsageError(f"smallest_defect is {self.smallest_defect}; expected above 0 pixels.")
+        if self.validate_every < 0:
+            raise UsageError(f"validate_every is {self.validate_every}; expected 0 or more.")
+        if self.validate_every and not self.validation_fraction:
+            raise UsageError(
+                "validate_every needs images to validate on: set validation_fraction, such as 0.1."
+            )
+        if self.select == "best" and not self.validate_every:
+            raise UsageError("select is 'best'; set validate_every, such as 100, to compare.")
         if self.steps is not None and self.steps < 1:
             raise UsageError(f"steps is {self.steps}; expected 1 or more.")
 
@@ -109,6 +156,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "schedule": "cosine",
         "clip": 5.0,
         "synthesis": "varied",
+        "clean_share": 0.2,
+        "structural": True,
+        "several_scales": True,
+        "augment_textures": True,
+        "validation_fraction": 0.1,
     },
 }
 

@@ -10,17 +10,22 @@ from __future__ import annotations
 import json
 import platform
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cfrg.data import ImageCache, TrainingPairs, hold_out
+from cfrg.data import DEFECT_STREAM, VALIDATION_STREAM, TrainingPairs, hold_out
+from cfrg.images import ImageCache
+from cfrg.logs import require_tensorboard
 from cfrg.memory import NearestNeighbourMemory
 from cfrg.model import CFRG
 from cfrg.preprocessing import normalize
 from cfrg.synthesis import make_defects
-from cfrg.training import TrainingOptions, fit, read_log
+from cfrg.tiles import Tiling
+from cfrg.training import TrainingOptions, fit, make_accelerator, read_log
+from cfrg.validation import Validation
 from threecad import atomic
 from threecad.dataset import ThreeCAD
 from threecad.errors import ModelError, UsageError
@@ -30,14 +35,10 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-    from torch.utils.data import Dataset
-
     from cfrg.config import CFRGConfig
+    from cfrg.data import DefectMaker
 
 __all__ = ["fit_memory", "read_run", "train"]
-
-HELD_OUT = 0.1
-"""Share of the good training images that are kept for model selection and calibration."""
 
 
 def train(
@@ -83,25 +84,39 @@ def train(
     if not isinstance(root, Index):
         root = scan(root, split_file=split_file, errata=errata, fold=fold)
     index = _good_images(root, category)
+    ids = [sample.id for sample in index]
+    training, held_out = hold_out(ThreeCAD(index), ids, options.validation_fraction)
     record = _describe(index, category, config, options, split_file, fold)
+    record["held_out"] = [ids[i] for i in held_out.indices]
+    if options.tensorboard:
+        require_tensorboard()
+    accelerator = make_accelerator(options)
     torch.manual_seed(options.seed)
     model = CFRG(config)
     model.load_teacher(Path(teacher_weights) if teacher_weights else None)
-    _claim(run, record, resume=resume, force=force)
-
-    training, held_out = hold_out(ThreeCAD(index), [sample.id for sample in index], HELD_OUT)
-    images = ImageCache(training, config.image_size, workers=options.workers)
-    unseen = ImageCache(held_out, config.image_size, workers=options.workers)
-    make_defect = make_defects(options.synthesis, images, textures)
-    pairs = TrainingPairs(images, make_defect, seed=options.seed)
+    if accelerator.is_main_process:
+        _claim(run, record, resume=resume, force=force)
+    with accelerator.main_process_first():
+        images = ImageCache(training, Tiling.from_config(config), workers=options.workers)
+        unseen = images
+        if len(held_out):
+            unseen = ImageCache(held_out, Tiling.from_config(config), workers=options.workers)
+        make_defect = make_defects(options, images, textures)
+        pairs = _pair(images, make_defect, config, options)
+        validation = None
+        if options.validate_every:
+            unseen_pairs = _pair(unseen, make_defect, config, options, purpose=VALIDATION_STREAM)
+            validation = Validation(unseen_pairs)
 
     def prepare(fresh: CFRG) -> None:
         fresh.fit_features(_batches(images, fresh))
 
-    fit(model, pairs, run, options, resume=resume, prepare=prepare)
-    model.fit_calibration(_batches(unseen, model))
-    model.cpu().save_pretrained(run)
-    _draw_curve(run)
+    fit(model, pairs, run, options, resume=resume, prepare=prepare, validation=validation)
+    if accelerator.is_main_process:
+        model.fit_calibration(_batches(unseen, model))
+        model.cpu().save_pretrained(run)
+        _draw_curve(run)
+    accelerator.wait_for_everyone()
     return run
 
 
@@ -114,7 +129,7 @@ def fit_memory(model: CFRG, index: Index, *, category: str, seed: int) -> Neares
         category: Name of the category, or ``"all"``.
         seed: Seed of the memory.
     """
-    images = ImageCache(ThreeCAD(_good_images(index, category)), model.config.image_size)
+    images = ImageCache(ThreeCAD(_good_images(index, category)), Tiling.from_config(model.config))
     memory = NearestNeighbourMemory(model.config, teacher=model.teacher, seed=seed)
     return memory.fit(_batches(images, model))
 
@@ -192,7 +207,7 @@ def _claim(run: Path, record: dict[str, Any], *, resume: bool, force: bool) -> N
 
 def _check_same_run(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     now = json.loads(json.dumps(now))
-    free = {"workers", "device", "log_every", "checkpoint_every"}
+    free = {"workers", "device", "log_every", "checkpoint_every", "tensorboard"}
     differences = [
         key for key in ("category", "data_fingerprint", "config") if before.get(key) != now[key]
     ]
@@ -208,13 +223,29 @@ def _check_same_run(run: Path, before: dict[str, Any], now: dict[str, Any]) -> N
         )
 
 
-def _batches(images: Dataset[Any], model: CFRG, size: int = 32) -> Iterator[torch.Tensor]:
-    """Yield normalised batches (N, 3, H, W) of cached images on the model's device."""
+def _pair(
+    images: ImageCache,
+    make_defect: DefectMaker,
+    config: CFRGConfig,
+    options: TrainingOptions,
+    purpose: int = DEFECT_STREAM,
+) -> TrainingPairs:
+    return TrainingPairs(
+        images,
+        make_defect,
+        seed=options.seed,
+        crop=config.image_size if config.tile else None,
+        parts=images.parts() if options.foreground else None,
+        purpose=purpose,
+    )
+
+
+def _batches(images: ImageCache, model: CFRG, size: int = 32) -> Iterator[torch.Tensor]:
+    """Yield normalised batches (N, 3, H, W) of what the network sees, on the model's device."""
     device = next(model.parameters()).device
-    count = len(images)  # type: ignore[arg-type]
-    for first in range(0, count, size):
-        stack = [torch.from_numpy(images[i]) for i in range(first, min(first + size, count))]
-        batch = torch.stack(stack).permute(0, 3, 1, 2)
+    tiles = images.tiles()
+    while stack := list(islice(tiles, size)):
+        batch = torch.stack(stack).contiguous(memory_format=torch.channels_last)
         yield normalize(batch.to(device), model.config)
 
 

@@ -60,27 +60,35 @@ def perlin_mask(
     *,
     exponents: tuple[int, int] = (0, 6),
     threshold: float = 0.5,
+    degrees: float | None = None,
 ) -> npt.NDArray[np.bool_]:
-    """Return thresholded Perlin noise, rotated by a random angle in ±90°; never empty.
+    """Return thresholded Perlin noise, rotated; never empty.
 
-    The lattice has 2^a × 2^b cells with a and b drawn from ``exponents`` (upper end exclusive).
+    The lattice has 2^a × 2^b cells with a and b drawn from ``exponents`` (upper end exclusive). The
+    angle is drawn in ±90° unless ``degrees`` are given.
     """
     while True:
         noise = perlin_noise(rng, shape, random_periods(rng, *exponents))
-        mask = np.asarray(_rotate(noise, rng.uniform(-90, 90)) > threshold)
+        angle = rng.uniform(-90, 90) if degrees is None else degrees
+        mask = np.asarray(_rotate(noise, angle) > threshold)
         if mask.any():
             return mask
 
 
-def coarse_mask(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+def coarse_mask(
+    rng: np.random.Generator, shape: tuple[int, int], *, degrees: float | None = None
+) -> npt.NDArray[np.bool_]:
     """Return larger, connected Perlin patches."""
-    return perlin_mask(rng, shape, exponents=(1, 4), threshold=0.25)
+    return perlin_mask(rng, shape, exponents=(1, 4), threshold=0.25, degrees=degrees)
 
 
-def blob_mask(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Return an uneven ellipse, from one pixel to a fifth of the image wide."""
+def blob_mask(
+    rng: np.random.Generator, shape: tuple[int, int], *, smallest: float = 1.0
+) -> npt.NDArray[np.bool_]:
+    """Return an uneven ellipse with a radius from ``smallest`` pixels to 0.22 of the image."""
     height, width = shape
-    radius = math.exp(rng.uniform(0, math.log(0.22 * max(shape))))
+    largest = max(0.22 * max(shape), smallest)
+    radius = math.exp(rng.uniform(math.log(smallest), math.log(largest)))
     stretch = math.exp(rng.uniform(-0.9, 0.9))
     centre_y, centre_x, angle = rng.uniform(0, height), rng.uniform(0, width), rng.uniform(0, np.pi)
     y, x = np.mgrid[:height, :width].astype(np.float32)
@@ -97,8 +105,10 @@ def blob_mask(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[n
     return mask
 
 
-def line_mask(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Return a wandering line, one to four pixels wide."""
+def line_mask(
+    rng: np.random.Generator, shape: tuple[int, int], *, smallest: float = 1.0
+) -> npt.NDArray[np.bool_]:
+    """Return a wandering line, one to four pixels wide, but no thinner than ``smallest``."""
     height, width = shape
     pieces = int(rng.integers(2, 7))
     length = max(shape) * math.exp(rng.uniform(math.log(0.06), math.log(0.9)))
@@ -109,7 +119,7 @@ def line_mask(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[n
         points.append(points[-1] + length / pieces * np.array([np.cos(angle), np.sin(angle)]))
     mask = np.zeros(shape, np.uint8)
     fixed_point = np.round(np.array(points) * 8).astype(np.int32)
-    thickness = int(rng.choice([1, 1, 1, 2, 2, 3, 4]))
+    thickness = max(int(rng.choice([1, 1, 1, 2, 2, 3, 4])), round(smallest))
     cv2.polylines(mask, [fixed_point], False, 1, thickness, cv2.LINE_8, 3)
     mask[int(points[0][1]), int(points[0][0])] = 1
     return mask.astype(bool)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cfrg.averaging import WeightAverage
+    from cfrg.validation import BestWeights
 
 __all__ = ["load_training_state", "save_training_state", "state_path"]
 
@@ -33,6 +34,7 @@ def save_training_state(
     optimizer: torch.optim.Optimizer,
     step: int,
     average: WeightAverage | None = None,
+    best: BestWeights | None = None,
 ) -> None:
     """Write all that is needed to go on after ``step`` steps, atomically.
 
@@ -43,7 +45,11 @@ def save_training_state(
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
     if average:
         tensors |= {f"average.{name}": value for name, value in average.values.items()}
-    write_safetensors(state_path(run), tensors, {"training": json.dumps({"step": step})})
+    progress: dict[str, Any] = {"step": step}
+    if best and best.step:
+        tensors |= {f"best.{name}": value for name, value in best.values.items()}
+        progress |= {"best_step": best.step, "best_score": best.score}
+    write_safetensors(state_path(run), tensors, {"training": json.dumps(progress)})
 
 
 def load_training_state(
@@ -51,6 +57,7 @@ def load_training_state(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: WeightAverage | None = None,
+    best: BestWeights | None = None,
 ) -> int:
     """Put a saved state in its places; return the number of steps done, 0 where there is none.
 
@@ -62,7 +69,8 @@ def load_training_state(
         return 0
     try:
         with safe_open(path, framework="pt") as file:
-            step = int(json.loads(file.metadata()["training"])["step"])
+            progress = json.loads(file.metadata()["training"])
+            step = int(progress["step"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
@@ -79,6 +87,12 @@ def load_training_state(
     if average:
         for name, value in _part(tensors, "average.").items():
             average.values[name].copy_(value)
+    if best and "best_step" in progress:
+        best.step, best.score = progress["best_step"], progress["best_score"]
+        best.values = {
+            name: value.to(own_state(model)[name].device)
+            for name, value in _part(tensors, "best.").items()
+        }
     optimizer.load_state_dict(_optimizer_state(optimizer, _part(tensors, "optimizer.")))
     return step
 

@@ -4,21 +4,21 @@
 thresholded, rotated Perlin noise is the mask, a texture photograph blended in is the defect.
 
 ``VariedDefects`` departs from it on purpose, since real defects are not all patches of foreign
-texture: blobs down to one pixel, thin lines, large regions; cut-and-paste from other good parts,
-changes of brightness, contrast and sharpness, local warps.
+texture: several in an image or none, soft borders, changes of brightness, contrast and sharpness,
+local warps.
 
-All draws come from the generator that is passed in.
+Both take the same ``Switches``. All draws come from the generator that is passed in.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
 
+from cfrg.data import ROTATION_STREAM, PairKey, random_stream
 from cfrg.shapes import (
     blob_mask,
     coarse_mask,
@@ -28,10 +28,7 @@ from cfrg.shapes import (
     random_periods,
     region_mask,
 )
-from threecad.errors import UsageError
-from threecad.images import read_image
-from threecad.indexing import IMAGE_SUFFIXES
-from threecad.procedural import texture
+from cfrg.textures import DrawnTextures, FolderTextures
 
 if TYPE_CHECKING:
     import os
@@ -39,146 +36,96 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cfrg.data import DefectMaker
+    from cfrg.options import TrainingOptions
+    from cfrg.textures import Pictures
 
     Bytes = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.float32]
+    Mask = npt.NDArray[np.bool_]
 
-__all__ = [
-    "FolderTextures",
-    "PaperDefects",
-    "ProceduralTextures",
-    "Synthesis",
-    "TextureSource",
-    "VariedDefects",
-    "make_defects",
-]
+FIRST = PairKey(epoch=0, position=0)
 
-Synthesis = Literal["paper", "varied"]
+__all__ = ["PaperDefects", "Switches", "VariedDefects", "make_defects"]
 
 
-class Images(Protocol):
-    """Good images by position, (H, W, 3) uint8: a list of them, or a dataset."""
+@dataclass(frozen=True, kw_only=True)
+class Switches:
+    """What may depart from the paper in either recipe; see ``TrainingOptions`` for each."""
 
-    def __len__(self) -> int:
-        """Return how many there are."""
-        ...
-
-    def __getitem__(self, position: int, /) -> Bytes:
-        """Return one of them."""
-        ...
-
-
-class TextureSource(Protocol):
-    """Where textures come from."""
-
-    def __call__(self, rng: np.random.Generator) -> Bytes:
-        """Return one texture, (H, W, 3) uint8 of any size."""
-        ...
+    clean_share: float = 0.0
+    structural: bool = False
+    several_scales: bool = False
+    smallest_defect: float = 1.0
+    augment_textures: bool = False
+    fixed_textures: bool = False
+    repeat_rotations: bool = False
 
 
-class FolderTextures:
-    """The images in a folder and its sub-folders, such as DTD's ``images/``.
+class _Defects:
+    """What both recipes draw from.
 
     Args:
-        folder: The folder.
-
-    Raises:
-        UsageError: If there is no image in it.
+        textures: What patches are filled with.
+        others: Good images to cut patches from.
+        switches: What departs from the paper.
+        seed: Of the rotations, where they repeat.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        found = sorted(Path(folder).rglob("*"))
-        self.files = [path for path in found if path.suffix.casefold() in IMAGE_SUFFIXES]
-        if not self.files:
-            raise UsageError(f"There is no texture image in {folder}. Expected images in folders.")
+    def __init__(
+        self,
+        textures: Pictures,
+        others: Pictures = (),
+        switches: Switches | None = None,
+        *,
+        seed: int = 0,
+    ) -> None:
+        self.textures, self.others, self.seed = textures, others, seed
+        self.switches = switches or Switches()
 
-    def __call__(self, rng: np.random.Generator) -> Bytes:
-        """Return one of them, its shorter side at most 256 pixels."""
-        return _read_texture(self.files[rng.integers(len(self.files))])
+    def _draw_mask(
+        self, rng: np.random.Generator, shape: tuple[int, int], key: PairKey, part: Mask | None
+    ) -> tuple[Mask, bool]:
+        """Return a mask on the part, and whether it is a line."""
+        while True:
+            mask, is_line = self._draw_shape(rng, shape, key)
+            if part is None:
+                return mask, is_line
+            if (mask & part).any():
+                return mask & part, is_line
 
+    def _draw_shape(
+        self, rng: np.random.Generator, shape: tuple[int, int], key: PairKey
+    ) -> tuple[Mask, bool]:
+        degrees = None
+        if self.switches.repeat_rotations:
+            stream = random_stream(ROTATION_STREAM, self.seed, key.place)
+            degrees = float(stream.uniform(-90, 90))
+        kind = rng.choice(SHAPES, p=SHAPE_SHARES) if self.switches.several_scales else "perlin"
+        smallest = self.switches.smallest_defect
+        if kind == "blob":
+            return blob_mask(rng, shape, smallest=smallest), False
+        if kind == "line":
+            return line_mask(rng, shape, smallest=smallest), True
+        if kind == "region":
+            return region_mask(rng, shape), False
+        draw = coarse_mask if kind == "coarse" else perlin_mask
+        return draw(rng, shape, degrees=degrees), False
 
-class ProceduralTextures:
-    """The embedded series of drawn textures, for use without any photographs."""
-
-    COUNT = 64
-    SIZE = 256
-
-    def __call__(self, rng: np.random.Generator) -> Bytes:
-        """Return one of them, 256 × 256."""
-        return _draw_texture(int(rng.integers(self.COUNT)), self.SIZE)
-
-
-class PaperDefects:
-    """Perlin masks filled with blended texture, as the paper has it.
-
-    x_a = (1 − M)·x + M·((1 − β)·D + β·x) with β uniform in [0, 0.8]. Every image gets a defect: an
-    empty mask is drawn again.
-
-    Args:
-        textures: Where D comes from.
-    """
-
-    def __init__(self, textures: TextureSource) -> None:
-        self.textures = textures
-
-    def __call__(self, image: Bytes, rng: np.random.Generator) -> tuple[Bytes, Bytes]:
-        """Return the image with a defect, (H, W, 3) uint8, and the mask, (H, W) uint8 0/1."""
-        x = _to_floats(image)
-        mask = perlin_mask(rng, x.shape[:2])
-        filling = _blend(_fit(self.textures(rng), x.shape[:2]), x, rng.uniform(0, 0.8))
-        return _to_bytes(np.where(mask[..., None], filling, x)), mask.astype(np.uint8)
-
-
-class VariedDefects:
-    """Defects of many shapes and kinds, at scales from a pixel to a large part of the image.
-
-    Args:
-        textures: Where foreign textures come from.
-        others: Good images to cut patches from, (H, W, 3) uint8 by position.
-        clean: Share of images that are left as they are.
-    """
-
-    def __init__(self, textures: TextureSource, others: Images, *, clean: float = 0.2) -> None:
-        self.textures, self.others, self.clean = textures, others, clean
-
-    def __call__(self, image: Bytes, rng: np.random.Generator) -> tuple[Bytes, Bytes]:
-        """Return the image with defects, (H, W, 3) uint8, and the mask, (H, W) uint8 0/1."""
-        x = _to_floats(image)
-        mask = np.zeros(x.shape[:2], bool)
-        if rng.random() >= self.clean:
-            for _ in range(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2])):
-                x, where = self._add_one(x, rng)
-                mask |= where
-        return _to_bytes(x), mask.astype(np.uint8)
-
-    def _add_one(self, x: Floats, rng: np.random.Generator) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        shape = SHAPES[rng.choice(len(SHAPES), p=SHAPE_SHARES)]
-        mask = shape(rng, x.shape[:2])
-        change = self._changes()[rng.choice(5, p=[0.3, 0.2, 0.3, 0.1, 0.1])]
-        if shape is line_mask and rng.random() < 0.5:
-            change = change_brightness  # scratches and cracks are dark or bright, not textured
-        weight = _soften(mask, rng)[..., None]
-        changed: Floats = x * (1 - weight) + weight * np.clip(change(x, rng), 0, 1)
-        # What nobody could see is no defect: asking for it would teach to see ghosts.
-        seen = cv2.blur(np.abs(changed - x).mean(2), (9, 9)) > 0.01
-        return changed, mask & seen
-
-    def _changes(self) -> tuple[Change, ...]:
-        return (
-            self._blend_texture,
-            self._paste_other,
-            change_brightness,
-            change_contrast,
-            warp,
-        )
-
-    def _blend_texture(self, x: Floats, rng: np.random.Generator) -> Floats:
-        patch = _recolour(_crop(self.textures(rng), x.shape[:2], rng, smallest=0.3), rng)
+    def _blend_texture(self, x: Floats, rng: np.random.Generator, key: PairKey) -> Floats:
+        if self.switches.fixed_textures:
+            index = key.position % len(self.textures)
+        else:
+            index = int(rng.integers(len(self.textures)))
+        texture = self.textures[index]
+        if self.switches.augment_textures:
+            patch = _recolour(_crop(texture, x.shape[:2], rng, smallest=0.3), rng)
+        else:
+            patch = _fit(texture, x.shape[:2])
         return _blend(patch, x, rng.uniform(0, 0.8))
 
     def _paste_other(self, x: Floats, rng: np.random.Generator) -> Floats:
-        other = self.others[int(rng.integers(len(self.others)))]
         height, width = x.shape[:2]
+        other = _window(self.others[int(rng.integers(len(self.others)))], (height, width), rng)
         if rng.random() < 0.5:
             patch = _crop(other, (height, width), rng, smallest=0.15)
         else:
@@ -192,20 +139,91 @@ class VariedDefects:
         return _blend(patch, x, rng.uniform(0, 0.3))
 
 
+class PaperDefects(_Defects):
+    """Perlin masks filled with blended texture, as the paper has it.
+
+    x_a = (1 − M)·x + M·((1 − β)·D + β·x) with β uniform in [0, 0.8]. Every image gets a defect: an
+    empty mask is drawn again. With ``structural``, every other defect is a patch of a good image.
+    """
+
+    def __call__(
+        self,
+        image: Bytes,
+        rng: np.random.Generator,
+        key: PairKey = FIRST,
+        part: Mask | None = None,
+    ) -> tuple[Bytes, Bytes]:
+        """Return the image with a defect, (H, W, 3) uint8, and the mask, (H, W) uint8 0/1."""
+        x = _to_floats(image)
+        if self.switches.clean_share and rng.random() < self.switches.clean_share:
+            return image.copy(), np.zeros(x.shape[:2], np.uint8)
+        mask, _ = self._draw_mask(rng, x.shape[:2], key, part)
+        if self.switches.structural and rng.random() < 0.5:
+            filling = self._paste_other(x, rng)
+        else:
+            filling = self._blend_texture(x, rng, key)
+        return _to_bytes(np.where(mask[..., None], filling, x)), mask.astype(np.uint8)
+
+
+class VariedDefects(_Defects):
+    """Defects of several kinds of appearance, up to three in an image."""
+
+    def __call__(
+        self,
+        image: Bytes,
+        rng: np.random.Generator,
+        key: PairKey = FIRST,
+        part: Mask | None = None,
+    ) -> tuple[Bytes, Bytes]:
+        """Return the image with defects, (H, W, 3) uint8, and the mask, (H, W) uint8 0/1."""
+        x = _to_floats(image)
+        mask = np.zeros(x.shape[:2], bool)
+        if rng.random() >= self.switches.clean_share:
+            for _ in range(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2])):
+                x, where = self._add_one(x, rng, key, part)
+                mask |= where
+        return _to_bytes(x), mask.astype(np.uint8)
+
+    def _add_one(
+        self, x: Floats, rng: np.random.Generator, key: PairKey, part: Mask | None
+    ) -> tuple[Floats, Mask]:
+        mask, is_line = self._draw_mask(rng, x.shape[:2], key, part)
+        kind = rng.choice(KINDS, p=KIND_SHARES if self.switches.structural else OTHER_KIND_SHARES)
+        if is_line and rng.random() < 0.5:
+            kind = "brightness"  # scratches and cracks are dark or bright, not textured
+        weight = _soften(mask, rng)[..., None]
+        if part is not None:
+            weight = weight * part[..., None]
+        changed: Floats = x * (1 - weight) + weight * np.clip(self._change(kind, x, rng, key), 0, 1)
+        # What nobody could see is no defect: asking for it would teach to see ghosts.
+        seen = cv2.blur(np.abs(changed - x).mean(2), (9, 9)) > 0.01
+        return changed, mask & seen
+
+    def _change(self, kind: str, x: Floats, rng: np.random.Generator, key: PairKey) -> Floats:
+        """Return the image changed everywhere, (H, W, 3) float32, not yet clipped to [0, 1]."""
+        if kind == "texture":
+            return self._blend_texture(x, rng, key)
+        if kind == "paste":
+            return self._paste_other(x, rng)
+        return CHANGES[kind](x, rng)
+
+
 def make_defects(
-    kind: Synthesis,
-    others: Images,
+    options: TrainingOptions,
+    others: Pictures,
     textures: str | os.PathLike[str] | None = None,
 ) -> DefectMaker:
-    """Return the maker of synthetic defects of one kind.
+    """Return the maker of synthetic defects that the options describe.
 
     Args:
-        kind: ``"paper"`` or ``"varied"``.
+        options: Name the recipe and its switches.
         others: The good training images.
         textures: Folder of texture photographs; the embedded textures when ``None``.
     """
-    source = FolderTextures(textures) if textures is not None else ProceduralTextures()
-    return PaperDefects(source) if kind == "paper" else VariedDefects(source, others)
+    source = FolderTextures(textures) if textures is not None else DrawnTextures()
+    switches = Switches(**{name: getattr(options, name) for name in Switches.__dataclass_fields__})
+    recipe = PaperDefects if options.synthesis == "paper" else VariedDefects
+    return recipe(source, others, switches, seed=options.seed)
 
 
 class Change(Protocol):
@@ -254,10 +272,6 @@ def warp(x: Floats, rng: np.random.Generator) -> Floats:
     )
 
 
-SHAPES = (perlin_mask, blob_mask, line_mask, region_mask, coarse_mask)
-SHAPE_SHARES = (0.25, 0.3, 0.2, 0.15, 0.1)
-
-
 def _blend(patch: Floats, x: Floats, beta: float) -> Floats:
     """Return (1 − β)·patch + β·x."""
     return np.asarray((1 - beta) * patch + beta * x, np.float32)
@@ -270,6 +284,17 @@ def _soften(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> Floats:
     if sigma:
         weights = np.asarray(cv2.GaussianBlur(weights, (0, 0), sigma), np.float32)
     return weights
+
+
+def _window(image: Bytes, shape: tuple[int, int], rng: np.random.Generator) -> Bytes:
+    """Return a random window of ``shape``, so that images of several sizes stay on one scale."""
+    if image.shape[:2] == shape:
+        return image
+    top, left = (
+        int(rng.integers(max(length - side, 0) + 1))
+        for length, side in zip(image.shape[:2], shape, strict=True)
+    )
+    return image[top : top + shape[0], left : left + shape[1]]
 
 
 def _fit(image: Bytes, shape: tuple[int, int]) -> Floats:
@@ -312,17 +337,13 @@ def _to_bytes(x: Floats) -> Bytes:
     return np.asarray(np.rint(np.clip(x, 0, 1) * 255), np.uint8)
 
 
-@lru_cache(maxsize=512)
-def _read_texture(path: Path) -> Bytes:
-    """Return a texture, its shorter side at most 256 pixels: as fine as training needs it."""
-    image = read_image(path)
-    scale = 256 / min(image.shape[:2])
-    if scale < 1:
-        size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return image
-
-
-@lru_cache(maxsize=64)
-def _draw_texture(index: int, size: int) -> Bytes:
-    return texture(index, size, seed=0)
+SHAPES = ("perlin", "blob", "line", "region", "coarse")
+SHAPE_SHARES = (0.25, 0.3, 0.2, 0.15, 0.1)
+KINDS = ("texture", "paste", "brightness", "contrast", "warp")
+KIND_SHARES = (0.3, 0.2, 0.3, 0.1, 0.1)
+OTHER_KIND_SHARES = (0.375, 0.0, 0.375, 0.125, 0.125)  # without what is cut from good images
+CHANGES: dict[str, Change] = {
+    "brightness": change_brightness,
+    "contrast": change_contrast,
+    "warp": warp,
+}

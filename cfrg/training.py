@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,11 +19,12 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from cfrg.averaging import WeightAverage
-from cfrg.data import PairBatches, TrainingPairs, random_stream
+from cfrg.data import NETWORK_STREAM, PairBatches, TrainingPairs, random_stream
 from cfrg.logs import TrainingLog, read_log
 from cfrg.options import TrainingOptions, learning_rate
 from cfrg.preprocessing import normalize
 from cfrg.states import load_training_state, save_training_state
+from cfrg.validation import BestWeights, validate
 from threecad.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -31,11 +32,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cfrg.model import CFRG
+    from cfrg.validation import Validation
 
-__all__ = ["Interrupted", "TrainingOptions", "fit", "learning_rate", "read_log"]
-
-# Follows the streams of cfrg.data: keys the network's own draws.
-NETWORK_STREAM = 3
+__all__ = ["Interrupted", "TrainingOptions", "fit", "learning_rate", "make_accelerator", "read_log"]
 
 
 class Interrupted(Exception):  # noqa: N818  (nothing went wrong)
@@ -58,6 +57,7 @@ def fit(
     *,
     resume: bool = False,
     prepare: Callable[[CFRG], None] | None = None,
+    validation: Validation | None = None,
     stop_after: int | None = None,
 ) -> int:
     """Train ``model`` in place.
@@ -73,6 +73,8 @@ def fit(
         resume: Go on from the checkpoint in ``run``, if there is one.
         prepare: Called with the model before a first step (not when resumed), for statistics that
             are fitted on good images.
+        validation: What the weights are scored on where the options ask for it; on the main process
+            alone, which is where the best ones end up.
         stop_after: Stop after so many steps as an interruption would, for tests.
 
     Returns:
@@ -82,7 +84,7 @@ def fit(
         Interrupted: If asked to stop.
         ModelError: If the loss is no longer finite, or the checkpoint is of another run.
     """
-    accelerator = _accelerator(options)
+    accelerator = make_accelerator(options)
     processes = accelerator.num_processes
     total = options.total_steps(len(pairs), processes)
     objective = _Objective(model)
@@ -93,17 +95,22 @@ def fit(
     )
 
     average = WeightAverage(model, options.average) if options.average else None
-    start = load_training_state(run, model, optimizer, average) if resume else 0
+    best = BestWeights()
+    start = load_training_state(run, model, optimizer, average, best) if resume else 0
     if start == 0 and prepare is not None:
         prepare(model)
-    log = TrainingLog(run / "log.jsonl", start) if accelerator.is_main_process else None
+    log = None
+    if accelerator.is_main_process:
+        events = run / "tensorboard" if options.tensorboard else None
+        log = TrainingLog(run / "log.jsonl", start, events)
     compiled = torch.compile(objective) if options.compile else objective
     step_of, optimizer = accelerator.prepare(compiled, optimizer)
     batches = _batches(pairs, options, start, total, accelerator)
 
     model.train()
-    done = start
+    done, seconds, images = start, 0.0, 0
     with (
+        closing(log) if log else nullcontext(),
         _asked_to_stop() as asked,
         tqdm(
             total=total,
@@ -122,29 +129,40 @@ def fit(
             done = step + 1
             if average:
                 average.update(model, step)
-            seconds = time.perf_counter() - began
-            images = options.batch_size * options.accumulate * processes
+            seconds += time.perf_counter() - began
+            images += options.batch_size * options.accumulate * processes
             if done % options.log_every == 0 or done == total or done == 1:
                 values = _mean_over_processes(terms, accelerator)
                 _check_finite(values, done)
+                speed = images / seconds
                 if log:
-                    log.write({"step": done, "learning_rate": rate, **values}, images / seconds)
-                progress.set_postfix(
-                    {"loss": f"{values['loss']:.3f}", "img/s": f"{images / seconds:.0f}"}
-                )
+                    speeds = {"images_per_second": round(speed, 2)}
+                    log.write(done, {"learning_rate": rate, **values, **speeds})
+                progress.set_postfix({"loss": f"{values['loss']:.3f}", "img/s": f"{speed:.0f}"})
+                seconds, images = 0.0, 0
             progress.update()
+            if log and validation and _is_due(done, total, options):
+                log.write(done, validate(model, average, validation, best, done))
             # A stop must come to all processes at once, or the others would wait for ever.
             stop = _any_process(asked() or done == stop_after, accelerator)
             if done % options.checkpoint_every == 0 or done == total or stop:
                 if accelerator.is_main_process:
-                    save_training_state(run, model, optimizer, done, average)
+                    save_training_state(run, model, optimizer, done, average, best)
                 accelerator.wait_for_everyone()
             if stop and done < total:
                 raise Interrupted(done)
-    if average:
+    if options.select == "best" and best.step:
+        best.copy_to(model)
+    elif average:
         average.copy_to(model)
     model.eval()
     return total
+
+
+def _is_due(done: int, total: int, options: TrainingOptions) -> bool:
+    """Whether to validate after so many steps."""
+    every = options.validate_every
+    return bool(every) and (done % every == 0 or done == total)
 
 
 class _Objective(nn.Module):
@@ -206,7 +224,12 @@ def _no_sync(objective: nn.Module, accelerator: Accelerator, *, when: bool) -> I
         yield
 
 
-def _accelerator(options: TrainingOptions) -> Accelerator:
+def make_accelerator(options: TrainingOptions) -> Accelerator:
+    """Return what knows the devices and processes of this run.
+
+    Raises:
+        UsageError: If the device is not there.
+    """
     if options.device is not None and options.device.startswith("cuda"):
         if not torch.cuda.is_available():
             raise UsageError(

@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from cfrg.data import (
-    ImageCache,
     PairBatches,
     PairKey,
     TrainingPairs,
     hold_out,
     random_stream,
 )
+from cfrg.foregrounds import find_part
+from cfrg.images import ImageCache
 from cfrg.preprocessing import resize
+from cfrg.tiles import Tiling
 from threecad import ThreeCAD
 from threecad.errors import DataError, UsageError
 from threecad.images import read_image
@@ -40,7 +42,9 @@ class Noise(torch.utils.data.Dataset):
         return self.images[position]
 
 
-def square(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def square(
+    image: np.ndarray, rng: np.random.Generator, *_: object
+) -> tuple[np.ndarray, np.ndarray]:
     """Paint a square of one random colour at a random place."""
     top, left = rng.integers(0, 24, 2)
     mask = np.zeros(image.shape[:2], np.uint8)
@@ -166,3 +170,22 @@ def test_hold_out_depends_on_the_ids_alone(tree: Path) -> None:
             hold_out(dataset, ids, wrong)
     with pytest.raises(UsageError, match="too few"):
         hold_out(dataset, [], 0.1)
+
+
+def test_cache_of_canvases_and_parts(tree: Path, tmp_path: Path) -> None:
+    dataset = ThreeCAD(tree, split="train")
+    tiling = Tiling((32, 32), tile=48)
+    cache = ImageCache(dataset, tiling, folder=tmp_path)
+    for position, sample in enumerate(dataset.index):
+        image = read_image(sample.image)
+        canvas = resize(image, tiling.canvas_size(image.shape[:2]))
+        assert canvas.shape[0] > 32
+        np.testing.assert_array_equal(cache[position], canvas)
+    tiles = list(cache.tiles())
+    assert len(tiles) == sum(tiling.count(cache[i].shape[:2]) for i in range(len(cache)))
+    assert {tuple(tile.shape) for tile in tiles} == {(3, 32, 32)}
+    parts = cache.parts()
+    for position in range(len(cache)):
+        np.testing.assert_array_equal(parts[position], find_part(cache[position]))
+    with pytest.raises(IndexError):
+        cache[len(cache)]

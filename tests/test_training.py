@@ -17,9 +17,10 @@ from test_data import Noise, square
 
 from cfrg import CFRG, CFRGConfig, TrainingOptions, fit
 from cfrg.averaging import WeightAverage
-from cfrg.data import TrainingPairs
+from cfrg.data import VALIDATION_STREAM, PairKey, TrainingPairs
 from cfrg.states import load_training_state, save_training_state, state_path
 from cfrg.training import Interrupted, learning_rate, read_log
+from cfrg.validation import BestWeights, Validation, validate
 from threecad.errors import ModelError, UsageError
 
 CONFIG = CFRGConfig.preset("lite", image_size=32)
@@ -40,8 +41,24 @@ def fresh_model(seed: int = 0) -> CFRG:
 def train(run: Path, *, resume: bool = False, stop_after: int | None = None, **changes) -> CFRG:
     model = fresh_model()
     pairs = TrainingPairs(Noise(), square, seed=5)
-    fit(model, pairs, run, options(**changes), resume=resume, stop_after=stop_after)
+    given = options(**changes)
+    fit(
+        model,
+        pairs,
+        run,
+        given,
+        resume=resume,
+        validation=held_out() if given.validate_every else None,
+        stop_after=stop_after,
+    )
     return model
+
+
+def held_out() -> Validation:
+    return Validation(TrainingPairs(Noise(), square, seed=5, purpose=VALIDATION_STREAM), 5)
+
+
+VALIDATED = {"validation_fraction": 0.1, "validate_every": 2, "average": 0.9, "select": "best"}
 
 
 def weights(model: CFRG) -> dict[str, torch.Tensor]:
@@ -87,15 +104,19 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import test_training
-test_training.train(Path(sys.argv[1]), resume=True, steps=400, checkpoint_every=2)
+test_training.train(Path(sys.argv[1]), resume=True, steps=400, checkpoint_every=2, **{changes!r})
 """
 
 
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [(signal.SIGKILL, {}), (signal.SIGINT, {}), (signal.SIGKILL, VALIDATED)],
+    ids=["killed", "interrupted", "killed while validating"],
+)
 def test_killed_run_goes_on_as_if_nothing_had_happened(
-    tmp_path: Path, kind: signal.Signals
+    tmp_path: Path, kind: signal.Signals, changes: dict[str, object]
 ) -> None:
-    script = _SCRIPT.format(tests=str(Path(__file__).parent))
+    script = _SCRIPT.format(tests=str(Path(__file__).parent), changes=changes)
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path / "killed")],
         stderr=subprocess.DEVNULL,
@@ -115,15 +136,33 @@ def test_killed_run_goes_on_as_if_nothing_had_happened(
     try:
         # The schedule belongs to the whole run, so both have to be stopped at the same step.
         with pytest.raises(Interrupted):
-            train(tmp_path / "killed", resume=True, steps=400, stop_after=done + 2)
+            train(tmp_path / "killed", resume=True, steps=400, stop_after=done + 2, **changes)
         with pytest.raises(Interrupted):
-            train(tmp_path / "whole", resume=True, steps=400, stop_after=done + 2)
+            train(tmp_path / "whole", resume=True, steps=400, stop_after=done + 2, **changes)
     finally:
         torch.set_num_threads(threads)
     killed, whole = fresh_model(), fresh_model()
+    states = []
     for name, model in (("killed", killed), ("whole", whole)):
-        load_training_state(tmp_path / name, model, torch.optim.Adam(_trained(model)))
+        optimizer, average, best = torch.optim.Adam(_trained(model)), None, BestWeights()
+        if changes:
+            average = WeightAverage(model, 0.9)
+        load_training_state(tmp_path / name, model, optimizer, average, best)
+        states.append((best, average, validations(tmp_path / name)))
     assert_same(killed, whole)
+    (best, average, lines), (other_best, other_average, other_lines) = states
+    assert lines == other_lines
+    assert (best.step, best.score) == (other_best.step, other_best.score)
+    assert bool(best.values) == bool(changes)
+    for name, value in best.values.items():
+        assert torch.equal(value, other_best.values[name])
+    if average and other_average:
+        for name, value in average.values.items():
+            assert torch.equal(value, other_average.values[name])
+
+
+def validations(run: Path) -> list[dict[str, float]]:
+    return [line for line in read_log(run / "log.jsonl") if "validation_pixel_ap" in line]
 
 
 def _trained(model: CFRG) -> list[torch.nn.Parameter]:
@@ -228,3 +267,124 @@ def test_no_cuda_is_said(tmp_path: Path) -> None:
         pytest.skip("this machine has CUDA")
     with pytest.raises(UsageError, match="no usable CUDA device"):
         train(tmp_path, device="cuda")
+
+
+def test_validation_leaves_the_training_alone(tmp_path: Path) -> None:
+    plain = train(tmp_path / "plain", average=0.9)
+    assert_same(plain, train(tmp_path / "seen", **{**VALIDATED, "select": "last"}))
+    lines = validations(tmp_path / "seen")
+    assert [line["step"] for line in lines] == [2, 4]
+    for line in lines:
+        assert 0 <= line["validation_image_auroc"] <= 1
+        assert 0 < line["validation_pixel_ap"] <= 1
+    losses = [line for line in read_log(tmp_path / "seen" / "log.jsonl") if "loss" in line]
+    assert [line["step"] for line in losses] == [1, 2, 3, 4]
+
+
+def test_the_weights_with_the_best_validation_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worse = iter([0.9, 0.5, 0.7])
+    seen = []
+
+    def score(self: Validation, model: CFRG) -> dict[str, float]:
+        seen.append({name: value.clone() for name, value in weights(model).items()})
+        return {"validation_image_auroc": next(worse), "validation_pixel_ap": 0.5}
+
+    monkeypatch.setattr(Validation, "score", score)
+    model = train(tmp_path, **VALIDATED, steps=6)
+    kept = weights(model)
+    assert all(torch.equal(kept[name], value) for name, value in seen[0].items())
+    assert any(not torch.equal(kept[name], value) for name, value in seen[2].items())
+
+
+def test_resume_keeps_the_best_weights(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", **VALIDATED)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "parts", **VALIDATED, stop_after=3)
+    assert_same(whole, train(tmp_path / "parts", **VALIDATED, resume=True))
+    assert validations(tmp_path / "whole") == validations(tmp_path / "parts")
+    assert_same(whole, train(tmp_path / "parts", **VALIDATED, resume=True))  # nothing left to do
+
+
+def test_validation_defects_are_drawn_once_and_are_no_training_defects() -> None:
+    validation, again = held_out(), held_out()
+    training = TrainingPairs(Noise(), square, seed=5)
+    for position in range(12):
+        pair = validation[position]
+        assert pair["mask"].any()
+        assert torch.equal(pair["defective"], again[position]["defective"])
+        assert not torch.equal(pair["defective"], training[PairKey(0, position)]["defective"])
+
+
+def test_validation_redraws_what_cannot_be_seen() -> None:
+    def often_nothing(image, rng, *_: object):  # type: ignore[no-untyped-def]
+        defective, mask = square(image, rng)
+        return (image, mask * 0) if rng.random() < 0.7 else (defective, mask)
+
+    pairs = TrainingPairs(Noise(), often_nothing, seed=0)
+    assert not all(pairs[PairKey(0, position)]["mask"].any() for position in range(12))
+    assert all(Validation(pairs)[position]["mask"].any() for position in range(12))
+
+
+def test_a_model_that_sees_the_defect_validates_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, validation = fresh_model(), held_out()
+    normal = {
+        pair["clean"].numpy().tobytes(): pair for pair in map(validation.__getitem__, range(12))
+    }
+
+    def predict(self: CFRG, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, std = (torch.tensor(v)[:, None, None] for v in (CONFIG.mean, CONFIG.std))
+        pixels = (image * std + mean).mul(255).round().to(torch.uint8)
+        maps = torch.stack(
+            [
+                torch.zeros(1, 32, 32)
+                if one.numpy().tobytes() in normal
+                else next(p["mask"] for p in normal.values() if torch.equal(p["defective"], one))
+                for one in pixels.contiguous()
+            ]
+        )
+        return maps, maps.amax((1, 2, 3))
+
+    monkeypatch.setattr(CFRG, "predict", predict)
+    figures = validate(model, None, validation, best := BestWeights(), 7)
+    assert figures == {"validation_image_auroc": 1.0, "validation_pixel_ap": 1.0}
+    assert (best.step, best.score) == (7, 1.0)
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"validate_every": 5}, "set validation_fraction"),
+        ({"select": "best"}, "set validate_every"),
+        ({"validation_fraction": 1.0}, "expected 0 to below 1"),
+        ({"smallest_defect": 0.0}, "expected above 0 pixels"),
+    ],
+)
+def test_options_that_cannot_go_together_are_refused(
+    wrong: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        TrainingOptions(**wrong)
+
+
+def test_tensorboard_gets_what_the_log_gets(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with pytest.raises(Interrupted):
+        train(tmp_path, tensorboard=True, stop_after=2, **VALIDATED)
+    train(tmp_path, tensorboard=True, resume=True, **VALIDATED)
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    log = read_log(tmp_path / "log.jsonl")
+    names = {name for line in log for name in line if name != "step"}
+    assert set(events.Tags()["scalars"]) == names
+    for name in names:
+        expected = [(line["step"], line[name]) for line in log if name in line]
+        seen = [(event.step, pytest.approx(event.value)) for event in events.Scalars(name)]
+        assert expected == seen
+
+
+def test_missing_tensorboard_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cfrg.logs.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="pip install"):
+        train(tmp_path, tensorboard=True)
