@@ -297,7 +297,9 @@ def _figure_tables(rows: Rows, protocol: str) -> list[Table]:
     if not rows:
         return []
     keys = [
-        key for key in KEYS_OF[protocol] if any(_has(row.get(key, {})) for row in rows.values())
+        key
+        for key in KEYS_OF[protocol]
+        if any(_is_comparable(row.get(key, {})) for row in rows.values())
     ]
     found = {column for row in rows.values() for cells in row.values() for column in cells}
     columns = sorted(found - {MEAN})
@@ -341,8 +343,8 @@ def _figure_tables(rows: Rows, protocol: str) -> list[Table]:
     )]  # fmt: skip
 
 
-def _has(cells: Mapping[str, Cell]) -> bool:
-    return any(cell.values for cell in cells.values())
+def _is_comparable(cells: Mapping[str, Cell]) -> bool:
+    return any(cell.values and not cell.obstacle for cell in cells.values())
 
 
 def _comparable(rows: Rows, key: str, columns: Sequence[str]) -> dict[str, dict[str, float | None]]:
