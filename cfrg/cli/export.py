@@ -1,0 +1,115 @@
+"""``cfrg export``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from threecad.cli.group import examples, force_option, json_option, print_json
+
+if TYPE_CHECKING:
+    from cfrg.exporting.writing import Format, Precision
+
+__all__ = ["export"]
+
+
+def parse_size(
+    _context: click.Context, _parameter: click.Parameter, text: str | None
+) -> tuple[int, int] | None:
+    """Turn ``HxW`` into two numbers."""
+    if text is None:
+        return None
+    if not (match := re.fullmatch(r"([1-9]\d{0,4})[x×]([1-9]\d{0,4})", text)):
+        raise click.BadParameter(f"{text!r}: expected height and width in pixels, e.g. 1024x1280")
+    return int(match[1]), int(match[2])
+
+
+@click.command(
+    epilog=examples(
+        "cfrg export run --to onnx --out detector.onnx",
+        "cfrg export run --to openvino --int8 --images 3cad --input-size 256x256",
+    )
+)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    required=True,
+    type=click.Choice(["onnx", "openvino", "torch-export"]),
+    help="Format of the file.",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The file, ending in .onnx, .xml or .pt2.  [default: in RUN/export]",
+)
+@click.option("--fp16", "precision", flag_value="float16", help="Network in half precision.")
+@click.option(
+    "--int8",
+    "precision",
+    flag_value="int8",
+    help="Convolutions in eight-bit integers; needs --images.",
+)
+@click.option(
+    "--input-size",
+    callback=parse_size,
+    metavar="HxW",
+    help="Height and width of the camera's images.  [default: the network's own]",
+)
+@click.option(
+    "--dynamic",
+    is_flag=True,
+    help="Take any number of images, of any size unless --input-size is given.",
+)
+@click.option(
+    "--images",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="PATH",
+    help="Tree or folder of images to compare on.  [default: drawn ones]",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=200,
+    show_default=True,
+    help="Compare on so many of them; 0 for all.",
+)
+@force_option
+@json_option
+def export(
+    run: Path,
+    to: Format,
+    out: Path | None,
+    precision: Precision | None,
+    input_size: tuple[int, int] | None,
+    dynamic: bool,
+    images: Path | None,
+    limit: int,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write RUN as one file for a runtime: an image in; anomaly map, score and decision out.
+
+    Resizing, normalisation, smoothing, score and threshold are inside. The file is written only if
+    it computes what the model computes on the images compared.
+    """
+    from cfrg.exporting import export_run, print_report
+
+    report = export_run(
+        run,
+        to,
+        out=out,
+        images=images,
+        precision=precision or "float32",
+        input_size=input_size,
+        dynamic=dynamic,
+        limit=limit,
+        force=force,
+    )
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        print_report(report)

@@ -1,0 +1,201 @@
+"""The whole way from camera image to decision as one network, for export.
+
+It computes what ``Predictor`` computes for whole images, with operations that every runtime has.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from cfrg.folding import fold_batch_norms
+from cfrg.preprocessing import normalize
+from cfrg.smoothing import score_maps, smooth_maps
+
+if TYPE_CHECKING:
+    from cfrg.config import CFRGConfig
+    from cfrg.model import CFRG
+
+__all__ = ["DetectionGraph", "Network", "Postprocessing", "Preprocessing"]
+
+Size = tuple[int, int]
+
+BASE = 2.0**11  # Pillow's weights have 22 bits: two digits to this base
+BLOCK = 16  # output pixels that are computed from one band of input pixels
+
+
+class DetectionGraph(nn.Sequential):
+    """Images (N, H, W, 3) uint8 in, map (N, h, w), score (N,) and perhaps decision (N,) out.
+
+    Args:
+        model: The detector; a copy of it is used, with the batch normalisations folded.
+        image_threshold: A score above it makes the decision true; no decision when ``None``.
+        input_size: Height and width of the images; any size when ``None``.
+        half: Compute the network in half precision. All else stays in float32.
+    """
+
+    def __init__(
+        self,
+        model: CFRG,
+        image_threshold: float | None,
+        *,
+        input_size: Size | None,
+        half: bool = False,
+    ) -> None:
+        super().__init__(
+            Preprocessing(model.config, input_size),
+            Network(model, half=half),
+            Postprocessing(model.config, image_threshold),
+        )
+        self.requires_grad_(False).eval()
+
+
+class Preprocessing(nn.Module):
+    """(N, H, W, 3) uint8 → (N, 3, h, w) float32: Pillow's bilinear resize, then normalisation.
+
+    For a fixed input size the resize is exact to the last bit. For any size it is what Pillow did
+    before it began to reduce the height of some images first, and still does for all whose height
+    does not shrink by more than twice as many pixels as their width.
+    """
+
+    def __init__(self, config: CFRGConfig, input_size: Size | None) -> None:
+        super().__init__()
+        self.config = config
+        passes: list[nn.Module] = []
+        if input_size != config.image_size:
+            height, width = input_size or (None, None)
+            passes = [
+                _ResizeAxis(-1, width, config.image_size[1]),
+                _ResizeAxis(-2, height, config.image_size[0]),
+            ]
+            if input_size and _reduces_height_first(input_size, config.image_size):
+                passes.reverse()
+        self.resize = nn.Sequential(*passes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Resize and normalise."""
+        return normalize(self.resize(image.permute(0, 3, 1, 2).float()), self.config)
+
+
+class Network(nn.Module):
+    """(N, 3, h, w) float32 → (N, 1 or 2, h, w) float32, the maps before smoothing."""
+
+    def __init__(self, model: CFRG, *, half: bool = False) -> None:
+        super().__init__()
+        self.model = fold_batch_norms(model)
+        self.dtype = torch.float16 if half else torch.float32
+        self.model.to(self.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute ``CFRG.raw_maps``."""
+        return self.model.raw_maps(x.to(self.dtype)).float()
+
+
+class Postprocessing(nn.Module):
+    """Smoothing, score and decision: (N, 1 or 2, h, w) → (N, h, w), (N,), (N,) bool."""
+
+    def __init__(self, config: CFRGConfig, image_threshold: float | None) -> None:
+        super().__init__()
+        self.config, self.image_threshold = config, image_threshold
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
+        """Smooth, score and decide; without a threshold there are two outputs."""
+        maps = smooth_maps(raw, self.config.smoothing_sigma)
+        scores = score_maps(maps[:, -1:], self.config.score_fraction)
+        if self.image_threshold is None:
+            return maps[:, 0], scores
+        return maps[:, 0], scores, scores > self.image_threshold
+
+
+class _ResizeAxis(nn.Module):
+    """One of the two passes of Pillow's resize, rounded to whole values as there.
+
+    Args:
+        axis: −1 for columns, −2 for rows.
+        inputs: Pixels before; any number when ``None``.
+        outputs: Pixels after.
+    """
+
+    def __init__(self, axis: int, inputs: int | None, outputs: int) -> None:
+        super().__init__()
+        self.axis, self.inputs, self.outputs = axis, inputs, outputs
+        self.starts: list[int] = []
+        if inputs is None:
+            return
+        # A row of the matrix is zero outside a short band, so rows are taken a few at a time.
+        for first in range(0, outputs, BLOCK):
+            digits = _resizing_digits(inputs, outputs)[:, first : first + BLOCK]
+            used = digits.sum((0, 1)).nonzero().flatten()
+            start, stop = int(used[0]), int(used[-1]) + 1
+            self.register_buffer(
+                f"block_{len(self.starts)}", digits[..., start:stop].flatten(0, 1).contiguous()
+            )
+            self.starts.append(start)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) float32 with whole values → the same with ``outputs`` along the axis."""
+        if self.inputs is None:
+            return self._multiply(
+                _resizing_digits(x.shape[self.axis], self.outputs).flatten(0, 1), x
+            )
+        blocks = [self.get_buffer(f"block_{i}") for i in range(len(self.starts))]
+        bands = [
+            x.narrow(self.axis, start, block.shape[1])
+            for start, block in zip(self.starts, blocks, strict=True)
+        ]
+        pairs = zip(blocks, bands, strict=True)
+        return torch.cat([self._multiply(block, band) for block, band in pairs], self.axis)
+
+    def _multiply(self, digits: Tensor, x: Tensor) -> Tensor:
+        sums = digits @ x if self.axis == -2 else x @ digits.T
+        high, low = sums.chunk(2, self.axis)
+        # (BASE·high + low) / BASE², rounded to nearest, without a number above 2²⁴ on the way.
+        return torch.floor((high + torch.floor((low + BASE * BASE / 2) / BASE)) / BASE)
+
+
+def _resizing_digits(inputs: int, outputs: int) -> Tensor:
+    """Pillow's weights of ``inputs`` pixels for each of ``outputs``, as two digits to base 2048.
+
+    The triangle filter's weight of pixel i for output o is in proportion to the whole number
+    ``2·max(inputs, outputs) − |(2i + 1)·outputs − (2o + 1)·inputs|``. Pillow keeps its share of the
+    output's sum in fixed point, 22 bits; a long division yields them, eleven at a time. Sums of
+    eight-bit pixels times such a digit are exact in float32 in any order, up to a reduction by
+    a factor of 16.
+
+    Returns:
+        (2, outputs, inputs) float32, whole values high and low: weight = (2048·high + low) / 2²².
+    """
+    i = torch.arange(inputs, dtype=torch.int32)
+    o = torch.arange(outputs, dtype=torch.int32)[:, None]
+    distance = ((2 * i + 1) * outputs - (2 * o + 1) * inputs).abs()
+    larger: Any = torch.sym_max(inputs, outputs)
+    weight = (2 * larger - distance).clamp_min(0)
+    total = weight.sum(1, keepdim=True, dtype=torch.int32)
+    high, rest = _divide(weight, total)
+    low, rest = _divide(rest, total)
+    low = low + (2 * rest >= total).int()  # to nearest
+    return torch.stack([high, low]).float()
+
+
+def _divide(dividend: Tensor, divisor: Tensor) -> tuple[Tensor, Tensor]:
+    """The next digit of a long division, and what remains."""
+    dividend = dividend * int(BASE)
+    digit = torch.div(dividend, divisor, rounding_mode="trunc")
+    return digit, dividend - digit * divisor
+
+
+def _reduces_height_first(source: Size, target: Size) -> bool:
+    """Whether the installed Pillow reduces the height before the width.
+
+    Values are rounded in between, so the order shows; Pillow's versions choose it by different
+    rules, so it is asked rather than one of them repeated.
+    """
+    noise = np.random.default_rng(0).integers(0, 256, source, dtype=np.uint8)
+    resized = Image.fromarray(noise).resize(target[::-1], Image.Resampling.BILINEAR)
+    columns, rows = _ResizeAxis(-1, source[1], target[1]), _ResizeAxis(-2, source[0], target[0])
+    columns_first = rows(columns(torch.from_numpy(noise)[None, None].float()))
+    return not np.array_equal(columns_first[0, 0].numpy(), np.asarray(resized))

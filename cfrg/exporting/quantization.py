@@ -1,0 +1,78 @@
+"""Eight-bit integers for the convolutions of an ONNX graph, by ONNX Runtime's static quantisation.
+
+Resize, normalisation, cosines, statistics, smoothing and score stay in float32: they cost little,
+and the resize is exact only there.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from cfrg.exporting.formats import import_extra
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["quantize"]
+
+
+def quantize(source: Path, path: Path, images: Iterable[npt.NDArray[np.uint8]]) -> None:
+    """Write an eight-bit copy of an ONNX graph.
+
+    Weights are signed and have a scale for each channel; activations are unsigned, their range the
+    smallest and largest value on the images.
+
+    Args:
+        source: The float32 graph.
+        path: The eight-bit graph.
+        images: Good images (H, W, 3) of the size that the graph takes.
+
+    Raises:
+        UsageError: If the extra ``onnx`` is not installed, or there is no image.
+    """
+    import_extra("onnx", "onnx")
+    tools = import_extra("onnxruntime.quantization", "onnx")
+    preparation = import_extra("onnxruntime.quantization.shape_inference", "onnx")
+    samples = iter([{"image": image[None]} for image in images])
+    reader = _make_reader(tools.CalibrationDataReader, samples)
+    prepared = path.with_name(f"prepared-{path.name}")
+    with _quiet():
+        preparation.quant_pre_process(
+            str(source), str(prepared), skip_symbolic_shape=True, skip_optimization=False
+        )
+        tools.quantize_static(
+            str(prepared),
+            str(path),
+            reader,
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            activation_type=tools.QuantType.QUInt8,
+            weight_type=tools.QuantType.QInt8,
+        )
+    prepared.unlink()
+
+
+def _make_reader(base: Any, samples: Iterator[dict[str, Any]]) -> Any:
+    class Reader(base):  # type: ignore[misc]
+        def get_next(self) -> dict[str, Any] | None:
+            return next(samples, None)
+
+    return Reader()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the quantiser's advice, written for its own command line, out of ours."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

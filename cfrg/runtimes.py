@@ -1,0 +1,132 @@
+"""Exported files in the runtimes that can run them, behind one call."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cfrg.exporting.formats import METADATA_KEY, import_extra
+from threecad.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+__all__ = ["RUNTIMES", "Session", "find_version", "open_session"]
+
+RUNTIMES = {"torch": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino"}
+"""Package by runtime."""
+
+
+class Session(ABC):
+    """An exported file, ready to run.
+
+    Attributes:
+        metadata: What the export kept in the file.
+        outputs: Names of the outputs.
+    """
+
+    metadata: dict[str, Any]
+    outputs: Sequence[str]
+
+    @abstractmethod
+    def run(self, image: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        """Return the outputs for a batch of images."""
+
+
+class _TorchSession(Session):
+    outputs = ("anomaly_map", "score", "decision")
+
+    def __init__(self, path: Path) -> None:
+        import torch
+
+        extra = {f"{METADATA_KEY}.json": ""}
+        self._module = torch.export.load(path, extra_files=extra).module()
+        self._torch = torch
+        self.metadata: dict[str, Any] = json.loads(extra[f"{METADATA_KEY}.json"])
+
+    def run(self, image: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        with self._torch.inference_mode():
+            outputs = self._module(self._torch.from_numpy(image))
+        return [output.numpy() for output in _as_tuple(outputs)]
+
+
+class _OnnxSession(Session):
+    def __init__(self, path: Path, threads: int | None) -> None:
+        onnxruntime = import_extra("onnxruntime", "onnx")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors
+        if threads:
+            options.intra_op_num_threads = threads
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        self._input = self._session.get_inputs()[0].name
+        self.outputs = [output.name for output in self._session.get_outputs()]
+        properties = self._session.get_modelmeta().custom_metadata_map
+        self.metadata: dict[str, Any] = json.loads(properties.get(METADATA_KEY, "{}"))
+
+    def run(self, image: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        return [np.asarray(output) for output in self._session.run(None, {self._input: image})]
+
+
+class _OpenVinoSession(Session):
+    def __init__(self, path: Path, threads: int | None) -> None:
+        openvino = import_extra("openvino", "openvino")
+        model = openvino.Core().read_model(str(path))
+        # Processors with bfloat16 would otherwise compute in it.
+        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            options["INFERENCE_NUM_THREADS"] = threads
+        self._compiled = openvino.compile_model(model, "CPU", options)
+        self.outputs = [output.any_name for output in model.outputs]
+        text = model.get_rt_info(METADATA_KEY).value if model.has_rt_info(METADATA_KEY) else "{}"
+        self.metadata: dict[str, Any] = json.loads(text)
+
+    def run(self, image: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        results = self._compiled([image])
+        return [np.array(results[i]) for i in range(len(self.outputs))]
+
+
+def open_session(path: Path, runtime: str | None = None, *, threads: int | None = None) -> Session:
+    """Open an exported file.
+
+    Args:
+        path: ``.onnx``, ``.xml`` (its ``.bin`` beside it) or ``.pt2``.
+        runtime: Key of ``RUNTIMES``; by default the one the format is made for. OpenVINO reads
+            ONNX files, too.
+        threads: Of ONNX Runtime and OpenVINO; their own choice when ``None``.
+
+    Raises:
+        UsageError: If the runtime is not installed.
+        ModelError: If the file cannot be read.
+    """
+    default = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "torch"}.get(path.suffix)
+    runtime = runtime or default
+    if not path.is_file() or runtime is None:
+        raise ModelError(f"{path} is no exported model. Expected an .onnx, .xml or .pt2 file.")
+    try:
+        if runtime == "torch":
+            return _TorchSession(path)
+        return (_OnnxSession if runtime == "onnxruntime" else _OpenVinoSession)(path, threads)
+    except (RuntimeError, OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ModelError(f"{path} cannot be opened by {runtime}: {first}") from error
+
+
+def find_version(runtime: str) -> str | None:
+    """Return the installed version of a runtime, ``None`` if it is not installed."""
+    try:
+        return version(RUNTIMES[runtime])
+    except PackageNotFoundError:
+        return None
+
+
+def _as_tuple(outputs: Any) -> tuple[Any, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
