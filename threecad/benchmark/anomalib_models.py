@@ -286,7 +286,7 @@ class AnomalibDetector:
 
     def _count_steps(self, images: int) -> int:
         """Return how many optimiser steps to take: the method's own, or fewer."""
-        own = self.steps or self.epochs * math.ceil(images / self.batch_size)
+        own = int(self.steps or self.epochs * math.ceil(images / self.batch_size))
         one_pass = self.recipe.epochs == 1  # nothing is optimised: every image is seen once
         return own if one_pass or not self.trial.max_steps else min(own, self.trial.max_steps)
 
@@ -318,7 +318,8 @@ def _read(path: Path) -> torch.Tensor:
 
 def _resize(image: torch.Tensor, size: int) -> torch.Tensor:
     """Return (3, size, size) uint8, antialiased bilinear."""
-    return v2.functional.resize(image, [size, size], antialias=True)
+    resized: torch.Tensor = v2.functional.resize(image, [size, size], antialias=True)
+    return resized
 
 
 def _load(images: ThreeCAD, size: int) -> torch.Tensor:

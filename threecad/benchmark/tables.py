@@ -203,19 +203,17 @@ def _join(by_category: Mapping[str, Result], index: Index | None) -> Result:
     results = list(by_category.values())
     if len(results) == 1:
         return results[0]
-    groups: dict[str, dict[str, Any]] = {"by_category": {}, "by_defect_type": {}}
-    for result in results:
-        for name, group in groups.items():
-            group |= getattr(result, name)
+    by_name = {name: scores for r in results for name, scores in r.by_category.items()}
     fingerprint = None
     if index is not None:
         fingerprint = index.select(category=list(by_category), split="test").fingerprint
     return Result(
-        mean=mean_scores(groups["by_category"].values()),
+        mean=mean_scores(by_name.values()),
+        by_category=by_name,
+        by_defect_type={name: s for r in results for name, s in r.by_defect_type.items()},
         protocol=results[0].protocol,
         settings=results[0].settings,
         provenance={**results[0].provenance, "fingerprint": fingerprint},
-        **groups,
     )
 
 

@@ -35,6 +35,7 @@ from threecad.predictions import PredictionWriter
 if TYPE_CHECKING:
     from threecad.benchmark.detectors import Detector
     from threecad.evaluation import Protocol
+    from threecad.metrics.results import Result
     from threecad.samples import Index
 
 __all__ = ["Job", "attempt_trial", "run_trial", "select_images"]
@@ -121,7 +122,7 @@ def run_trial(job: Job) -> Record:
     folder = trial.folder / "predictions"
     predict_seconds = _predict(detector, test, folder)
     peak_memory, peak_gpu_memory = _peak_memory(), _peak_gpu_memory()
-    results = {
+    results: dict[str, Result] = {
         protocol: evaluate(
             test, folder, protocol=protocol, bootstrap=job.bootstrap, seed=0, workers=0
         )
@@ -210,7 +211,7 @@ def _peak_memory() -> int | None:
 
 
 def _peak_gpu_memory() -> int | None:
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else None
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
 
 
 def _describe_environment(device: str) -> dict[str, Any]:
@@ -220,7 +221,7 @@ def _describe_environment(device: str) -> dict[str, Any]:
         "device": device,
         "threads": torch.get_num_threads(),
     }
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         environment["gpu"] = torch.cuda.get_device_name()
     for name in ("threecad", "torch", "anomalib", "timm"):
         try:
