@@ -130,10 +130,9 @@ class Comparison:
         return "\n".join(lines).rstrip() + "\n"
 
     def _columns_of(self, rows: Mapping[str, Mapping[str, Cell]]) -> list[str]:
-        """Leave out the columns that no result has."""
-        return [
-            c for c in self.columns if any(row[c].figure.reason != ABSENT for row in rows.values())
-        ]
+        """Leave out the columns that no result has, and the mean of a single category."""
+        columns = self.columns[:1] if len(self.columns) == 2 else self.columns
+        return [c for c in columns if any(row[c].figure.reason != ABSENT for row in rows.values())]
 
 
 def compare(results: Mapping[str, Result], *, keys: Sequence[str] | None = None) -> Comparison:

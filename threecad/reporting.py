@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from threecad import atomic
 from threecad.errors import UsageError
 from threecad.metrics.results import FIGURE_NAMES, Figure, Result, Scores
+from threecad.metrics.tables import breakdown
 
 if TYPE_CHECKING:
     import os
@@ -108,15 +109,15 @@ def _tables(result: Result) -> list[dict[str, Any]]:
     if any(figure.confidence for figure in result.mean.figures.values()):
         note += " In brackets: 95 % bootstrap interval over images."
     tables = [_table("Figures per category", everything, note)]
-    if result.by_defect_type:
+    if by_defect_type := breakdown(result, "by_defect_type"):
         note = "Images of one defect type against all good images of the category. Percent."
-        tables.append(_table("Figures per defect type", result.by_defect_type, note))
-    if result.by_size:
+        tables.append(_table("Figures per defect type", by_defect_type, note))
+    if by_size := breakdown(result, "by_size"):
         note = (
             "Regions under 0.05 %, from 0.05 to 0.5 %, and over 0.5 % of the image, against all "
             "defect-free pixels of the category. Percent."
         )
-        tables.append(_table("Figures per size of defect", result.by_size, note))
+        tables.append(_table("Figures per size of defect", by_size, note))
     return tables
 
 

@@ -191,7 +191,7 @@ class _PixelFigures:
         for limit in self.pro_limits:
             figures[pro_key(limit)] = curves.pro(counts, limit).value
         for rate in RECALL_RATES:
-            figures[recall_key(rate)] = curves.recall_at(regions, rate).value
+            figures[recall_key(rate)] = curves.interpolated_recall(regions, rate)
         return figures
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "auroc",
     "average_precision",
     "f1_max",
+    "interpolated_recall",
     "pixel_doubts",
     "pro",
     "recall_at",
@@ -126,6 +127,23 @@ def recall_at(counts: Counts, rate: float) -> Interval:
     low = np.take_along_axis(true, crossing[..., None], -1)[..., 0] / total
     high = np.take_along_axis(true, np.minimum(possible, bins)[..., None], -1)[..., 0] / total
     return _interval(low, high)
+
+
+def interpolated_recall(counts: Counts, rate: float) -> NDArray[np.float64]:
+    """Return recall at a false positive rate, ``(R,)``, as if a bin's scores were spread evenly.
+
+    What :func:`recall_at` gives jumps with the threshold from bin to bin, which is more than
+    replicates in few bins differ by.
+    """
+    true, false = counts.thresholds()
+    crossing = np.minimum(_crossing(counts, rate), counts.positives.shape[-1] - 1)[..., None]
+    (true_before, true_after), (false_before, false_after) = (
+        (np.take_along_axis(sums, at, -1)[..., 0] for at in (crossing, crossing + 1))
+        for sums in (true, false)
+    )
+    part = (rate * false[..., -1] - false_before) / np.maximum(false_after - false_before, 1)
+    found: NDArray[np.float64] = true_before + np.clip(part, 0, 1) * (true_after - true_before)
+    return found / true[..., -1]
 
 
 def pixel_doubts(

@@ -9,35 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from threecad import atomic
 from threecad.errors import EvaluationError
-from threecad.metrics.keys import PAPER_PRO
+from threecad.metrics.keys import FIGURE_NAMES, KEYS
+from threecad.metrics.tables import render_result
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    from rich.table import Table
-
 __all__ = ["FIGURE_NAMES", "KEYS", "SCHEMA", "Figure", "Result", "Scores"]
 
 SCHEMA = "threecad.result/1"
-
-FIGURE_NAMES: dict[str, str] = {
-    "image_auroc": "Image AUROC",
-    "image_ap": "Image AP",
-    "image_f1_max": "Image F1-max",
-    "pixel_auroc": "Pixel AUROC",
-    "pixel_ap": "Pixel AP",
-    "pixel_f1_max": "Pixel F1-max",
-    "pro_30": "PRO@0.3",
-    "pro_05": "PRO@0.05",
-    PAPER_PRO: "PRO per image (paper)",
-    "region_recall_05": "Region recall@0.05",
-    "region_recall_01": "Region recall@0.01",
-}
-"""Every figure a result can hold under the default settings, and its name in tables."""
-
-KEYS = tuple(FIGURE_NAMES)[:8]
-"""The figures every result has at its top level."""
 
 
 @dataclass(frozen=True)
@@ -227,33 +208,9 @@ class Result:
         except EvaluationError as error:
             raise EvaluationError(f"{path}: {error}") from None
 
-    def table(self) -> Table:
-        """Return the categories and their mean as a table, in percent."""
-        from rich.table import Table
-
-        keys = [*KEYS, PAPER_PRO] if PAPER_PRO in self.mean.figures else list(KEYS)
-        keys = [key for key in keys if key in self.mean.figures]
-        table = Table(title=f"Protocol {self.protocol}, percent")
-        table.add_column("Category")
-        for key in keys:
-            table.add_column(FIGURE_NAMES[key], justify="right")
-        for category, scores in self.by_category.items():
-            table.add_row(category, *(str(scores.figures[key]) for key in keys))
-        if len(self.by_category) > 1:
-            table.add_section()
-            table.add_row("Mean", *(str(self.mean.figures[key]) for key in keys))
-        return table
-
     def __str__(self) -> str:
-        """Return :meth:`table` as text, with the reasons of undefined figures below."""
-        from rich.console import Console
-
-        console = Console(width=160, no_color=True)
-        with console.capture() as capture:
-            console.print(self.table())
-            for line in self.undefined():
-                console.print(line, highlight=False, markup=False)
-        return capture.get().rstrip()
+        """Return tables in percent that fit 80 columns; reasons of undefined figures below."""
+        return render_result(self)
 
     def undefined(self) -> list[str]:
         """Return one line for every undefined figure of a category: which, and why."""

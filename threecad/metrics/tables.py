@@ -1,0 +1,103 @@
+"""A result as text that fits a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from threecad.metrics.keys import FIGURE_NAMES, PAPER_PRO, SHORT_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from threecad.metrics.results import Result, Scores
+
+__all__ = ["breakdown", "render_result"]
+
+WIDTH = 80
+NAME_WIDTH = 30
+
+DETAILS = ("pixel_auroc", "pro_30", "pro_05", "region_recall_05", "region_recall_01")
+"""What is shown of defect types and sizes; the rest is in the JSON and the HTML page."""
+
+
+def render_result(result: Result) -> str:
+    """Return a result as tables in percent: all figures, categories, defect types and sizes.
+
+    Of several categories, the figures are the means, and defect types are left out.
+    """
+    several = len(result.by_category) > 1
+    name = (
+        f"mean of {len(result.by_category)} categories" if several else "".join(result.by_category)
+    )
+    blocks = [[f"Protocol {result.protocol}, {name}, percent", "", *_list_figures(result.mean)]]
+    if several:
+        categories = {**result.by_category, "Mean": result.mean}
+        keys = [key for key in SHORT_NAMES if not key.startswith("region_")]
+        blocks.append(_tabulate("Category", categories, keys))
+    else:
+        blocks.append(_tabulate("Defect type", breakdown(result, "by_defect_type"), DETAILS))
+    sizes = {size: scores for size, scores in result.by_size.items() if "/" not in size}
+    blocks.append(_tabulate("Defect size", sizes, DETAILS))
+    blocks.append([fill(line, WIDTH, subsequent_indent="  ") for line in result.undefined()])
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def breakdown(result: Result, name: str) -> dict[str, Scores]:
+    """Return ``by_defect_type`` or ``by_size``; a category that is the only one is not named."""
+    groups: dict[str, Scores] = getattr(result, name)
+    if len(result.by_category) > 1:
+        return groups
+    return {group.partition("/")[2]: scores for group, scores in groups.items() if "/" in group}
+
+
+def _list_figures(scores: Scores) -> list[str]:
+    """Return a line for each figure, with its interval."""
+    lines = []
+    for key, figure in scores.figures.items():
+        if figure.value is None and PAPER_PRO in scores.figures and key != PAPER_PRO:
+            continue  # the protocol has another figure instead
+        lines.append(f"  {FIGURE_NAMES.get(key, key):<22}  {figure}")
+    if any(figure.confidence for figure in scores.figures.values()):
+        lines += ["", "  [95 % bootstrap interval over images]"]
+    return lines
+
+
+def _tabulate(title: str, groups: Mapping[str, Scores], keys: Sequence[str]) -> list[str]:
+    """Return a table with a row for each group and a column for each figure that any has."""
+    keys = [key for key in keys if any(_is_defined(scores, key) for scores in groups.values())]
+    if not keys:
+        return []
+    longest = max(map(cell_len, groups))
+    gap = 2 if longest + 7 * len(keys) < WIDTH else 1
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False)
+    table.add_column(f"\n{title}", max_width=NAME_WIDTH, no_wrap=True, overflow="ellipsis")
+    for key in keys:
+        table.add_column(SHORT_NAMES[key].replace(" ", "\n"), justify="right")
+    counted = len(keys) < 6 and all("regions" in scores.counts for scores in groups.values())
+    if counted:
+        table.add_column("\nregions", justify="right")
+    for name, scores in groups.items():
+        cells = [_percent(scores, key) for key in keys]
+        if counted:
+            cells.append(f"{scores.counts['regions']:,}")
+        table.add_row(Text(name), *cells)
+    console = Console(width=WIDTH, no_color=True, highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def _is_defined(scores: Scores, key: str) -> bool:
+    return key in scores.figures and scores.figures[key].value is not None
+
+
+def _percent(scores: Scores, key: str) -> str:
+    if not _is_defined(scores, key):
+        return "–"
+    return f"{100 * (scores.figures[key].value or 0):.2f}"
