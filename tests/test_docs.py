@@ -149,31 +149,52 @@ def parse(words: list[str], place: str) -> None:
         pytest.fail(f"{place}: {shlex.join(words)}: {error.message}")
 
 
-@pytest.fixture(scope="module")
-def slow_folder(
-    book_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, set[str]]:
-    """The folder before anything was trained in it, and the lines that were run in it so far."""
-    folder = copy_folder(book_folder, tmp_path_factory.mktemp("slow") / "folder")
-    for name in ("run", "runs", "predictions"):
+@pytest.mark.slow
+def test_slow_blocks_run(
+    book_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the README on, in a folder without data; a line that stands on several pages runs once.
+
+    They train for minutes, so they share the folder.
+    """
+    folder = copy_folder(book_folder, tmp_path / "folder")
+    for name in ("3cad", "run", "runs", "predictions"):
         shutil.rmtree(folder / name)
-    return folder, set()
+    enter(folder, monkeypatch)
+    done: set[str] = set()
+    for block in (each for each in BLOCKS if each.kind == "slow"):
+        if block.language == "python":
+            run_block(block, {"__name__": "__main__"})
+        for line in block.command_lines if block.language in SHELL else ():
+            if line not in done:
+                run_command(line, block.place)
+                done.add(line)
+
+
+NOTEBOOK = ROOT / "docs" / "quickstart.ipynb"
+
+
+def test_the_cells_of_the_notebook_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In this process: quicker than in a kernel, which the slow test starts."""
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    assert not any(cell.get("outputs") for cell in cells), "clear the outputs before committing"
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for number, cell in enumerate(cells):
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
+    assert names["report"].ok
+    assert 0 < names["result"]["pixel_auroc"].value <= 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", of_kind("slow"))
-def test_slow_blocks_run(
-    block: Block, slow_folder: tuple[Path, set[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A line that stands on several pages runs once: a training takes minutes."""
-    folder, done = slow_folder
-    enter(folder, monkeypatch)
-    if block.language == "python":
-        run_block(block, {"__name__": "__main__"})
-    for line in block.command_lines if block.language in SHELL else ():
-        if line not in done:
-            run_command(line, block.place)
-            done.add(line)
+def test_the_notebook_runs_in_a_kernel(tmp_path: Path) -> None:
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbclient.NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    ).execute()
+    assert any(cell.get("outputs") for cell in notebook.cells)
 
 
 def test_every_command_stands_in_the_book() -> None:

@@ -6,6 +6,7 @@ python tools/draw_branches.py demo/runs/Aluminum_Ipad demo/3cad [OUT.png]
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from cfrg import CFRG
 from cfrg.preprocessing import normalize, resize, to_tensor
@@ -48,7 +50,10 @@ def draw(run: str, root: str) -> Figure:
             mask = read_mask(sample.mask) if sample.mask else np.zeros(picture.shape[:2], bool)
             row[0].imshow(outline(picture, mask))
             for axis, values, (low, high) in zip(row[1:], maps[sample.id], scales, strict=True):
-                axis.imshow(values, cmap="inferno", vmin=low, vmax=high)
+                height, width = picture.shape[:2]
+                axis.imshow(
+                    values, cmap="inferno", vmin=low, vmax=high, extent=(0, width, height, 0)
+                )
             row[0].set_ylabel("good" if sample.label == 0 else sample.defect_type)
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
@@ -75,7 +80,9 @@ def main() -> None:
     run, root, *rest = sys.argv[1:]
     out = Path(rest[0]) if rest else DEFAULT
     torch.set_num_threads(1)
-    out.write_bytes(figure_bytes(draw(run, root), format="png"))
+    drawn = Image.open(io.BytesIO(figure_bytes(draw(run, root), format="png"))).convert("RGB")
+    small = drawn.resize((drawn.width * 3 // 5, drawn.height * 3 // 5), Image.Resampling.LANCZOS)
+    small.quantize(kmeans=2).save(out, optimize=True)
     print(out)
 
 

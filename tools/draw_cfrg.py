@@ -106,7 +106,10 @@ def draw_words(axis: Axes) -> None:
         axis.text(*place, text, ha="center", fontsize=8, color=INK)
     for place, text in (
         ((5.0, 5.75), "$L_{dis}$: agree with $T$ off the synthetic defect, disagree on it"),
-        ((5.0, 0.05), "$L_{rec}$: from the features of the defective image, recover the good one's"),
+        (
+            (5.0, 0.05),
+            "$L_{rec}$: from the defective image's features, recover the good one's",
+        ),
         ((8.35, 3.85), "$L_{seg}$: segment the\nsynthetic defect"),
     ):
         axis.text(*place, text, ha="center", fontsize=8, color=LOSS)
