@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
 from typing import Any, Literal
 
 import torch
@@ -123,10 +124,15 @@ class TrainingOptions:
         ``epochs`` given without ``steps`` takes the place of the preset's ``steps``.
 
         Raises:
-            UsageError: If there is no such preset.
+            UsageError: If there is no such preset or option.
         """
         if name not in PRESETS:
             raise UsageError(f"No preset {name!r}. There are: {', '.join(PRESETS)}.")
+        known = [field.name for field in fields(cls)]
+        if unknown := [key for key in overrides if key not in known]:
+            close = get_close_matches(unknown[0], known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise UsageError(f"There is no training option {unknown[0]!r}.{hint}")
         values = {**PRESETS[name], **overrides}
         if "epochs" in overrides and "steps" not in overrides:
             values["steps"] = None

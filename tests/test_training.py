@@ -232,6 +232,11 @@ def test_senseless_options_are_refused(wrong: dict[str, int]) -> None:
         TrainingOptions(**wrong)
 
 
+def test_unknown_options_get_a_suggestion() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'foreground'"):
+        TrainingOptions.preset("lite", foregroud=True)
+
+
 def test_unknown_preset_names_those_there_are() -> None:
     with pytest.raises(UsageError, match="paper, lite"):
         TrainingOptions.preset("huge")

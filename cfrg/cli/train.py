@@ -22,7 +22,10 @@ __all__ = ["train"]
 @click.command(
     epilog=examples(
         "cfrg train 3cad --category Copper_Stator --preset lite --steps 2 --batch-size 2 "
-        "--device cpu --out new-run"
+        "--device cpu --out new-run",
+        "cfrg train 3cad --category Copper_Stator --steps 2 --batch-size 2 --tile 64 "
+        "--set foreground=true --set validation_fraction=0.2 --set validate_every=1 "
+        "--set select=best --device cpu --out tiled-run",
     )
 )
 @root_argument
@@ -38,6 +41,18 @@ __all__ = ["train"]
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the images instead.")
 @click.option("--image-size", type=click.IntRange(min=32), metavar="S", help="Input size, pixels.")
+@click.option(
+    "--tile",
+    type=click.IntRange(min=1),
+    metavar="S",
+    help="Train on crops of S × S pixels of the full image instead of on whole images.",
+)
+@click.option(
+    "--overlap",
+    type=click.IntRange(min=0),
+    metavar="K",
+    help="Pixels that neighbouring tiles share in prediction.  [default: a quarter of S]",
+)
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="B")
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True))
 @click.option("--clip", type=click.FloatRange(min=0), help="Largest norm of the gradient.")
@@ -61,6 +76,14 @@ __all__ = ["train"]
     metavar="DIR",
     help="Texture photographs, such as DTD's images/, for the synthetic defects.",
 )
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any other field of CFRGConfig or TrainingOptions; can be repeated.",
+)
+@click.option("--tensorboard", is_flag=True, default=None, help="Log for TensorBoard, too.")
 @split_file_option
 @fold_option
 @errata_option
@@ -72,6 +95,9 @@ def train(
     category: str,
     preset: str,
     image_size: int | None,
+    tile: int | None,
+    overlap: int | None,
+    settings: tuple[str, ...],
     teacher: str | None,
     teacher_weights: Path | None,
     textures: Path | None,
@@ -89,13 +115,21 @@ def train(
     """
     if training["steps"] and training["epochs"]:
         raise click.UsageError("Give --steps or --epochs, not both.")
+    if overlap is not None and tile is None:
+        raise click.UsageError("--overlap needs --tile.")
     from cfrg import runs
     from cfrg.config import CFRGConfig
+    from cfrg.settings import parse_settings
     from cfrg.training import Interrupted, TrainingOptions
 
-    network = {"image_size": image_size, "teacher": teacher}
-    config = CFRGConfig.preset(preset, **{k: v for k, v in network.items() if v is not None})
-    options = TrainingOptions.preset(preset, **{k: v for k, v in training.items() if v is not None})
+    if tile is not None and overlap is None:
+        overlap = tile // 4
+    network = {
+        "image_size": image_size, "tile": tile, "tile_overlap": overlap, "teacher": teacher,
+    }  # fmt: skip
+    for_network, for_training = parse_settings(settings)
+    config = CFRGConfig.preset(preset, **_merge(network, for_network))
+    options = TrainingOptions.preset(preset, **_merge(training, for_training))
     try:
         runs.train(
             root,
@@ -115,3 +149,11 @@ def train(
         click.echo(f"Stopped after step {stop.step}; run the same command with --resume.", err=True)
         raise SystemExit(130) from None
     click.echo(f"Trained: {run}. Next: cfrg evaluate {run} {root or ''}".rstrip(), err=True)
+
+
+def _merge(given: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given and the settings; nothing may be in both."""
+    given = {name: value for name, value in given.items() if value is not None}
+    if twice := sorted(given.keys() & settings.keys()):
+        raise click.UsageError(f"{', '.join(twice)} is given by an option and by --set.")
+    return {**given, **settings}
