@@ -3,6 +3,7 @@ import pytest
 from exact_metrics import pixel_figures
 
 from threecad.metrics import Evaluator
+from threecad.metrics.curves import Counts, interpolated_recall
 
 
 def draw(rng, n_good, n_bad, size=12):
@@ -87,3 +88,28 @@ def test_coverage():
             hits[key] += low <= big[key].value <= high
     for key in keys:
         assert 0.88 <= hits[key] / trials <= 0.99, (key, hits[key] / trials)
+
+
+def test_region_recall_of_replicates_is_interpolated_in_the_rate():
+    rng = np.random.default_rng(0)
+    negatives, found = rng.integers(0, 50, (4, 9)), rng.integers(0, 5, (4, 9))
+    counts = Counts(negatives, found, found, np.ones(9, bool))
+    for rate in (0.01, 0.05, 0.5, 1.0):
+        expected = []
+        for n, f in zip(negatives, found, strict=True):
+            false, true = np.append(0, n.cumsum()) / n.sum(), np.append(0, f.cumsum()) / f.sum()
+            expected.append(np.interp(rate, false, true))
+        assert interpolated_recall(counts, rate) == pytest.approx(expected)
+
+
+def test_interval_of_region_recall_is_about_that_of_drawing_whole_images():
+    batch = draw(np.random.default_rng(3), 40, 40)
+    maps, masks, scores, labels = batch
+    figure = collect(batch, bootstrap=300).compute()["region_recall_05"]
+    rng, values = np.random.default_rng(4), []
+    for _ in range(60):
+        drawn = np.concatenate([rng.integers(0, 40, 40), rng.integers(40, 80, 40)])
+        again = collect((maps[drawn], masks[drawn], scores[drawn], labels[drawn]), max_bins=2**16)
+        values.append(again.compute()["region_recall_05"].value)
+    low, high = figure.confidence
+    assert high - low == pytest.approx(np.ptp(np.quantile(values, [0.025, 0.975])), rel=0.5)

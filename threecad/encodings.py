@@ -16,7 +16,7 @@ import shapely
 from pycocotools import mask as coco
 
 from threecad.errors import MaskError, UsageError
-from threecad.geometry import find_runs, label_runs
+from threecad.geometry import as_mask, find_runs, label_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -47,12 +47,8 @@ def mask_to_rle(mask: NDArray[Any]) -> RLE:
     Raises:
         MaskError: If ``mask`` is not two-dimensional or has no pixels.
     """
-    mask = np.asarray(mask)
-    if mask.ndim != 2 or not mask.size:
-        raise MaskError(
-            f"A mask of shape {mask.shape} was given; expected (height, width), both at least 1."
-        )
-    encoded = coco.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
+    mask = as_mask(mask)
+    encoded = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {
         "size": [int(mask.shape[0]), int(mask.shape[1])],
         "counts": encoded["counts"].decode("ascii"),

@@ -24,6 +24,7 @@ __all__ = [
     "SIZES",
     "Region",
     "RotatedRect",
+    "as_mask",
     "enclosing_rectangle",
     "label_regions",
     "regions",
@@ -33,6 +34,20 @@ __all__ = [
 
 SIZES = ("small", "medium", "large")
 """Sizes of a region: under 0.05 %, from 0.05 to 0.5 %, over 0.5 % of the image."""
+
+
+def as_mask(mask: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return a mask, ``(H, W)`` of any dtype where non-zero is defect, as bool.
+
+    Raises:
+        MaskError: If it is not two-dimensional or has no pixels.
+    """
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or not mask.size:
+        raise MaskError(
+            f"A mask of shape {mask.shape} was given; expected (height, width), both at least 1."
+        )
+    return mask if mask.dtype == np.bool_ else mask != 0
 
 
 def size_of(area: int, pixels: int) -> str:
@@ -170,13 +185,7 @@ def find_runs(mask: NDArray[Any]) -> Runs:
     Raises:
         MaskError: If ``mask`` is not two-dimensional or has no pixels.
     """
-    mask = np.asarray(mask)
-    if mask.ndim != 2 or not mask.size:
-        raise MaskError(
-            f"A mask of shape {mask.shape} was given; expected (height, width), both at least 1."
-        )
-    if mask.dtype != np.bool_:
-        mask = mask != 0
+    mask = as_mask(mask)
     height, width = mask.shape
     filled = np.flatnonzero(mask.any(axis=1))
     if not filled.size:

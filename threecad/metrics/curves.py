@@ -8,6 +8,7 @@ order; the exact value lies between. ``docs/evaluation.md`` defines the figures.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -137,9 +138,9 @@ def interpolated_recall(counts: Counts, rate: float) -> NDArray[np.float64]:
     """
     true, false = counts.thresholds()
     crossing = np.minimum(_crossing(counts, rate), counts.positives.shape[-1] - 1)[..., None]
-    (true_before, true_after), (false_before, false_after) = (
-        (np.take_along_axis(sums, at, -1)[..., 0] for at in (crossing, crossing + 1))
-        for sums in (true, false)
+    true_before, true_after, false_before, false_after = (
+        np.take_along_axis(sums, at, -1)[..., 0]
+        for sums, at in product((true, false), (crossing, crossing + 1))
     )
     part = (rate * false[..., -1] - false_before) / np.maximum(false_after - false_before, 1)
     found: NDArray[np.float64] = true_before + np.clip(part, 0, 1) * (true_after - true_before)
