@@ -4,14 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import trees
 from hypothesis import given
 from hypothesis import strategies as st
 
-from threecad import ThreeCAD, scan
+from threecad import ThreeCAD, scan, stats
 from threecad.errata import Errata, Erratum, apply_errata, read_errata
 from threecad.errors import DataError
+from threecad.evaluation import evaluate
+from threecad.predictions import PredictionWriter
 from threecad.splitting import split
 
 DENT = "Widget/test/Dent/001"
@@ -117,6 +120,19 @@ def test_a_split_of_corrected_data_records_the_digest(widgets: Path, tmp_path: P
     assert split(scan(widgets), "official").options == {}
     corrected = split(scan(widgets, errata=path), "official")
     assert corrected.options == {"errata": read_errata(path).digest}
+
+
+def test_figures_and_statistics_record_the_digest(widgets: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "e.json", exclude(DENT))
+    digest = read_errata(path).digest
+    with PredictionWriter(tmp_path / "predictions") as writer:
+        for number, sample in enumerate(scan(widgets).select(split="test")):
+            writer.add(sample.id, np.full((8, 8), number, np.float32), float(number))
+    for errata, expected in ((None, None), (path, digest)):
+        index = scan(widgets, errata=errata)
+        assert stats(index, workers=0).to_dict()["errata"] == expected
+        found = evaluate(index, tmp_path / "predictions")  # the same, with and without
+        assert found.to_dict()["provenance"]["errata"] == expected
 
 
 def test_excluded_images_are_not_predicted(widgets: Path, tmp_path: Path) -> None:

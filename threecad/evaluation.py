@@ -122,7 +122,10 @@ def evaluate(
         everything[0],
         protocol=protocol,
         settings={**pooled.settings(), "image_score": rule, "split": split},
-        provenance={"fingerprint": index.with_samples(samples).fingerprint},
+        provenance={
+            "fingerprint": index.with_samples(samples).fingerprint,
+            "errata": index.errata_digest,
+        },
     )
 
 

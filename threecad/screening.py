@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from threecad.metrics import kernels
 from threecad.predictions import FLOATS, PredictionFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -52,21 +53,16 @@ def screen_predictions(
     Raises:
         EvaluationError: If there are such predictions: it names them, by kind.
     """
-    known, categories = {sample.id for sample in index}, {sample.category for sample in index}
+    known = {sample.id for sample in index}
     complaints = []
     maps = predictions.maps if isinstance(predictions, PredictionFolder) else predictions
-    for name, table in (("map", maps), ("score", scores)):
+    for kind, table in (("map", maps), ("score", scores)):
         if not isinstance(table, Mapping):
             continue
         if missing := [sample.id for sample in samples if sample.id not in table]:
-            complaints.append(list_problems(f"without a {name}", missing))
-        extra = sorted(
-            sample_id
-            for sample_id in set(table) - known
-            if sample_id.partition("/")[0] in categories or not _is_category(index, sample_id)
-        )
-        if extra:
-            complaints.append(list_problems(f"whose {name} belongs to no sample", extra))
+            complaints.append(list_problems(f"without a {kind}", missing))
+        if extra := _find_strangers(index, set(table) - known):
+            complaints.append(list_problems(f"whose {kind} belongs to no sample", extra))
     unusable = _unusable_scores(samples, scores or {})
     if isinstance(maps, Mapping):
         in_folder = maps is not predictions
@@ -106,10 +102,30 @@ def list_problems(kind: str, lines: Sequence[str]) -> str:
     return f"{count} {kind}:{listed}{more}"
 
 
-def _is_category(index: Index, sample_id: str) -> bool:
-    """Return whether a prediction is for another category of the tree, not to be evaluated now."""
+def _find_strangers(index: Index, sample_ids: Collection[str]) -> list[str]:
+    """Return which of the predictions are for no image of the tree.
+
+    The others are of another category, or left out by errata or a split file: the same predictions
+    serve with and without them.
+    """
+    folders = {sample_id.rpartition("/")[0] for sample_id in sample_ids}
+    there = {
+        f"{folder}/{unicodedata.normalize('NFC', path.stem)}"
+        for folder in folders
+        if folder.partition("/")[0] in index.categories
+        for path in (index.root / folder).glob("*.*")
+    }
+    return sorted(
+        sample_id
+        for sample_id in sample_ids
+        if sample_id not in there and not _is_of_another_category(index, sample_id)
+    )
+
+
+def _is_of_another_category(index: Index, sample_id: str) -> bool:
     category, _, rest = sample_id.partition("/")
-    return bool(category and rest) and (index.root / category).is_dir()
+    named = bool(category and rest) and category not in index.categories
+    return named and (index.root / category).is_dir()
 
 
 def _unusable_scores(samples: Sequence[Sample], scores: Mapping[str, float]) -> list[str]:

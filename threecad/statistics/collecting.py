@@ -50,6 +50,7 @@ class DefectStatistics:
         images: The defective images whose masks could be read.
         rules: How many masks were decoded by each rule.
         findings: What is wrong with the tree or odd about its masks.
+        errata: SHA-256 of the corrections that were applied, if any.
     """
 
     root: str
@@ -57,6 +58,7 @@ class DefectStatistics:
     images: tuple[DefectiveImage, ...]
     rules: dict[str, int]
     findings: tuple[Finding, ...]
+    errata: str | None = None
 
     def groups(self, by: Grouping = "category", per: Unit = "region") -> tuple[DefectGroup, ...]:
         """Return the summary of each category, defect type of a category, or size.
@@ -102,6 +104,7 @@ class DefectStatistics:
         return {
             "schema": "threecad.statistics/1",
             "root": self.root,
+            "errata": self.errata,
             "overview": [row.to_dict() for row in self.overview],
             "by": by,
             "per": per,
@@ -175,6 +178,7 @@ def stats(
         images=images,
         rules=dict(Counter(image.rule for image in images).most_common()),
         findings=tuple(findings),
+        errata=index.errata_digest,
     )
 
 
