@@ -12,6 +12,7 @@ from threecad.cli.group import (
     errata_option,
     examples,
     fold_option,
+    mask_rule_option,
     root_argument,
     split_file_option,
     workers_option,
@@ -65,11 +66,7 @@ if TYPE_CHECKING:
     metavar="PIXELS",
     help="Longer side of a thumbnail.",
 )
-@click.option(
-    "--mask-rule",
-    type=click.Choice(["binary", "labels", "threshold"]),
-    help="Decode all masks by this rule.  [default: by the values of each]",
-)
+@mask_rule_option
 @split_file_option
 @fold_option
 @errata_option
