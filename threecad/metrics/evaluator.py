@@ -46,17 +46,29 @@ HOST_DEVICES = ("cpu", "mps")
 
 
 class Evaluator:
-    """Collects anomaly maps and scores, and computes all figures of METRICS in ``Result``.
+    """Computes image, pixel and region figures from batches of anomaly maps, in bounded memory.
+
+    Feed every image to :meth:`update` once, in any batches and order; join the evaluators of
+    several processes with :meth:`merge` or :meth:`all_reduce`; :meth:`compute` then returns every
+    figure with bounds that contain its exact value. Whoever can give the maps again can narrow
+    these bounds to the tolerance with :meth:`start_refinement`.
+
+    Images with a category are evaluated within it, and the result's main figures are means over
+    categories. :meth:`compute` changes nothing: more images may follow. There is no ``reset``: a
+    new evaluator, or :meth:`empty`, starts afresh. Evaluators can be pickled.
 
     Args:
         pro_limits: False positive rates up to which PRO is integrated.
         bootstrap: Number of bootstrap replicates over images; 0 gives no confidence intervals.
+            Keeps about 4 KB of each image.
         seed: Seed of the bootstrap.
-        protocol: ``paper``: PRO of each image alone, as in the code of the 3CAD paper, instead of
-            our PRO and the breakdowns. Maps and masks must then be 256×256 and the labels those of
-            the masks.
+        protocol: ``full``, or ``paper``: PRO of each image alone, as in the code of the 3CAD paper,
+            instead of our PRO, region recall and the breakdowns. Maps and masks must then be
+            256×256 and the labels those of the masks.
         breakdowns: Count defect types and sizes apart.
-        max_bins: Memory budget: bins per category; each takes 4 to 24 bytes once it is used.
+        max_bins: Budget of a category: bins that scores are counted in. A bin takes 4 bytes and,
+            where scores fall in it, 16 more once the counts are read or merged; those of defective
+            pixels 24. Fewer bins give wider bounds.
 
     Raises:
         UsageError: If an argument is out of range.
@@ -99,11 +111,12 @@ class Evaluator:
         Nothing is added when an error is raised.
 
         Args:
-            maps: Anomaly maps, ``(N, H, W)`` or N arrays ``(H, W)`` of any size; float16, float32
-                or float64, any finite range, higher is more anomalous. NumPy or torch.
+            maps: Anomaly maps, ``(N, H, W)`` or N arrays ``(H, W)`` of any size; float16, float32,
+                float64 or (torch) bfloat16, any finite range, higher is more anomalous. Torch
+                tensors on a GPU are counted there; no map is copied to the host.
             masks: Ground truth of the same shapes, non-zero is defect. ``None``, for the batch or
                 one image, where no mask is known: such an image counts at image level alone.
-            scores: ``(N,)`` image scores, any finite range.
+            scores: ``(N,)`` image scores, any finite range. They are not derived from the maps.
             labels: ``(N,)`` 0 for good, 1 for defective: the image's, whatever its mask.
             groups: ``{"category": …, "defect_type": …}``, either or both: one name per image.
                 The defect type of good images is not used.
@@ -170,9 +183,10 @@ class Evaluator:
             self._tally(name).merge(tally)
 
     def empty(self) -> Evaluator:
-        """Return an evaluator that has collected nothing, to be merged into this one later.
+        """Return an evaluator of the same settings that has collected nothing.
 
-        During a refinement it counts inside the same bins.
+        It can be fed elsewhere and merged into this one. During a refinement it counts inside the
+        same bins.
         """
         twin = Evaluator(**self.settings())
         if self.refining:
@@ -208,7 +222,11 @@ class Evaluator:
             tally.finish_refinement()
 
     def all_reduce(self) -> None:
-        """Merge the evaluators of all ``torch.distributed`` processes, in every one of them."""
+        """Merge the evaluators of all ``torch.distributed`` processes, in every one of them.
+
+        Does nothing where no process group is initialized. Every process must call it, and after it
+        holds the images of all: call it once, before :meth:`compute`.
+        """
         from torch import distributed
 
         if not distributed.is_available() or not distributed.is_initialized():
@@ -235,10 +253,11 @@ class Evaluator:
         }
 
     def compute(self) -> Result:
-        """Return all figures.
+        """Return all figures of the images added so far.
 
         Raises:
             EvaluationError: If no image was added.
+            UsageError: If a refinement was started and not finished.
         """
         if not self._categories:
             raise EvaluationError("No image was added, so there is nothing to compute.")

@@ -113,7 +113,10 @@ class Scores:
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of an evaluation. All figures are fractions.
+    """The outcome of an evaluation. All figures are fractions; ``print`` shows them in percent.
+
+    ``result["pixel_auroc"]`` is the mean over categories as a :class:`Figure`: its ``value``, the
+    certified bounds ``low`` and ``high``, and the ``confidence`` interval of a bootstrap.
 
     Attributes:
         mean: Unweighted mean over the categories for which a figure is defined.
