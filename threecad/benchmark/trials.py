@@ -235,7 +235,8 @@ def _end_with_parent() -> None:
     """End this process when the one that started it is gone: the pipe to it closes."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        # Not through sys.stdin: a thread that holds its lock upsets Python's shutdown.
+        os.read(sys.stdin.fileno(), 1)
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
