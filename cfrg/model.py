@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from cfrg.backbones import STUDENTS, TEACHERS, load_teacher
 from cfrg.config import CFRGConfig
+from cfrg.folding import fold_batch_norms
 from cfrg.hub import PretrainedModel
 from cfrg.layers import Adapter, Decoder, Fusion, Moments, Standardizer, UNet
 from cfrg.losses import (
@@ -139,6 +140,14 @@ class CFRG(PretrainedModel):
         super().train(mode)
         self.teacher.eval()
         return self
+
+    def folded(self) -> CFRG:
+        """A copy for prediction, its batch normalisations folded into the convolutions.
+
+        The maps are the same up to rounding. The copy has other tensors than the model: it can
+        neither be trained nor saved.
+        """
+        return fold_batch_norms(self)
 
     def forward(self, image: Tensor) -> CFRGOutput:
         """Anomaly map and what it is made of.

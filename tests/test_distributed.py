@@ -12,7 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cfrg.logs import read_log
 from cfrg.states import state_path
+from threecad import write_sample
 
 _SCRIPT = """
 import sys
@@ -69,3 +71,28 @@ def test_two_processes_equal_one_that_accumulates(tmp_path: Path) -> None:
     for name in names:
         if "num_batches_tracked" not in name:
             torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.mark.slow
+def test_accelerate_launches_the_command_in_two_processes(tmp_path: Path) -> None:
+    """One run folder, with what one process alone has seen to be best."""
+    tree = write_sample(tmp_path / "3cad", per_category=6, size=64, seed=0, workers=0)
+    run = tmp_path / "run"
+    line = [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"),
+        *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+        *("--main_process_port", str(free_port()), "-m", "cfrg.cli", "train", str(tree)),
+        *("--category", "Copper_Stator", "--steps", "2", "--batch-size", "2", "--device", "cpu"),
+        *("--image-size", "32", "--set", "validation_fraction=0.4", "--set", "validate_every=1"),
+        *("--set", "select=best", "--out", str(run)),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    state, model = load_file(state_path(run)), load_file(run / "model.safetensors")
+    best = {name.removeprefix("best."): v for name, v in state.items() if name.startswith("best.")}
+    assert len(best) > 50
+    for name, value in best.items():
+        if not name.startswith("calibration."):  # fitted once more at the end
+            assert torch.equal(model[name], value), name
+    assert len(read_log(run / "log.jsonl")) == 4

@@ -139,6 +139,16 @@ def test_every_loss_is_a_curve() -> None:
     assert rate.get_ylabel() == "learning rate"
 
 
+def test_validation_has_a_panel_of_its_own() -> None:
+    log = [{"step": k, "loss": 2 / (k + 1), "learning_rate": 1e-3} for k in range(9)]
+    log.insert(5, {"step": 4, "validation_image_auroc": 0.9, "validation_pixel_ap": 0.25})
+    losses, validation, rate = training_curve(log).axes
+    assert [line.get_label() for line in validation.lines] == ["image auroc", "pixel ap"]
+    assert [list(line.get_ydata()) for line in validation.lines] == [[0.9], [0.25]]
+    assert list(validation.lines[0].get_xdata()) == [4]
+    assert len(losses.lines) == len(rate.lines) == 1
+
+
 def test_a_long_curve_has_its_running_mean() -> None:
     log = [{"epoch": k, "loss": float(k)} for k in range(100)]
     (axis,) = training_curve(log).axes

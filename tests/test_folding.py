@@ -23,7 +23,7 @@ def test_same_maps_without_batch_norms(options: dict[str, str]) -> None:
                 nn.init.uniform_(tensor, 0.5, 1.5)
             for tensor in (module.bias, module.running_mean):
                 nn.init.normal_(tensor, std=0.2)
-    folded = fold_batch_norms(model)
+    folded = model.folded()
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     assert any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     assert model.training

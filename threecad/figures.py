@@ -319,30 +319,25 @@ def training_curve(log: Sequence[Mapping[str, Any]]) -> Figure:
 
     Args:
         log: Records in order. ``step`` (else ``epoch``, else the position) is the x axis; every
-            number whose key has ``loss`` in it is a curve; ``lr`` or ``learning_rate`` is drawn
-            below.
+            number whose key has ``loss`` in it is a curve. Below are drawn, where they are logged,
+            the figures whose keys begin with ``validation_``, and ``lr`` or ``learning_rate``.
 
     Raises:
         UsageError: If no record has a loss.
     """
     from matplotlib.figure import Figure
 
-    names = sorted(
-        {
-            key
-            for record in log
-            for key, value in record.items()
-            if "loss" in key and _is_number(value)
-        },
-        key=lambda name: (name != "loss", name),
-    )
+    logged = {key for record in log for key, value in record.items() if _is_number(value)}
+    names = sorted((key for key in logged if "loss" in key), key=lambda key: (key != "loss", key))
+    validated = sorted(key for key in logged - {*names} if key.startswith("validation_"))
     if not names:
         raise UsageError("The training log has no loss; expected records such as {step, loss}.")
-    rate = next((key for key in ("lr", "learning_rate") if any(key in r for r in log)), None)
+    rate = next((key for key in ("lr", "learning_rate") if key in logged), None)
+    heights = [3.0, *([2.0] if validated else []), *([1.0] if rate else [])]
     with styled():
-        figure = Figure(figsize=(5.2, 3.6 if rate else 2.8), layout="constrained")
-        axes = figure.subplots(2 if rate else 1, 1, squeeze=False, sharex=True,
-                               height_ratios=[3, 1] if rate else [1])[:, 0]  # fmt: skip
+        figure = Figure(figsize=(5.2, 2 + 0.8 * sum(heights[1:]) + 0.8), layout="constrained")
+        axes = figure.subplots(len(heights), 1, squeeze=False, sharex=True,
+                               height_ratios=heights)[:, 0]  # fmt: skip
         for name, colour in zip(names, PALETTE, strict=False):
             x, y = _series(log, name)
             _draw_curve(axes[0], x, y, name.replace("_", " "), colour)
@@ -351,10 +346,16 @@ def training_curve(log: Sequence[Mapping[str, Any]]) -> Figure:
             axes[0].set_yscale("log")
         if len(names) > 1:
             axes[0].legend(ncols=2)
+        for name, colour in zip(validated, PALETTE[4:], strict=False):
+            label = name.removeprefix("validation_").replace("_", " ")
+            axes[1].plot(*_series(log, name), color=colour, marker=".", label=label)
+        if validated:
+            axes[1].set_ylabel("validation")
+            axes[1].legend(ncols=2)
         if rate:
-            axes[1].plot(*_series(log, rate), color=PALETTE[6])
-            axes[1].set_ylabel("learning rate")
-            axes[1].ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+            axes[-1].plot(*_series(log, rate), color=PALETTE[6])
+            axes[-1].set_ylabel("learning rate")
+            axes[-1].ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
         axes[-1].set_xlabel(_progress_key(log) or "record")
     return figure
 
