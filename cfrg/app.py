@@ -307,7 +307,7 @@ def describe_verdict(inspector: Inspector, found: Inspection | None, threshold: 
     if found is None:
         return _card("", "Drop an image", "or choose an example.")
     score, height, width = found.score, *found.size
-    facts = f"{width} × {height} pixels, network {found.milliseconds:.0f} ms."
+    facts = f"{width} × {height} pixels."
     if not inspector.decides and threshold == inspector.threshold:
         text = f"Score {score:.4g}. Move the threshold to decide. {facts}"
         return _card("", "No decision", text)

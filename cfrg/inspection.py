@@ -50,14 +50,12 @@ class Inspection:
         map: (h, w) float32 anomaly map, as ``Prediction.map``.
         score: The image score.
         size: Height and width of the image itself.
-        milliseconds: What the network took.
     """
 
     image: npt.NDArray[np.uint8]
     map: npt.NDArray[np.float32]
     score: float
     size: tuple[int, int]
-    milliseconds: float
 
     def regions(self, pixel_threshold: float) -> tuple[Region, ...]:
         """Return the regions above a threshold, the highest score first."""
@@ -101,10 +99,7 @@ class Inspector:
         (prediction,) = self.predictor.predict([image])
         if prediction.map is None:
             raise ImageError(str(prediction.error))
-        seconds = dict(prediction.seconds).get("network", 0.0)
-        return Inspection(
-            shrink(image), prediction.map, prediction.score, image.shape[:2], 1000 * seconds
-        )
+        return Inspection(shrink(image), prediction.map, prediction.score, prediction.size)
 
     def draw(
         self, inspection: Inspection, pixel_threshold: float, view: str = "Overlay"

@@ -85,7 +85,7 @@ def found(score: float = 5.0, size: tuple[int, int] = (40, 60)) -> Inspection:
     values = np.zeros(size, np.float32)
     values[10:20, 30:40] = score
     image = np.full((*size, 3), 90, np.uint8)
-    return Inspection(image, values, score, size, 1.0)
+    return Inspection(image, values, score, size)
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_the_table_lists_regions_and_counts_what_it_leaves_out() -> None:
     assert list_regions(found(5.0), 5.0) == []
     dots = np.zeros((200, 200), np.float32)
     dots[::10, ::10] = 1
-    many = Inspection(np.zeros((200, 200, 3), np.uint8), dots, 1.0, (200, 200), 1.0)
+    many = Inspection(np.zeros((200, 200, 3), np.uint8), dots, 1.0, (200, 200))
     rows = list_regions(many, 0.5)
     assert len(rows) == ROWS + 1
     assert rows[-1][0] == f"and {400 - ROWS} more"
@@ -271,19 +271,29 @@ def served(*arguments: object, place: Path) -> Iterator[str]:
         pytest.skip("needs gradio: pip install 'threecad[app]'")
     (place / "tmp").mkdir(parents=True)
     (place / "home").mkdir()
-    environment = {**os.environ, "TMPDIR": str(place / "tmp"), "HOME": str(place / "home")}
+    environment = {
+        **os.environ,
+        "TMPDIR": str(place / "tmp"),
+        "HOME": str(place / "home"),
+        "MPLCONFIGDIR": str(place / "matplotlib"),  # which keeps a list of fonts
+    }
     command = [sys.executable, "-m", "cfrg.cli", "app", "--port", "0", "--device", "cpu"]
-    with subprocess.Popen(
-        [*command, *map(str, arguments)],
-        cwd=place / "home",
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
+    with (
+        (place / "errors.txt").open("w") as errors,
+        subprocess.Popen(
+            [*command, *map(str, arguments)],
+            cwd=place / "home",
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
         try:
             assert process.stdout is not None
-            yield process.stdout.readline().split()[0]
+            address, *_ = process.stdout.readline().split() or [""]
+            assert address, (place / "errors.txt").read_text()
+            yield address
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
@@ -333,7 +343,7 @@ def test_the_server_keeps_to_itself(run: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_in_a_browser(run: Path, sample_tree: Path, tmp_path: Path) -> None:
-    calibrate(run, 1e-6, 1e-6)
+    calibrate(run, -1.0, -1.0)  # every score and pixel is above
     place = tmp_path / "place"
     with served(run, "--root", sample_tree, place=place) as address:
         try_page(address, sample_tree, tmp_path)
@@ -354,15 +364,15 @@ def try_page(address: str, tree: Path, folder: Path) -> None:
         wait_until(lambda: driver.find_elements("css selector", "#picture img"))
         number = driver.find_element("css selector", "#threshold input[type=number]")
         number.clear()
-        number.send_keys("0.000002\t")
-        wait_for(driver, ".verdict", "0.000002")
+        number.send_keys("-1.5\t")
+        wait_for(driver, ".verdict", "threshold -1.5")
         driver.find_element("css selector", "#reset").click()
-        wait_for(driver, ".verdict", "threshold 1e-06")
+        wait_for(driver, ".verdict", "threshold -1. ")
         # An example replaces the upload.
         driver.find_elements("css selector", "#examples button.thumbnail-item")[0].click()
         wait_for(driver, ".verdict", "Score")
         # What is no image is said to be none; the page goes on.
-        driver.find_element("css selector", "#upload button[aria-label=Clear]").click()
+        driver.find_element("css selector", "#upload button[aria-label='Remove Image']").click()
         wait_for(driver, ".verdict", "Drop an image")
         driver.find_element("css selector", "#upload input[type=file]").send_keys(str(broken))
         wait_for(driver, ".verdict", "Not an image")

@@ -23,7 +23,7 @@
   const percent = (ratio) => `${(100 * ratio).toPrecision(2).replace(/e.*/, "")} %`;
   const ratioText = (i) => (area[i] < 1e-4 ? "< 0.01 %" : area[i] < 0.1 ? percent(area[i])
     : `${Math.round(100 * area[i])} %`);
-  const scoreText = (i) => (data.score[i] === null ? "no score" : data.score[i].toPrecision(4));
+  const scoreText = (i) => (data.score[i] === null ? "none" : data.score[i].toPrecision(4));
 
   // ------------------------------------------------------------------ state, kept in the address
 
@@ -225,7 +225,7 @@
     const frame = make("span", "frame");
     frame.append(data.width[i] ? photo(i) : "cannot be read");
     const caption = make("span", "caption");
-    const value = scored ? scoreText(i) : data.regions[i].length ? ratioText(i) : "";
+    const value = scored ? (data.score[i] === null ? "" : scoreText(i)) : data.regions[i].length ? ratioText(i) : "";
     caption.append(
       make("span", "stem", stem(i)), make("span", "value", value),
       make("span", data.label[i] ? "type defect" : "type", type),
@@ -262,7 +262,9 @@
       facet.rows.forEach(({ label, box, total }, v) => {
         box.checked = state[facet.key].has(v);
         total.textContent = number.format(counts[facet.key][v]);
-        label.classList.toggle("none", !counts[facet.key][v] && !box.checked);
+        const none = !counts[facet.key][v] && !box.checked;
+        label.classList.toggle("none", none);
+        label.hidden = none && facet.names.length > 12;
       });
     }
     $("reset").hidden = !state.text && !FACETS.some((facet) => state[facet.key].size);
