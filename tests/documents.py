@@ -12,7 +12,7 @@ SHELL = {"sh", "bash", "console"}
 
 PART = re.compile(
     r"^(?P<indent> *)```(?P<language>[\w-]*)[^\n]*\n(?P<code>.*?)^(?P=indent)```[ ]*$"
-    r"|<!--\s*(?P<kind>not run|slow|setup)\b:?(?P<text>.*?)-->",
+    r"|<!--\s*(?P<kind>not run|slow|setup|file)\b:?(?P<text>.*?)-->",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -24,8 +24,9 @@ class Block:
     Attributes:
         page: Path from the repository's root.
         line: Line of its first line of code.
-        kind: ``run``, ``slow``, ``not run``, or ``setup`` (Python that the reader does not see).
-        reason: Why it is slow or not run.
+        kind: ``run``, ``slow``, ``not run``, ``setup`` (Python that the reader does not see), or
+            ``file`` (what the reader is asked to save).
+        reason: Why it is slow or not run; the name of the file.
     """
 
     page: str
@@ -59,7 +60,7 @@ def read_blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     blocks, kind, reason = [], "run", ""
     for part in PART.finditer(text):
-        if part["kind"] in ("slow", "not run"):
+        if part["kind"] in ("slow", "not run", "file"):
             kind, reason = part["kind"], " ".join(part["text"].split())
             continue
         language, code = part["language"], part["code"]

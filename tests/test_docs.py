@@ -85,7 +85,9 @@ def test_every_block_of_the_page_runs(
     enter(copy_folder(book_folder, tmp_path / "folder"), monkeypatch)
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in PAGES[page]:
-        if block.kind in ("run", "setup"):
+        if block.kind == "file":
+            Path(block.reason).write_text(block.code, encoding="utf-8")
+        elif block.kind in ("run", "setup"):
             run_block(block, names)
 
 
