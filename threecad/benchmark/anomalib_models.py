@@ -138,8 +138,8 @@ OTHER_PADIM_FEATURES = 100
 class AnomalibDetector:
     """One of ``MODELS``.
 
-    Options (``--set METHOD.KEY=VALUE``): ``epochs``, ``steps`` and ``batch_size`` replace those of
-    the recipe; everything else is an argument of anomalib's class.
+    Options (``--set METHOD.KEY=VALUE``): ``epochs``, ``steps``, ``batch_size`` and ``backbone``
+    replace those of the recipe; everything else is an argument of anomalib's class.
 
     Args:
         trial: What to run.
@@ -157,7 +157,7 @@ class AnomalibDetector:
         self.epochs = options.pop("epochs", None if "steps" in options else recipe.epochs)
         self.steps = options.pop("steps", recipe.steps)
         self.size = recipe.image_size or trial.image_size
-        self.backbone = _choose_backbone(trial, recipe)
+        self.backbone = options.pop("backbone", _choose_backbone(trial, recipe))
         self.source = BackboneSource(
             trial.backbone_weights,
             {recipe.stand_in: self.backbone} if recipe.stand_in and self.backbone else None,
