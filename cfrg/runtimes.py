@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cfrg.exporting.formats import METADATA_KEY, import_extra
-from threecad.errors import ModelError
+from threecad.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["RUNTIMES", "Session", "find_version", "open_session"]
+__all__ = [
+    "METADATA_KEY",
+    "RUNTIMES",
+    "Session",
+    "find_version",
+    "import_extra",
+    "open_session",
+]
+
+METADATA_KEY = "cfrg"
+"""Where an exported file keeps what is known of it, as JSON."""
 
 RUNTIMES = {"torch": "torch", "onnxruntime": "onnxruntime", "openvino": "openvino"}
 """Package by runtime."""
@@ -118,6 +128,20 @@ def open_session(path: Path, runtime: str | None = None, *, threads: int | None 
     except (RuntimeError, OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise ModelError(f"{path} cannot be opened by {runtime}: {first}") from error
+
+
+def import_extra(module: str, extra: str) -> Any:
+    """Import a module that an optional dependency brings.
+
+    Raises:
+        UsageError: If it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise UsageError(
+            f"This needs {error.name or module}: pip install 'threecad[{extra}]'."
+        ) from error
 
 
 def find_version(runtime: str) -> str | None:

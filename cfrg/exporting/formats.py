@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cfrg.runtimes import METADATA_KEY, import_extra
 from threecad import atomic
-from threecad.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,15 +21,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = [
-    "METADATA_KEY",
-    "import_extra",
     "move_into_place",
     "onnx_to_openvino",
     "write_onnx",
     "write_torch_export",
 ]
-
-METADATA_KEY = "cfrg"
 
 MAX_BATCH, MAX_SIDE = 1024, 8192  # of a graph whose input is free; the resize is exact up to there
 
@@ -119,20 +114,6 @@ def move_into_place(written: Path, path: Path) -> None:
         path.unlink(missing_ok=True)
         _copy(written.with_suffix(".bin"), path.with_suffix(".bin"))
     _copy(written, path)
-
-
-def import_extra(module: str, extra: str) -> Any:
-    """Import a module that an optional dependency brings.
-
-    Raises:
-        UsageError: If it is not installed.
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise UsageError(
-            f"This needs {error.name or module}: pip install 'threecad[{extra}]'."
-        ) from error
 
 
 def _copy(source: Path, target: Path) -> None:

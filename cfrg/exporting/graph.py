@@ -89,6 +89,8 @@ class Network(nn.Module):
         self.model = fold_batch_norms(model)
         self.dtype = torch.float16 if half else torch.float32
         self.model.to(self.dtype)
+        # torch.export.save takes weights in another memory format for parts of a larger tensor.
+        self.model.to(memory_format=torch.contiguous_format)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute ``CFRG.raw_maps``."""

@@ -10,36 +10,35 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cfrg.exporting.formats import import_extra
+from cfrg.runtimes import import_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    import numpy as np
     import numpy.typing as npt
 
 __all__ = ["quantize"]
 
 
-def quantize(source: Path, path: Path, images: Iterable[npt.NDArray[np.uint8]]) -> None:
+def quantize(source: Path, path: Path, batches: Iterable[npt.NDArray[Any]]) -> None:
     """Write an eight-bit copy of an ONNX graph.
 
     Weights are signed and have a scale for each channel; activations are unsigned, their range the
-    smallest and largest value on the images.
+    smallest and largest value on good images.
 
     Args:
         source: The float32 graph.
         path: The eight-bit graph.
-        images: Good images (H, W, 3) of the size that the graph takes.
+        batches: Good images as the graph takes them.
 
     Raises:
-        UsageError: If the extra ``onnx`` is not installed, or there is no image.
+        UsageError: If the extra ``onnx`` is not installed.
     """
     import_extra("onnx", "onnx")
     tools = import_extra("onnxruntime.quantization", "onnx")
     preparation = import_extra("onnxruntime.quantization.shape_inference", "onnx")
-    samples = iter([{"image": image[None]} for image in images])
+    samples = ({"image": batch} for batch in batches)
     reader = _make_reader(tools.CalibrationDataReader, samples)
     prepared = path.with_name(f"prepared-{path.name}")
     with _quiet():

@@ -269,7 +269,7 @@ def _write(
         if not good:
             raise UsageError("There is no good training image to measure the range of values on.")
         wanted = size or material.network_size
-        quantize(source, onnx, (_fit(read_image(p), wanted) for p in tqdm(good, "quantise")))
+        quantize(source, onnx, (_fit(read_image(p), wanted)[None] for p in tqdm(good, "quantise")))
     else:
         write_onnx(graph, example, onnx, metadata, free, outputs)
     if to == "openvino":

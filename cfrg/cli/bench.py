@@ -1,0 +1,73 @@
+"""``cfrg bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cfrg.cli.export import parse_size
+from threecad.cli.group import examples, json_option, print_json
+
+__all__ = ["bench"]
+
+
+@click.command(
+    epilog=examples("cfrg bench run --runtime torch --repetitions 5 --images 3cad --json")
+)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--runtime",
+    "variants",
+    multiple=True,
+    type=click.Choice(
+        [
+            *("torch", "torch-compile", "onnxruntime", "onnxruntime-int8"),
+            *("openvino", "openvino-int8"),
+        ]
+    ),
+    help="Only this one. May be given several times.",
+)
+@click.option(
+    "--images",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="PATH",
+    help="Tree, folder or file of images.  [default: drawn ones]",
+)
+@click.option(
+    "--input-size",
+    callback=parse_size,
+    metavar="HxW",
+    help="Height and width to bring the images to.  [default: those of the first]",
+)
+@click.option("--repetitions", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), metavar="T", help="[default: one per core]")
+@json_option
+def bench(
+    run: Path,
+    variants: tuple[str, ...],
+    images: Path | None,
+    input_size: tuple[int, int] | None,
+    repetitions: int,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Time RUN from image file to score, in every runtime that is installed.
+
+    decode reads a PNG file; preprocess, model and post are measured one by one; whole is what an
+    exported graph does in one piece. One image at a time, each runtime in a process of its own.
+    """
+    from cfrg.benchmarking import benchmark_run, print_benchmark
+
+    result = benchmark_run(
+        run,
+        variants=variants,
+        images=images,
+        input_size=input_size,
+        repetitions=repetitions,
+        threads=threads,
+    )
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print_benchmark(result)
