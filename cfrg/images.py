@@ -16,6 +16,7 @@ from cfrg.tiles import Tiling
 from threecad import atomic
 from threecad.caching import mark_used
 from threecad.errors import DataError
+from threecad.images import read_image
 from threecad.locations import user_cache
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class ImageCache(Dataset["npt.NDArray[np.uint8]"]):
     Epochs after the first, later runs and other processes read it without decoding anything.
 
     Args:
-        dataset: Gives dicts with ``image`` (3, H, W) uint8 of any size, and ``path``.
+        dataset: Gives dicts with the ``path`` of each image. Files are read as they are, whatever
+            transform the dataset has.
         size: Height and width of the cached images; or a tiling, whose canvases are cached.
         workers: Processes that decode.
         folder: Where to keep the file; the user's cache by default.
@@ -60,10 +62,11 @@ class ImageCache(Dataset["npt.NDArray[np.uint8]"]):
         folder: Path | None = None,
     ) -> None:
         self.tiling = size if isinstance(size, Tiling) else Tiling(size)
-        resized = _Resized(dataset, self.tiling)
+        files = _paths(dataset)
+        resized = _Resized(files, self.tiling)
         if len(resized) == 0:
             raise DataError("There is no image to train on: the selection is empty.")
-        path = (folder or user_cache() / "images") / f"{_content_key(dataset, self.tiling)}.arrays"
+        path = (folder or user_cache() / "images") / f"{_content_key(files, self.tiling)}.arrays"
         self.workers, self.path = workers, path
         self._arrays = _ArrayFile(path, resized, workers, "decode")
 
@@ -125,16 +128,16 @@ class _ArrayFile(Dataset["npt.NDArray[np.uint8]"]):
 
 
 class _Resized(Dataset["npt.NDArray[np.uint8]"]):
-    """The images of a dataset as (H, W, 3) uint8 arrays at training size."""
+    """Image files as (H, W, 3) uint8 arrays at training size."""
 
-    def __init__(self, dataset: Dataset[dict[str, Any]], tiling: Tiling) -> None:
-        self.dataset, self.tiling = dataset, tiling
+    def __init__(self, files: list[Path], tiling: Tiling) -> None:
+        self.files, self.tiling = files, tiling
 
     def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
+        return len(self.files)
 
     def __getitem__(self, position: int) -> Bytes:
-        image = self.dataset[position]["image"].permute(1, 2, 0).numpy()
+        image = read_image(self.files[position])
         return resize(image, self.tiling.canvas_size(image.shape[:2]))
 
 
@@ -162,10 +165,10 @@ def _write_arrays(path: Path, source: Dataset[Bytes], workers: int, what: str) -
         file.write(np.array([len(shapes), len(shapes[0])], np.int64).tobytes())
 
 
-def _content_key(dataset: Dataset[dict[str, Any]], tiling: Tiling) -> str:
+def _content_key(files: list[Path], tiling: Tiling) -> str:
     made = ("images", VERSION, tiling.image_size, tiling.tile)
     digest = hashlib.sha256(repr(made).encode())
-    for path in _paths(dataset):
+    for path in files:
         status = path.stat()
         digest.update(f"{path.resolve()}\t{status.st_size}\t{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:32]

@@ -152,6 +152,8 @@ class Predictor:
         self.threshold, self.pixel_threshold = threshold, pixel_threshold
         if isinstance(detector, torch.nn.Module):
             detector.to(self.device).eval()
+        folded = getattr(detector, "folded", None)  # the same maps with less to compute
+        self._network: Detector = folded() if folded else detector
 
     @classmethod
     def from_pretrained(
@@ -264,7 +266,7 @@ class Predictor:
     def _compute(self, batch: list[tuple[_Pending, torch.Tensor]]) -> None:
         begun = time.perf_counter()
         tiles = torch.stack([tile for _, tile in batch]).to(self.device)
-        maps, scored = self.detector.predict_maps(normalize(tiles, self.detector.config))
+        maps, scored = self._network.predict_maps(normalize(tiles, self.detector.config))
         one_map = scored.data_ptr() == maps.data_ptr()
         shown = maps[:, 0].float().cpu().numpy()
         read = shown if one_map else scored[:, 0].float().cpu().numpy()

@@ -82,8 +82,8 @@ def test_prediction_is_that_of_the_model(run: Path, sample_tree: Path) -> None:
     pixels = torch.from_numpy(resize(read_image(path), CONFIG.image_size)).permute(2, 0, 1)
     maps, scores = model.predict(normalize(pixels[None], CONFIG))
     prediction = next(Predictor(model, device="cpu").predict_files([(name, path)]))
-    np.testing.assert_allclose(prediction.map, maps[0, 0].numpy(), atol=5e-6)
-    assert prediction.score == pytest.approx(float(scores[0]), abs=5e-6)
+    np.testing.assert_allclose(prediction.map, maps[0, 0].numpy(), rtol=5e-6, atol=5e-6)
+    assert prediction.score == pytest.approx(float(scores[0]), rel=5e-6, abs=5e-6)
     assert prediction.size == read_image(path).shape[:2]
 
 
