@@ -4,9 +4,9 @@
 
 Without TREE, N images of 1024 × 1024 pixels are generated and removed afterwards. Prints a Markdown
 table: seconds to write and to read back, by the clock and of the processor, each also as a multiple
-of copying all files of the tree once, which is measured anew right before each format; and whether
-the masks and ids that came back are those of the tree. Processor time is that of this process: it
-says nothing with more than one worker.
+of copying all files of the tree once, which is measured anew right before each format (below the
+table is the median, steadier on a busy machine); and whether the masks and ids that came back are
+those of the tree. Processor time is that of this process: it means nothing with several workers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import statistics
 import tempfile
 import time
 from dataclasses import dataclass
@@ -77,9 +78,11 @@ def measure_all(tree: Path, work: Path, names: list[str], workers: int | None) -
     )
     header = "format | copy, s | cpu | write, s | cpu | × copy | cpu | read, s | cpu | × copy | cpu"
     print(f"| {header} | ids and masks |\n{'|---' * 12}|")
+    copies = []
     for name in names:
         there, back = work / name, work / f"{name}-back"
         copying = measure(copy_all, tree, work / "copy")
+        copies.append(copying)
         shutil.rmtree(work / "copy")
         options = {"workers": workers, "supervised": name == "yolo"}
         writing = measure(convert, tree, there, from_="3cad", to=name, **options)
@@ -94,6 +97,10 @@ def measure_all(tree: Path, work: Path, names: list[str], workers: int | None) -
         )
         shutil.rmtree(there)
         shutil.rmtree(back)
+    print(
+        f"\nCopying, median: {statistics.median(copy.wall for copy in copies):.1f} s, "
+        f"{statistics.median(copy.processor for copy in copies):.1f} s of the processor."
+    )
 
 
 def main() -> None:
