@@ -143,3 +143,47 @@ def test_memory_knows_what_it_has_seen(sample_tree: Path) -> None:
     changed = batch.clone()
     changed[:, :, 20:40, 20:40] = 3.0
     assert (memory.predict(changed)[1] > 10 * scores).all()
+
+
+def test_run_names_what_it_held_out(run: Path, sample_tree: Path, tmp_path: Path) -> None:
+    ids = {sample.id for sample in scan(sample_tree).select(category="Copper_Stator", label=0)}
+    held_out = read_run(run)["held_out"]
+    assert len(held_out) == 1
+    assert ids.issuperset(held_out)
+    paper = options(validation_fraction=TrainingOptions.preset("paper").validation_fraction)
+    assert read_run(start(sample_tree, tmp_path / "all", options=paper))["held_out"] == []
+
+
+def test_run_on_crops_with_every_switch_resumes_to_the_same_files(
+    sample_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cfrg.runs
+
+    changes = {
+        "config": CFRGConfig.preset("lite", image_size=32, tile=48, tile_overlap=8),
+        "options": options(
+            steps=3,
+            foreground=True,
+            fixed_textures=True,
+            repeat_rotations=True,
+            smallest_defect=2.0,
+            validation_fraction=0.4,
+            validate_every=1,
+            select="best",
+        ),
+    }
+    whole = start(sample_tree, tmp_path / "whole", **changes)
+    complete = cfrg.runs.fit
+    monkeypatch.setattr(cfrg.runs, "fit", lambda *a, **k: complete(*a, **k, stop_after=2))
+    with pytest.raises(Interrupted):
+        start(sample_tree, tmp_path / "parts", **changes)
+    monkeypatch.setattr(cfrg.runs, "fit", complete)
+    parts = start(sample_tree, tmp_path / "parts", resume=True, **changes)
+    name = "model.safetensors"
+    assert (parts / name).read_bytes() == (whole / name).read_bytes()
+    assert CFRG.from_pretrained(whole).config.tile == 48
+    record = read_run(whole)
+    assert record["config"]["tile"] == 48
+    assert record["options"]["select"] == "best"
+    results = evaluate_run(whole, sample_tree, baseline=True, device="cpu")
+    assert set(results) == {"model", "memory"}
