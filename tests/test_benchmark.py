@@ -337,13 +337,13 @@ def test_settings_on_the_command_line(here: Path) -> None:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with random weights of resnet18."""
+    """A folder with random weights of resnet18, for timm and for torchvision."""
     timm = pytest.importorskip("timm", reason="timm is not installed")
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
-    torch.save(
-        timm.create_model("resnet18", pretrained=False).state_dict(), folder / "resnet18.pth"
-    )
+    network = timm.create_model("resnet18", pretrained=False)
+    for name in ("resnet18.pth", "resnet18-f37072fd.pth"):  # torchvision's: the same tensors
+        torch.save(network.state_dict(), folder / name)
     return folder
 
 
@@ -384,7 +384,7 @@ def test_weights_that_are_missing_or_wrong_are_named(weights: Path, tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "method", ["padim", "patchcore", "stfpm", "fastflow", "supersimplenet", "rd", "draem"]
+    "method", ["padim", "patchcore", "stfpm", "fastflow", "supersimplenet", "rd", "cfa", "draem"]
 )
 def test_models_of_anomalib(folder: Path, weights: Path, method: str) -> None:
     pytest.importorskip("anomalib", reason="anomalib is not installed")
@@ -395,7 +395,7 @@ def test_models_of_anomalib(folder: Path, weights: Path, method: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     write_png(textures / "noise.png", noise)
     some = plan(
-        method, backbone="resnet18", backbone_weights=weights, max_steps=1,
+        method, backbone="resnet18", backbone_weights=weights, max_steps=1, image_size=128,
         textures=textures.parent, options={method: {"batch_size": 2}},
     )  # fmt: skip
     (record,) = run_benchmark("3cad", some, "out").values()
