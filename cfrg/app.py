@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import tempfile
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -78,54 +79,50 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 7860,
-    wait: bool = True,
-) -> Any:
-    """Serve the page until Ctrl-C.
+) -> None:
+    """Serve the page until Ctrl-C; its address is printed.
 
     Args:
         inspectors: At least one.
         host: Address to listen on; only this machine reaches the default.
         port: Port to listen on; 0 for any that is free.
-        wait: Whether to wait for Ctrl-C.
-
-    Returns:
-        The ``gradio.Blocks``, running unless it waited: ``local_url``, ``close()``.
 
     Raises:
         UsageError: If gradio is not installed, or the address cannot be listened on.
     """
-    port = _claim(host, port)
-    gradio = import_gradio()
-    page = make_app(inspectors)
-    page.launch(
-        server_name=host,
-        server_port=port,
-        max_file_size=MAX_UPLOAD,
-        theme=gradio.themes.Base(
-            primary_hue="blue",
-            font=["system-ui", "sans-serif"],
-            font_mono=["ui-monospace", "monospace"],
-        ),
-        css=_STYLE,
-        quiet=True,
-        share=False,
-        ssr_mode=False,
-        pwa=False,
-        mcp_server=False,
-        enable_monitoring=False,
-        run_history=False,
-        show_error=True,
-        footer_links=[],
-        prevent_thread_lock=True,
-        state_session_capacity=16,
-        app_kwargs={"middleware": [_policy_middleware()]},
-    )
-    if wait:
-        # Ended by the system, the page cleans up as it does after Ctrl-C.
+    with _listen(host, port) as listener:
+        gradio = import_gradio()
+        import uvicorn
+        from fastapi import FastAPI
+
+        server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+        server.add_middleware(_ContentPolicy)
+        gradio.mount_gradio_app(
+            server,
+            make_app(inspectors),
+            path="/",
+            max_file_size=MAX_UPLOAD,
+            theme=gradio.themes.Base(
+                primary_hue="blue",
+                font=["system-ui", "sans-serif"],
+                font_mono=["ui-monospace", "monospace"],
+            ),
+            css=_STYLE,
+            footer_links=[],
+            show_error=True,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            enable_monitoring=False,
+            run_history=False,
+        )
+        print(f"http://{host}:{listener.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
+        # Ended by the system, the command cleans up as it does after Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        print(f"{page.local_url} (Ctrl-C ends it)", flush=True)
-        page.block_thread()
-    return page
+        # Gradio's own launch would ask itself over HTTP, which a proxy or a busy machine breaks.
+        settings = uvicorn.Config(server, log_level="warning", timeout_graceful_shutdown=2)
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(settings).run(sockets=[listener])
 
 
 def make_app(inspectors: Sequence[Inspector]) -> Any:
@@ -407,21 +404,18 @@ def import_gradio() -> Any:
     return gradio
 
 
-def _claim(host: str, port: int) -> int:
-    """Return ``port``, or a free one for 0, if it can be listened on."""
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens, on a free port for 0."""
     try:
-        with socket.create_server((host, port)) as server:
-            return int(server.getsockname()[1])
+        return socket.create_server((host, port), family=_family(host))
     except OSError as error:
         raise UsageError(
             f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another --port."
         ) from None
 
 
-def _policy_middleware() -> Any:
-    from starlette.middleware import Middleware
-
-    return Middleware(_ContentPolicy)
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 class _ContentPolicy:

