@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from threecad.errors import ModelError, UsageError
+from threecad.errors import ModelError, ThreecadError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,8 +125,10 @@ def open_session(path: Path, runtime: str | None = None, *, threads: int | None 
         if runtime == "torch":
             return _TorchSession(path)
         return (_OnnxSession if runtime == "onnxruntime" else _OpenVinoSession)(path, threads)
-    except (RuntimeError, OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
+    except ThreecadError:
+        raise
+    except Exception as error:  # each runtime raises its own types
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{path} cannot be opened by {runtime}: {first}") from error
 
 

@@ -166,6 +166,11 @@ def test_what_is_known_travels_in_the_file(onnx_report: ExportReport, model: CFR
     assert set(metadata["versions"]) == {"threecad", "torch", "pillow"}
 
 
+def test_the_page_shows_the_consumer_script() -> None:
+    page = (EXAMPLES.parent / "export.md").read_text(encoding="utf-8")
+    assert (EXAMPLES / "decide_onnxruntime.py").read_text(encoding="utf-8") in page
+
+
 @needs_onnx
 def test_the_consumer_script_needs_onnxruntime_alone(
     onnx_report: ExportReport, sample_tree: Path, model: CFRG, tmp_path: Path

@@ -51,7 +51,7 @@ def parse_size(
     "--int8",
     "precision",
     flag_value="int8",
-    help="Convolutions in eight-bit integers; needs --images.",
+    help="Segmentation U-Net in eight-bit integers; needs --images.",
 )
 @click.option(
     "--input-size",

@@ -39,7 +39,7 @@ class Tolerance:
 TOLERANCES = {
     "float32": Tolerance(error=1e-4, changed=0.0),
     "float16": Tolerance(error=2e-2, changed=0.0),
-    "int8": Tolerance(error=0.5, changed=0.02),
+    "int8": Tolerance(error=0.25, changed=0.05),
 }
 """By precision."""
 

@@ -1,7 +1,8 @@
-"""Eight-bit integers for the convolutions of an ONNX graph, by ONNX Runtime's static quantisation.
+"""Eight-bit integers for the segmentation U-Net of an ONNX graph, by ONNX Runtime's quantisation.
 
-Resize, normalisation, cosines, statistics, smoothing and score stay in float32: they cost little,
-and the resize is exact only there.
+All else stays in float32. Teacher, student and recovery are compared with each other, and what is
+left of nearly equal features in eight bits is mostly rounding (see ``docs/export.md``); the resize
+is exact only in float32.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def quantize(source: Path, path: Path, batches: Iterable[npt.NDArray[Any]]) -> N
     Raises:
         UsageError: If the extra ``onnx`` is not installed.
     """
-    import_extra("onnx", "onnx")
+    onnx = import_extra("onnx", "onnx")
     tools = import_extra("onnxruntime.quantization", "onnx")
     preparation = import_extra("onnxruntime.quantization.shape_inference", "onnx")
     samples = ({"image": batch} for batch in batches)
@@ -50,11 +51,21 @@ def quantize(source: Path, path: Path, batches: Iterable[npt.NDArray[Any]]) -> N
             str(path),
             reader,
             op_types_to_quantize=["Conv"],
+            nodes_to_exclude=_find_others(onnx.load(prepared)),
             per_channel=True,
             activation_type=tools.QuantType.QUInt8,
             weight_type=tools.QuantType.QInt8,
         )
     prepared.unlink()
+
+
+def _find_others(model: Any) -> list[str]:
+    """Names of the convolutions outside the U-Net, told by the names of their weights."""
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Conv" and ".unet." not in node.input[1]
+    ]
 
 
 def _make_reader(base: Any, samples: Iterator[dict[str, Any]]) -> Any:
