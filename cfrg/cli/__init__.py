@@ -10,6 +10,7 @@ import os
 import click
 
 from cfrg.cli.app import app
+from cfrg.cli.bench import bench
 from cfrg.cli.evaluate import evaluate
 from cfrg.cli.export import export
 from cfrg.cli.import_checkpoint import import_checkpoint
@@ -33,6 +34,7 @@ def main() -> None:
 
 for command in (
     app,
+    bench,
     evaluate,
     export,
     import_checkpoint,
