@@ -31,6 +31,8 @@ class TrainingOptions:
         weight_decay: Decoupled weight decay (AdamW); 0 is plain Adam.
         average: Decay of the moving average of the weights that is kept at the end; 0 keeps the
             last weights.
+        fused: Let one kernel do all of an optimiser step: several times faster, and equal up to
+            rounding.
         clip: Largest norm of the gradient; 0 does not clip.
         precision: ``"no"`` (float32), ``"bf16"`` or ``"fp16"`` mixed precision.
         compile: Compile the network with ``torch.compile``.
@@ -73,6 +75,7 @@ class TrainingOptions:
     schedule: Literal["steps", "cosine"] = "steps"
     weight_decay: float = 0.0
     average: float = 0.0
+    fused: bool = False
     clip: float = 0.0
     precision: Precision = "no"
     compile: bool = False

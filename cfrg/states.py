@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from cfrg.averaging import own_state
@@ -14,7 +15,6 @@ from threecad.errors import ModelError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import torch
     from torch import nn
 
     from cfrg.averaging import WeightAverage
@@ -109,7 +109,10 @@ def _optimizer_state(
     optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
 ) -> dict[str, Any]:
     state: dict[int, dict[str, torch.Tensor]] = {}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for key, value in tensors.items():
         index, _, name = key.partition(".")
+        if value.ndim:  # in the parameter's memory format, which a fused optimiser relies on
+            value = torch.empty_like(parameters[int(index)], device="cpu").copy_(value)
         state.setdefault(int(index), {})[name] = value
     return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}

@@ -91,7 +91,11 @@ def fit(
     model.to(accelerator.device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
-        trained, lr=options.learning_rate, betas=options.betas, weight_decay=options.weight_decay
+        trained,
+        lr=options.learning_rate,
+        betas=options.betas,
+        weight_decay=options.weight_decay,
+        fused=options.fused or None,
     )
 
     average = WeightAverage(model, options.average) if options.average else None

@@ -178,6 +178,20 @@ def test_average_is_kept_and_resumed(tmp_path: Path) -> None:
     assert_same(whole, train(tmp_path / "parts", average=0.9, resume=True))
 
 
+def test_fused_steps_are_the_same_steps_and_resume(tmp_path: Path) -> None:
+    plain, fused = (
+        weights(train(tmp_path / str(fused), average=0.0, steps=1, fused=fused))
+        for fused in (False, True)
+    )  # one step: later ones amplify the rounding
+    for name, value in fused.items():
+        torch.testing.assert_close(value, plain[name], atol=1e-6, rtol=1e-5, msg=name)
+    changes = {"average": 0.0, "steps": 3, "fused": True}
+    whole = train(tmp_path / "whole", **changes)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "parts", stop_after=2, **changes)
+    assert_same(whole, train(tmp_path / "parts", resume=True, **changes))
+
+
 def test_average_is_that_of_its_definition() -> None:
     model = torch.nn.Linear(2, 1)
     average = WeightAverage(model, 0.5)

@@ -117,6 +117,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of torch, on the CPU")
     parser.add_argument("--frozen-teacher", action="store_true")
     parser.add_argument("--compile", action="store_true", help="torch.compile on our side")
+    parser.add_argument("--fused", action="store_true", help="fused optimiser on our side")
     parser.add_argument("--processor-time", action="store_true")
     parser.add_argument("--only", choices=["inference", "training"])
     options = parser.parse_args()
@@ -150,6 +151,8 @@ def main() -> None:
             "reference": make_step(theirs, clean, defective, mask, options.dtype),
             "cfrg": make_step(ours, clean, defective, mask, options.dtype, options.compile),
         }
+        if name == "training" and options.fused:
+            steps["fused"] = make_step(ours, clean, defective, mask, options.dtype, fused=True)
         if name == "inference":
             folded = fold_batch_norms(ours)
             steps["folded"] = make_step(folded, clean, defective, mask, options.dtype)
@@ -188,6 +191,7 @@ def training_step(
     mask: Tensor,
     dtype: str,
     compiled: bool = False,
+    fused: bool = False,
 ) -> Callable[[], object]:
     losses = torch.compile(model.losses) if compiled else model.losses
     trained = [
@@ -195,7 +199,7 @@ def training_step(
         for name, parameter in model.named_parameters()
         if parameter.requires_grad and not name.startswith("teacher")
     ]
-    optimizer = torch.optim.Adam(trained, lr=5e-4, betas=(0.5, 0.999))
+    optimizer = torch.optim.Adam(trained, lr=5e-4, betas=(0.5, 0.999), fused=fused or None)
 
     def step() -> object:
         model.train()
