@@ -5,9 +5,9 @@ Nothing here imports torch unless torch is measured, so that the memory of a run
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,6 @@ from threecad.images import read_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
 __all__ = ["STAGES", "VARIANTS", "Task", "Timing", "Variation", "measure"]
 
@@ -178,9 +177,10 @@ def _time(call: Callable[[Any], Any], values: Iterable[Any], repetitions: int) -
 
 
 def _peak_memory() -> int | None:
+    # Not resource.getrusage: its peak is inherited from the parent process.
     try:
-        import resource
-    except ImportError:  # Windows
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:  # not Linux
         return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    peaks = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return 1024 * int(peaks[0]) if peaks else None

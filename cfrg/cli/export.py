@@ -30,7 +30,7 @@ def parse_size(
 @click.command(
     epilog=examples(
         "cfrg export run --to onnx --out detector.onnx",
-        "cfrg export run --to openvino --int8 --images 3cad --input-size 256x256",
+        "cfrg export run --to torch-export --dynamic --images 3cad",
     )
 )
 @click.argument("run", type=click.Path(path_type=Path))

@@ -57,9 +57,9 @@ class DetectionGraph(nn.Sequential):
 class Preprocessing(nn.Module):
     """(N, H, W, 3) uint8 → (N, 3, h, w) float32: Pillow's bilinear resize, then normalisation.
 
-    For a fixed input size the resize is exact to the last bit. For any size it is what Pillow did
-    before it began to reduce the height of some images first, and still does for all whose height
-    does not shrink by more than twice as many pixels as their width.
+    The resize is exact to the last bit. Some versions of Pillow reduce the height first where it
+    shrinks by more than twice as many pixels as the width; under them a graph for any size computes
+    both orders and takes the right one.
     """
 
     def __init__(self, config: CFRGConfig, input_size: Size | None) -> None:
@@ -75,10 +75,25 @@ class Preprocessing(nn.Module):
             if input_size and _reduces_height_first(input_size, config.image_size):
                 passes.reverse()
         self.resize = nn.Sequential(*passes)
+        height, width = config.image_size
+        self.asks_for_order = input_size is None and _reduces_height_first(
+            (height + 9, width + 1), config.image_size
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         """Resize and normalise."""
-        return normalize(self.resize(image.permute(0, 3, 1, 2).float()), self.config)
+        pixels = image.permute(0, 3, 1, 2).float()  # (N, 3, H, W)
+        resized = self.resize(pixels)
+        if self.asks_for_order:
+            columns, rows = self.resize
+            taller, wider = (
+                size - target
+                for size, target in zip(pixels.shape[-2:], self.config.image_size, strict=True)
+            )
+            excess: Any = taller - torch.sym_max(0, 2 * wider)
+            height_first = torch.full((), excess) > 0
+            resized = torch.where(height_first, columns(rows(pixels)), resized)
+        return normalize(resized, self.config)
 
 
 class Network(nn.Module):
