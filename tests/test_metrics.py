@@ -1,11 +1,13 @@
+import json
 import pickle
 
 import numpy as np
 import pytest
+import torch
 from exact_metrics import KINDS, pixel_figures, random_case
 
-from threecad.errors import EvaluationError
-from threecad.metrics import Evaluator
+from threecad.errors import EvaluationError, UsageError
+from threecad.metrics import Evaluator, Result
 from threecad.metrics.pixels import SIZES
 
 
@@ -133,6 +135,51 @@ def test_categories_that_need_no_refinement_are_not_counted_again():
     assert all(figure.within_tolerance for figure in after.mean.figures.values())
 
 
+def random_batch(seed, category="all"):
+    maps, masks, labels = random_case(np.random.default_rng(seed), "float64")
+    return maps, masks, maps.max((1, 2)), labels, {"category": [category] * len(labels)}
+
+
+@pytest.mark.parametrize("merging", [False, True])
+def test_images_may_follow_a_refinement(merging):
+    evaluator, other, alone = (Evaluator(max_bins=2**10) for _ in range(3))
+    evaluator.update(*random_batch(1))
+    refine(evaluator, [random_batch(1)])
+    if merging:
+        other.update(*random_batch(2))
+        evaluator.merge(other)
+    else:
+        evaluator.update(*random_batch(2))
+    alone.update(*random_batch(1))
+    alone.update(*random_batch(2))
+    assert evaluator.compute() == alone.compute()
+
+
+def test_only_what_was_counted_again_is_merged_in_a_refinement():
+    evaluator = Evaluator(max_bins=2**10)
+    evaluator.update(*random_batch(1, "open"))
+    flat = np.zeros((2, 4, 4))
+    evaluator.update(flat, [flat[0], flat[0] + 1], [0, 1], [0, 1], {"category": ["settled"] * 2})
+    assert evaluator.start_refinement()
+    part = pickle.loads(pickle.dumps(evaluator))
+    part.update(*random_batch(1, "open"))
+    evaluator.merge(part)
+    evaluator.finish_refinement()
+    assert evaluator.compute().by_category["settled"].counts["good"] == 1
+
+
+def test_evaluators_in_different_refinements_do_not_merge():
+    first, second = Evaluator(max_bins=2**10), Evaluator(max_bins=2**10)
+    first.update(*random_batch(1))
+    second.update(*random_batch(2))
+    assert first.start_refinement()
+    with pytest.raises(UsageError, match="Only one"):
+        first.merge(second)
+    assert second.start_refinement()
+    with pytest.raises(UsageError, match="different refinements"):
+        first.merge(second)
+
+
 def test_other_maps_in_the_second_pass_are_an_error():
     maps, masks, labels = random_case(np.random.default_rng(4), "float64")
     evaluator = Evaluator(max_bins=2**10)
@@ -231,6 +278,11 @@ def test_defective_image_with_an_empty_mask_keeps_its_label():
     ("change", "message"),
     [
         ({"labels": [0, 2]}, "label of image 1 is 2"),
+        ({"labels": [0, 0.5]}, "label of image 1 is 0.5"),
+        ({"labels": [0, np.nan]}, "label of image 1 is nan"),
+        ({"labels": ["good", "bad"]}, "labels are .*expected a number per image"),
+        ({"scores": None}, "scores are None; expected a number per image"),
+        ({"maps": [[["a"]]] * 2}, "image 0 is list"),
         ({"labels": [0, 0]}, "image 1 is labelled good|Image 1 is labelled good"),
         ({"scores": [0.0, np.nan]}, "score of image 1"),
         ({"scores": [0.0]}, "1 scores for 2 labels"),
@@ -245,6 +297,35 @@ def test_bad_batches_are_refused(change, message):
     batch = {"maps": np.zeros((2, 4, 4)), "masks": masks, "scores": [0, 1], "labels": [0, 1]}
     with pytest.raises(EvaluationError, match=message):
         Evaluator().update(**{**batch, **change})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"pro_limits": ()},
+        {"pro_limits": (0.3, 1.5)},
+        {"bootstrap": -1},
+        {"seed": -1},
+        {"max_bins": 255},
+        {"protocol": "other"},
+    ],
+)
+def test_bad_settings_are_refused(settings):
+    with pytest.raises(UsageError, match=next(iter(settings))):
+        Evaluator(**settings)
+    with pytest.raises(UsageError, match="differ in seed: 0 and 1"):
+        Evaluator().merge(Evaluator(seed=1))
+
+
+def test_groups_are_any_labels():
+    maps, masks, labels = random_case(np.random.default_rng(0), "normal")
+    n = len(labels)
+    evaluator = Evaluator(bootstrap=np.int64(2), pro_limits=np.array([0.3], np.float32))
+    groups = {"category": torch.arange(n) % 2, "defect_type": [None, *range(n - 1)]}
+    evaluator.update(maps, masks, [torch.tensor(0.5)] * n, labels, groups)
+    result = evaluator.compute()
+    assert set(result.by_category) == {"0", "1"}
+    assert Result.from_dict(json.loads(result.to_json())) == result
 
 
 def test_monotone_rescaling_changes_nothing():

@@ -17,6 +17,7 @@ import numpy as np
 
 from threecad.errors import EvaluationError, UsageError
 from threecad.metrics.maps import ArrayMap
+from threecad.metrics.pages import PAGE_BITS
 from threecad.metrics.scoring import CategoryScores, assemble
 from threecad.metrics.tallies import CategoryTally
 from threecad.samples import GOOD
@@ -40,6 +41,9 @@ POOLED = "pooled"
 Protocol = Literal["full", "paper"]
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+MIN_BINS = 1 << PAGE_BITS
+"""The least budget: a page of bins."""
 
 HOST_DEVICES = ("cpu", "mps")
 """Torch devices whose maps are counted by the processor. MPS has no float64."""
@@ -68,7 +72,7 @@ class Evaluator:
         breakdowns: Count defect types and sizes apart.
         max_bins: Budget of a category: bins that scores are counted in. A bin takes 4 bytes and,
             where scores fall in it, 16 more once the counts are read or merged; those of defective
-            pixels 24. Fewer bins give wider bounds.
+            pixels 24. Fewer bins give wider bounds; 256 is the least.
 
     Raises:
         UsageError: If an argument is out of range.
@@ -84,18 +88,22 @@ class Evaluator:
         breakdowns: bool = True,
         max_bins: int = 2**21,
     ) -> None:
-        if not pro_limits or not all(0 < limit <= 1 for limit in pro_limits):
+        if len(pro_limits) == 0 or not all(0 < limit <= 1 for limit in pro_limits):
             raise UsageError(f"pro_limits is {pro_limits!r}; expected rates above 0 and up to 1.")
         if protocol not in ("full", "paper"):
             raise UsageError(f"protocol is {protocol!r}; expected 'full' or 'paper'.")
         if bootstrap < 0:
             raise UsageError(f"bootstrap is {bootstrap}; expected 0 or more replicates.")
-        self.pro_limits = tuple(pro_limits)
-        self.bootstrap = bootstrap
-        self.seed = seed
+        if seed < 0:
+            raise UsageError(f"seed is {seed}; expected 0 or more.")
+        if max_bins < MIN_BINS:
+            raise UsageError(f"max_bins is {max_bins}; expected {MIN_BINS} or more.")
+        self.pro_limits = tuple(float(limit) for limit in pro_limits)
+        self.bootstrap = int(bootstrap)
+        self.seed = int(seed)
         self.protocol = protocol
         self.breakdowns = breakdowns
-        self.max_bins = max_bins
+        self.max_bins = int(max_bins)
         self._categories: dict[str, CategoryTally] = {}
 
     def update(
@@ -126,11 +134,11 @@ class Evaluator:
                 neither 0 nor 1, or a good image has defective pixels.
             UsageError: If a group is neither ``category`` nor ``defect_type``.
         """
-        label_list = [int(label) for label in _to_numpy(labels).reshape(-1)]
+        label_list = _read_numbers("labels", labels)
         n = len(label_list)
         map_list = [_check_map(value, i) for i, value in enumerate(maps)]
         mask_list = [None] * n if masks is None else list(masks)
-        score_list = [float(score) for score in _to_numpy(scores).reshape(-1)]
+        score_list = _read_numbers("scores", scores)
         for name, values in (("maps", map_list), ("masks", mask_list), ("scores", score_list)):
             if len(values) != n:
                 raise EvaluationError(f"There are {len(values)} {name} for {n} labels.")
@@ -139,12 +147,11 @@ class Evaluator:
             _check_image(i, map_list[i], mask_list[i], score_list[i], label_list[i])
             for i in range(n)
         ]
-        waiting = {name for name, tally in self._categories.items() if tally.pending}
         for i in range(n):
-            if waiting and categories[i] not in waiting:
-                continue  # a refinement that needs no second look at this category
+            if not self._is_counted(categories[i]):
+                continue
             self._add(
-                categories[i], types[i], map_list[i], checked[i], score_list[i], label_list[i]
+                categories[i], types[i], map_list[i], checked[i], score_list[i], int(label_list[i])
             )
 
     def _add(
@@ -175,12 +182,17 @@ class Evaluator:
         """Add what ``other`` collected, from another batch, process or machine.
 
         Raises:
-            UsageError: If the two were made with different settings.
+            UsageError: If the two were made with different settings, or are not in the same
+                refinement.
         """
-        if self.settings() != other.settings():
-            raise UsageError(f"These evaluators differ: {self.settings()} and {other.settings()}.")
+        for name, value in self.settings().items():
+            if value != (theirs := other.settings()[name]):
+                raise UsageError(f"These evaluators differ in {name}: {value} and {theirs}.")
+        if other._categories and self.refining != other.refining:
+            raise UsageError("Only one of these evaluators is in a refinement. See empty().")
         for name, tally in other._categories.items():
-            self._tally(name).merge(tally)
+            if self._is_counted(name):
+                self._tally(name).merge(tally)
 
     def empty(self) -> Evaluator:
         """Return an evaluator of the same settings that has collected nothing.
@@ -197,6 +209,11 @@ class Evaluator:
     def refining(self) -> bool:
         """Whether a refinement is waiting for the images."""
         return any(tally.pending for tally in self._categories.values())
+
+    def _is_counted(self, category: str) -> bool:
+        """Return whether images of a category count now: some need no second look."""
+        waiting = [name for name, tally in self._categories.items() if tally.pending]
+        return not waiting or category in waiting
 
     def start_refinement(self) -> bool:
         """Choose the bins that keep figures wider than their tolerance; return if there are any.
@@ -287,6 +304,16 @@ class Evaluator:
             self._tally(POOLED, detailed=False).merge_images(tally)
 
 
+def _read_numbers(name: str, values: Any) -> list[float]:
+    """Return a batch of numbers, ``(N,)`` or N scalars, NumPy, torch or plain."""
+    if hasattr(values, "detach"):  # one transfer from a GPU, not N
+        values = _to_numpy(values)
+    try:
+        return [float(_to_numpy(value).item()) for value in values]
+    except (TypeError, ValueError):
+        raise EvaluationError(f"The {name} are {values!r}; expected a number per image.") from None
+
+
 def _to_numpy(values: Any) -> NDArray[Any]:
     """Return an array or a torch tensor as a NumPy array, without a copy where possible."""
     if hasattr(values, "detach"):
@@ -299,7 +326,7 @@ def _to_numpy(values: Any) -> NDArray[Any]:
 
 def _check_map(value: Any, i: int) -> AnomalyMap:
     """Return one map of a batch, where it is."""
-    kind = str(value.dtype).removeprefix("torch.") if hasattr(value, "dtype") else "float64"
+    kind = str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
     if kind not in FLOATS or (kind == "bfloat16" and not hasattr(value, "detach")):
         raise EvaluationError(
             f"The anomaly map of image {i} is {kind}; expected float16, 32 or 64."
@@ -316,11 +343,11 @@ def _check_map(value: Any, i: int) -> AnomalyMap:
 
 
 def _check_image(
-    i: int, anomaly_map: AnomalyMap, mask: Any, score: float, label: int
+    i: int, anomaly_map: AnomalyMap, mask: Any, score: float, label: float
 ) -> NDArray[np.bool_] | None:
     """Check one image of a batch, and return its mask as booleans."""
     if label not in (0, 1):
-        raise EvaluationError(f"The label of image {i} is {label}; expected 0 or 1.")
+        raise EvaluationError(f"The label of image {i} is {label:g}; expected 0 or 1.")
     if not np.isfinite(score):
         raise EvaluationError(f"The score of image {i} is {score}; expected a finite number.")
     if not anomaly_map.is_finite():
@@ -344,16 +371,14 @@ def _check_image(
     return defect
 
 
-def _read_groups(
-    groups: Mapping[str, Sequence[str]] | None, n: int
-) -> tuple[list[str], list[str | None]]:
+def _read_groups(groups: Mapping[str, Any] | None, n: int) -> tuple[list[str], list[str | None]]:
     groups = groups or {}
     if unknown := sorted(set(groups) - {"category", "defect_type"}):
         raise UsageError(f"Unknown group {unknown[0]!r}; expected category or defect_type.")
-    for name, values in groups.items():
+    names: dict[str, list[str | None]] = {}
+    for group in ("category", "defect_type"):
+        values = _to_numpy(groups.get(group, [None] * n)).reshape(-1).tolist()
         if len(values) != n:
-            raise EvaluationError(f"There are {len(values)} names of {name!r} for {n} labels.")
-    return (
-        list(groups.get("category", [ONLY_CATEGORY] * n)),
-        list(groups.get("defect_type", [None] * n)),
-    )
+            raise EvaluationError(f"There are {len(values)} names of {group!r} for {n} labels.")
+        names[group] = [None if value is None else str(value) for value in values]
+    return [name or ONLY_CATEGORY for name in names["category"]], names["defect_type"]

@@ -8,6 +8,7 @@ the largest one below 0.3 that was seen, and the curve is not extended to its en
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -34,14 +35,14 @@ def per_image_pro(anomaly_map: NDArray[np.floating[Any]], mask: NDArray[np.bool_
 
     Returns:
         A fraction, or ``None`` where it is undefined: no defective or no defect-free pixel, a
-        constant map, fewer than two thresholds below a false positive rate of 0.3, or no false
-        positive at any of them.
+        constant map, a range beyond float64, fewer than two thresholds below a false positive rate
+        of 0.3, or no false positive at any of them.
     """
     if not mask.any() or mask.all():
         return None
     least, largest = float(anomaly_map.min()), float(anomaly_map.max())
     step = (largest - least) / STEPS
-    if step == 0:
+    if step == 0 or step == math.inf:
         return None
     thresholds = np.arange(least, largest, step)
     # Number of thresholds strictly below each score: the pixel is flagged at these.

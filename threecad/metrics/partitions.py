@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from threecad.errors import EvaluationError
+from threecad.errors import EvaluationError, UsageError
 from threecad.metrics import kernels
 from threecad.metrics.curves import Counts
 
@@ -176,7 +176,13 @@ class Refinement:
         self.sums[parts, 0] += counts
 
     def merge(self, other: Refinement) -> None:
-        """Add what ``other`` counted in the same bins."""
+        """Add what ``other`` counted in the same bins.
+
+        Raises:
+            UsageError: If it counted in other bins.
+        """
+        if not np.array_equal(self.starts, other.starts):
+            raise UsageError("These evaluators are in different refinements. See empty().")
         self.sums += other.sums
 
 

@@ -87,7 +87,7 @@ def _tabulate(title: str, groups: Mapping[str, Scores], keys: Sequence[str]) -> 
         if counted:
             cells.append(f"{scores.counts['regions']:,}")
         table.add_row(Text(name), *cells)
-    console = Console(width=WIDTH, no_color=True, highlight=False)
+    console = Console(width=WIDTH, color_system=None, highlight=False)
     with console.capture() as capture:
         console.print(table)
     return [line.rstrip() for line in capture.get().splitlines()]

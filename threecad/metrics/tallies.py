@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from threecad.errors import UsageError
 from threecad.metrics import curves
 from threecad.metrics.curves import Counts
 from threecad.metrics.histograms import ScoreHistogram
@@ -144,7 +145,7 @@ class CategoryTally:
             if mask is not None:
                 self._refine(anomaly_map, defects, defect_type)
             return
-        self._known.clear()
+        self._forget()
         row = paper_pro = None
         if mask is not None:
             self._count(anomaly_map, defects, defect_type)
@@ -157,7 +158,13 @@ class CategoryTally:
         )
 
     def merge(self, other: CategoryTally) -> None:
-        """Add what another tally of the category counted."""
+        """Add what another tally of the category counted.
+
+        Raises:
+            UsageError: If the two are not in the same refinement.
+        """
+        if self.pending.keys() != other.pending.keys():
+            raise UsageError("These evaluators are in different refinements. See empty().")
         if self.pending:
             for ranking, refinement in other.pending.items():
                 self.pending[ranking].merge(refinement)
@@ -170,7 +177,8 @@ class CategoryTally:
 
     def merge_images(self, other: CategoryTally) -> None:
         """Add the images of another tally, without its breakdowns."""
-        self._known.clear()
+        if other.images:
+            self._forget()
         self.images += other.images
         self.pixels.merge(other.pixels)
 
@@ -181,6 +189,11 @@ class CategoryTally:
         )
         twin.pending = {ranking: waiting.empty() for ranking, waiting in self.pending.items()}
         return twin
+
+    def _forget(self) -> None:
+        """Drop what was derived from the counts: more images change it."""
+        self.resolved.clear()
+        self._known.clear()
 
     def partition(self, ranking: Ranking) -> Partition:
         """Return the bins of a ranking, as far as they are resolved."""
