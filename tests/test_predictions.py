@@ -1,4 +1,6 @@
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -66,7 +68,15 @@ def test_jsonl_scores_and_dots_in_names(tmp_path):
         ({}, "holds no predictions"),
         ({"scores.csv": "id,value\na,1\n"}, "row 1"),
         ({"scores.csv": "id,score\na,1\na,2\n"}, "two scores"),
-        ({"scores.csv": "id,score\na,high\n"}, "row 1"),
+        ({"scores.csv": "id,score\na,high\n"}, "row 1 is .*high"),
+        ({"scores.csv": "id;score\na;1\n"}, "row 1 is .*id;score"),
+        ({"scores.csv": "id,score\n" + "a" * 200_000 + ",1\n"}, "field larger"),
+        ({"scores.csv": b"id,score\n\xff,1\n"}, "can't decode byte 0xff in position 9"),
+        ({"scores.jsonl": '{"id": "a", "score": 1}\n{"id"'}, "line 2 is not JSON"),
+        ({"scores.jsonl": f'{{"id": "a", "score": 1{"0" * 400}}}\n'}, "row 1"),
+        ({"scores.jsonl": "[" * 100_000}, "recursion"),
+        ({"maps/a.png": ""}, "meta.json .*there is no such file"),
+        ({"maps/a.png": "", "meta.json": "[1]"}, "meta.json .*something else"),
         ({"scores.csv": "id,score\n", "scores.jsonl": ""}, "Remove one"),
         ({"maps/a.npy": "", "maps/a.npz": ""}, "Two maps"),
     ],
@@ -75,7 +85,7 @@ def test_bad_folders_are_refused(files, message, tmp_path):
     for name, text in files.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(EvaluationError, match=message):
         PredictionFolder(tmp_path)
 
@@ -87,9 +97,36 @@ def test_bad_maps_are_refused(tmp_path):
     np.savez(tmp_path / "other.npz", heat=np.zeros((2, 2)))
     (tmp_path / "cut.npy").write_bytes((tmp_path / "deep.npy").read_bytes()[:90])
     (tmp_path / "text.tiff").write_text("no picture")
+    (tmp_path / "empty.tiff").write_bytes(b"II*\0" + b"\xff" * 40)
+    large = b"\x93NUMPY\1\0\x76\0{'descr': '<f4', 'fortran_order': False, 'shape': (%s)}"
+    (tmp_path / "bomb.npy").write_bytes((large % (b"10000000, " * 2)).ljust(127) + b"\n")
+    (tmp_path / "header.npy").write_bytes(b"\x93NUMPY\1\0\x76\0{'descr': (".ljust(127) + b"\n")
+    np.savez_compressed(tmp_path / "stream.npz", map=np.arange(64.0))
+    stream = bytearray((tmp_path / "stream.npz").read_bytes())
+    stream[45:60] = bytes(15)
+    (tmp_path / "stream.npz").write_bytes(stream)
+    write_map(tmp_path / "bomb.png", np.zeros((2, 2)), scale=1.0, offset=0.0)
+    picture = bytearray((tmp_path / "bomb.png").read_bytes())
+    picture[16:24] = struct.pack(">II", 60_000, 60_000)
+    picture[29:33] = struct.pack(">I", zlib.crc32(picture[12:29]))
+    (tmp_path / "bomb.png").write_bytes(picture)
     for path in sorted(tmp_path.iterdir()):
         with pytest.raises(EvaluationError, match=path.name):
             read_map(path)
+
+
+def test_npy_and_npz_are_told_by_their_content(tmp_path):
+    anomaly_map = np.arange(4.0).reshape(2, 2)
+    for written, named in (("a.npy", "b.npz"), ("a.npz", "b.npy")):
+        write_map(tmp_path / written, anomaly_map)
+        (tmp_path / written).rename(tmp_path / named)
+        assert np.array_equal(read_map(tmp_path / named), anomaly_map)
+
+
+def test_an_image_is_predicted_once(tmp_path):
+    with pytest.raises(UsageError, match="before"), PredictionWriter(tmp_path) as writer:  # noqa: PT012
+        writer.add("a", None, 1.0)
+        writer.add("a", None, 2.0)
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a//b", "a/../../b", "", "a\\b"])

@@ -18,8 +18,12 @@ import io
 import json
 import math
 import os
+import struct
+import tokenize
 import unicodedata
+import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +34,7 @@ from threecad import atomic
 from threecad.errors import EvaluationError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -37,6 +42,21 @@ if TYPE_CHECKING:
 __all__ = ["MapFormat", "PredictionFolder", "PredictionWriter", "read_map", "write_map"]
 
 MapFormat = Literal["npy", "npz", "tiff", "png"]
+
+# What NumPy, Pillow and their decoders raise on broken files.
+_BROKEN = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    MemoryError,
+    SyntaxError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 SUFFIXES = frozenset({".npy", ".npz", ".tif", ".tiff", ".png"})
 FLOATS = (np.float16, np.float32, np.float64)
@@ -106,6 +126,7 @@ class PredictionWriter:
         self.folder = Path(folder)
         self.map_format = map_format
         self.scale, self.offset = scale, offset
+        self._added: set[str] = set()
         self.rows: list[dict[str, Any]] = []
         if map_format == "png" and (scale is None or offset is None):
             raise UsageError("16-bit PNG maps need one scale and offset for all maps.")
@@ -120,9 +141,12 @@ class PredictionWriter:
         """Write one map, ``(H, W)`` float, and remember its image score and further columns.
 
         Raises:
-            UsageError: If the id would lead out of the folder.
+            UsageError: If the id would lead out of the folder, or was added before.
         """
         name = _safe(sample_id)
+        if name in self._added:
+            raise UsageError(f"{sample_id!r} was added before; one prediction per image.")
+        self._added.add(name)
         if anomaly_map is not None:
             path = self.folder / "maps" / f"{name}.{self.map_format}"
             write_map(path, anomaly_map, scale=self.scale, offset=self.offset)
@@ -205,8 +229,9 @@ def read_map(
     path = Path(path)
     try:
         values = _read_values(path)
-    except (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile) as error:
-        raise EvaluationError(f"{path} cannot be read as an anomaly map: {error}.") from None
+    except _BROKEN as error:
+        reason = str(error).rstrip(".")
+        raise EvaluationError(f"{path} cannot be read as an anomaly map: {reason}.") from None
     if path.suffix.lower() == ".png":
         if values.dtype not in (np.uint16, np.int32):
             raise EvaluationError(f"{path} is not a 16-bit grey PNG: {values.dtype}.")
@@ -234,15 +259,16 @@ def _save(path: Path, values: NDArray[Any]) -> None:
 
 
 def _read_values(path: Path) -> NDArray[Any]:
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        values = np.load(path, allow_pickle=False)
-        return np.asarray(values)
-    if suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            return np.asarray(archive["map"])
-    with Image.open(path) as image:
-        return np.asarray(image)
+    if path.suffix.lower() in (".npy", ".npz"):
+        stored = np.load(path, allow_pickle=False)
+        if isinstance(stored, np.lib.npyio.NpzFile):
+            with stored as archive:
+                stored = archive["map"]
+        return np.asarray(stored)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what matters of damage is an error too
+        with Image.open(path) as image:
+            return np.asarray(image)
 
 
 def _find_maps(folder: Path) -> dict[str, Path]:
@@ -265,26 +291,37 @@ def _read_scores(folder: Path) -> dict[str, float] | None:
     if len(tables) == 2:
         raise EvaluationError(f"{folder} has scores.csv and scores.jsonl. Remove one of them.")
     path = tables[0]
-    scores: dict[str, float] = {}
-    number = 0
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix == ".csv":
-            rows = list(csv.DictReader(io.StringIO(text)))
-        else:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        for number, row in enumerate(rows, 1):  # noqa: B007  (named in the error)
+        rows = list(_read_rows(path))
+    except (csv.Error, ValueError, RecursionError) as error:
+        raise EvaluationError(f"{path} cannot be read as a table of scores: {error}.") from None
+    scores: dict[str, float] = {}
+    for number, row in enumerate(rows, 1):
+        try:
             sample_id = unicodedata.normalize("NFC", str(row["id"]))
-            if sample_id in scores:
-                raise EvaluationError(f"{path} has two scores for {sample_id!r}.")
-            scores[sample_id] = float(row["score"])
-    except (KeyError, TypeError, ValueError) as error:
-        where = f" in row {number}" if number else ""
-        raise EvaluationError(
-            f"{path} is no table of scores: {error!r}{where}. "
-            "Expected the columns id and score, and a number as score."
-        ) from None
+            score = float(row["score"])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise EvaluationError(
+                f"{path}: row {number} is {str(row)[:100]}; expected the columns id and score, "
+                "and a number as score."
+            ) from None
+        if sample_id in scores:
+            raise EvaluationError(f"{path} has two scores for {sample_id!r}.")
+        scores[sample_id] = score
     return scores
+
+
+def _read_rows(path: Path) -> Iterator[Any]:
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix == ".csv":
+        yield from csv.DictReader(io.StringIO(text))
+        return
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines() cuts inside of strings
+        try:
+            if line.strip():
+                yield json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number} is not JSON: {error}") from None
 
 
 def _read_meta(folder: Path) -> tuple[float, float]:
@@ -292,9 +329,11 @@ def _read_meta(folder: Path) -> tuple[float, float]:
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
         scale, offset = float(meta["scale"]), float(meta["offset"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError):
+        found = "this file holds something else" if path.exists() else "there is no such file"
         raise EvaluationError(
-            f"PNG maps need {path} with one scale and offset for all maps: {error!r}."
+            f'PNG maps need {path} with one scale and offset for all maps, such as {{"scale": '
+            f'0.0001, "offset": 0}}; {found}.'
         ) from None
     if not math.isfinite(scale) or not math.isfinite(offset) or scale == 0:
         raise EvaluationError(f"{path}: scale {scale} and offset {offset} give no scores.")

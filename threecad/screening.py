@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import unicodedata
 from collections.abc import Mapping
 from functools import partial
@@ -17,6 +18,7 @@ from threecad.predictions import FLOATS, PredictionFolder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -112,7 +114,7 @@ def _find_strangers(index: Index, sample_ids: Collection[str]) -> list[str]:
     there = {
         f"{folder}/{unicodedata.normalize('NFC', path.stem)}"
         for folder in folders
-        if folder.partition("/")[0] in index.categories
+        if folder.partition("/")[0] in index.categories and _is_folder(index.root / folder)
         for path in (index.root / folder).glob("*.*")
     }
     return sorted(
@@ -124,8 +126,12 @@ def _find_strangers(index: Index, sample_ids: Collection[str]) -> list[str]:
 
 def _is_of_another_category(index: Index, sample_id: str) -> bool:
     category, _, rest = sample_id.partition("/")
-    named = bool(category and rest) and category not in index.categories
-    return named and (index.root / category).is_dir()
+    named = bool(rest) and category not in index.categories and category.strip(".") != ""
+    return named and _is_folder(index.root / category)
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112  (Path.is_dir raises where a name is too long)
 
 
 def _unusable_scores(samples: Sequence[Sample], scores: Mapping[str, float]) -> list[str]:
