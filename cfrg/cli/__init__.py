@@ -11,6 +11,7 @@ import click
 
 from cfrg.cli.app import app
 from cfrg.cli.bench import bench
+from cfrg.cli.calibrate import calibrate
 from cfrg.cli.evaluate import evaluate
 from cfrg.cli.export import export
 from cfrg.cli.import_checkpoint import import_checkpoint
@@ -35,6 +36,7 @@ def main() -> None:
 for command in (
     app,
     bench,
+    calibrate,
     evaluate,
     export,
     import_checkpoint,

@@ -1,0 +1,343 @@
+"""From good images that were not trained on to thresholds, and to what these will miss."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from cfrg.calibration import FILE, Threshold, digest_weights
+from cfrg.data import PairKey, random_stream
+from cfrg.options import TrainingOptions
+from cfrg.prediction import Predictor, Prepared, find_images
+from cfrg.preprocessing import to_tensor
+from cfrg.runs import read_run
+from cfrg.synthesis import make_defects
+from cfrg.tolerance import (
+    CONFIDENCE,
+    average_rank,
+    clopper_pearson,
+    needed,
+    rate_interval,
+    tolerance_rank,
+)
+from threecad import __version__, atomic
+from threecad.errors import DataError, UsageError
+from threecad.figures import PALETTE, save_figure, styled
+from threecad.images import read_image
+from threecad.indexing import scan
+from threecad.samples import hash_file
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+    from matplotlib.figure import Figure
+
+    from threecad.samples import Index
+
+    Values = npt.NDArray[np.float64]
+
+__all__ = ["Calibration", "calibrate"]
+
+LEAST_DEFECTS = 200
+"""Synthetic defects drawn at least; more where there are more images."""
+
+CALIBRATION_STREAM = 100
+"""First number of the key of the random draws here; training has others."""
+
+METHOD = (
+    "order statistic of the values of good images: distribution-free one-sided tolerance limit, "
+    "95 % confidence"
+)
+
+WARNINGS = {
+    "test-good": "The good test images have been used up: false alarms counted on them from now on "
+    "are too few.",
+    "train-good": "The model was trained on these images. Unseen good images score higher: expect "
+    "more false alarms than asked for.",
+}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Thresholds and what they were read from.
+
+    Attributes:
+        threshold: The thresholds.
+        average: Lower thresholds for scores and for pixels, which hold on average over many
+            calibrations and not with confidence; ``None`` where there are too few images.
+        scores: Image scores of the good images.
+        peaks: The highest values of their maps.
+        defect_scores: Image scores of synthetic defects drawn on these images.
+        warning: What is questionable about the images.
+    """
+
+    threshold: Threshold
+    average: tuple[float, float] | None
+    scores: Values
+    peaks: Values
+    defect_scores: Values
+    warning: str | None
+
+    @property
+    def missed(self) -> int:
+        """How many synthetic defects do not score above the threshold."""
+        return int((self.defect_scores <= self.threshold.image_threshold).sum())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``calibration.json`` holds."""
+        low, high = clopper_pearson(self.missed, len(self.defect_scores))
+        average = self.average and dict(
+            zip(("image_threshold", "pixel_threshold"), self.average, strict=True)
+        )
+        return {
+            **self.threshold.to_dict(),
+            "confidence": CONFIDENCE,
+            "method": METHOD,
+            "on_average": average,
+            "synthetic_defects": {
+                "drawn": len(self.defect_scores),
+                "missed": self.missed,
+                "interval": [low, high],
+            },
+            "warning": self.warning,
+        }
+
+    def __str__(self) -> str:
+        """Return a summary for people."""
+        threshold, drawn = self.threshold, len(self.defect_scores)
+        low, high = threshold.interval
+        least, most = clopper_pearson(self.missed, drawn)
+        image, pixel = ("–", "–") if not self.average else map("{:.5g}".format, self.average)
+        return "\n".join(
+            [
+                f"{threshold.images:,} good images ({threshold.source})",
+                f"image threshold  {threshold.image_threshold:.5g}  (on average enough: {image})",
+                f"pixel threshold  {threshold.pixel_threshold:.5g}  (on average enough: {pixel})",
+                f"false alarms     at most {threshold.false_alarm_rate:.2%} with "
+                f"{CONFIDENCE:.0%} confidence (interval {low:.2%} to {high:.2%})",
+                f"missed           {self.missed:,} of {drawn:,} synthetic defects, "
+                f"{self.missed / drawn:.1%} (interval {least:.1%} to {most:.1%})",
+            ]
+        )
+
+
+def calibrate(
+    run: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None = None,
+    *,
+    false_alarm_rate: float = 0.01,
+    on: str = "held-out",
+    split_file: str | os.PathLike[str] | None = None,
+    errata: str | os.PathLike[str] | None = None,
+    fold: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Calibration:
+    """Find a run's thresholds; write ``RUN/calibration.json`` and ``RUN/figures/calibration.png``.
+
+    Args:
+        run: The run folder.
+        root: The tree; the default root when ``None``. Not looked at where ``on`` is a path.
+        false_alarm_rate: Largest share of good images that may be called defective.
+        on: Which good images: ``"held-out"``, those that training held out, or the split ``val``
+            of a split file; ``"test-good"`` or ``"train-good"``, at the price of a warning; or a
+            file, folder or pattern of other good images.
+        split_file: Take the splits from this file.
+        errata: Apply the corrections in this file.
+        fold: Held-out fold, for a k-fold split file.
+        seed: Seed of the synthetic defects.
+        **options: Given to ``Predictor``: device, batch size, tiles.
+
+    Raises:
+        UsageError: If all good images were trained on, or there are too few for the rate.
+        DataError: If an image cannot be read or is no longer there.
+    """
+    needed(false_alarm_rate)  # a rate that is impossible is said before anything takes time
+    files, fingerprint, source = _choose_images(Path(run), root, on, split_file, errata, fold)
+    rank = tolerance_rank(len(files), false_alarm_rate)
+    if rank is None:
+        raise UsageError(_say_too_few(len(files), false_alarm_rate))
+    predictor = Predictor.from_pretrained(run, calibrated=False, **options)
+    model: Any = predictor.detector
+    digest = digest_weights(model)
+    scores, peaks = _measure(predictor, files)
+    ordered = np.sort(scores), np.sort(peaks)
+    image_threshold, pixel_threshold = (float(values[rank - 1]) for values in ordered)
+    enough = average_rank(len(files), false_alarm_rate)
+    calibration = Calibration(
+        threshold=Threshold(
+            image_threshold=image_threshold,
+            pixel_threshold=pixel_threshold,
+            false_alarm_rate=false_alarm_rate,
+            interval=rate_interval(rank, len(files)),
+            images=len(files),
+            source=source,
+            data_fingerprint=fingerprint,
+            weights_digest=digest,
+            tile=predictor.tiling.tile,
+            tile_overlap=predictor.tiling.overlap,
+            version=__version__,
+        ),
+        average=(
+            None
+            if enough is None
+            else (float(ordered[0][enough - 1]), float(ordered[1][enough - 1]))
+        ),
+        scores=scores,
+        peaks=peaks,
+        defect_scores=_score_defects(predictor, files, seed),
+        warning=WARNINGS.get(on),
+    )
+    atomic.write_json(Path(run) / FILE, calibration.to_dict())
+    save_figure(draw_scores(calibration), Path(run) / "figures", "calibration", formats=("png",))
+    return calibration
+
+
+def draw_scores(calibration: Calibration) -> Figure:
+    """Show how good images and synthetic defects score, and where the thresholds lie."""
+    from matplotlib.figure import Figure
+
+    threshold, good = calibration.threshold, f"{len(calibration.scores):,} good images"
+    drawn = f"{len(calibration.defect_scores):,} with synthetic defects"
+    with styled():
+        figure = Figure(figsize=(5.6, 4.4), layout="constrained")
+        score_axis, peak_axis = figure.subplots(2, 1)
+        groups = {good: calibration.scores, drawn: calibration.defect_scores}
+        _draw_histograms(score_axis, groups, threshold.image_threshold)
+        score_axis.set_xlabel("image score")
+        _draw_histograms(peak_axis, {good: calibration.peaks}, threshold.pixel_threshold)
+        peak_axis.set_xlabel("highest value of the anomaly map")
+        score_axis.set_title(
+            f"At most {threshold.false_alarm_rate:.2%} false alarms: {calibration.missed:,} of "
+            f"{len(calibration.defect_scores):,} synthetic defects are missed"
+        )
+    return figure
+
+
+def _draw_histograms(axis: Any, groups: dict[str, Values], threshold: float) -> None:
+    # Defects can score many times higher than the threshold; what matters happens around it.
+    lowest = min(float(values.min()) for values in groups.values())
+    end = threshold + 2 * (threshold - lowest) or lowest + 1
+    edges = np.linspace(lowest, max(end, lowest + 1e-9), 46)
+    beyond = 0
+    for (name, values), colour in zip(groups.items(), PALETTE, strict=False):
+        beyond += int((values > edges[-1]).sum())
+        shown = np.minimum(values, edges[-1])
+        axis.hist(shown, edges, color=colour, alpha=0.6, label=name)
+    axis.axvline(threshold, color="black", linewidth=1, label=f"threshold {threshold:.4g}")
+    axis.set_ylabel("images")
+    axis.legend(title=f"{beyond:,} beyond the axis, in the last bar" if beyond else None)
+
+
+def _choose_images(
+    run: Path,
+    root: str | os.PathLike[str] | None,
+    on: str,
+    split_file: str | os.PathLike[str] | None,
+    errata: str | os.PathLike[str] | None,
+    fold: int | None,
+) -> tuple[list[tuple[str, Path]], str, str]:
+    """Return (id, file) of the good images, their fingerprint, and what they are."""
+    record = read_run(run)
+    if on not in ("held-out", *WARNINGS):
+        files = find_images([on])
+        digest = hashlib.sha256()
+        for name, path in files:
+            digest.update(f"{name}\t{hash_file(path)}\t\n".encode())
+        return files, digest.hexdigest(), on
+    index = scan(root, split_file=split_file, errata=errata, fold=fold)
+    if on == "held-out":
+        chosen, source = _find_held_out(run, record, index)
+    else:
+        category = None if record["category"] == "all" else record["category"]
+        chosen = index.select(category=category, split=on.removesuffix("-good"), label=0)
+        source = on
+    return [(sample.id, sample.image) for sample in chosen], chosen.fingerprint, source
+
+
+def _find_held_out(run: Path, record: dict[str, Any], index: Index) -> tuple[Index, str]:
+    if ids := record.get("held_out"):
+        if missing := [name for name in ids if name not in index]:
+            raise DataError(
+                f"{index.root} lacks {len(missing)} of the {len(ids)} images that the training of "
+                f"{run} held out, first {missing[0]}. Name the tree that it was trained on."
+            )
+        return index.with_samples(index[name] for name in ids), "held-out"
+    category = None if record["category"] == "all" else record["category"]
+    good = index.select(category=category, label=0)
+    validation = [sample for sample in good if sample.split == "val"]
+    if validation and record.get("split_file"):
+        return index.with_samples(validation), "val"
+    raise UsageError(
+        f"The training of {run} held no good image out, and images that were trained on score too "
+        "low to find a threshold. Train with --validation-fraction or a split file with a split "
+        "`val`, or name other good images: --on FOLDER; --on test-good, which uses these up; "
+        "--on train-good, which gives more false alarms than asked for."
+    )
+
+
+def _say_too_few(number: int, rate: float) -> str:
+    if not number:
+        return "There is no good image to calibrate on."
+    reachable = 1 - (1 - CONFIDENCE) ** (1 / number)
+    reachable = np.ceil(reachable * 1e4) / 1e4
+    return (
+        f"{number} good images are too few for a false-alarm rate of {rate:.2%}: "
+        f"{needed(rate)} are needed. These can show a rate of {reachable:.2%} "
+        f"(--false-alarm-rate {reachable:.4f})."
+    )
+
+
+def _measure(predictor: Predictor, files: Sequence[tuple[str, Path]]) -> tuple[Values, Values]:
+    """Return the score of each file and the highest value of its map."""
+    values = []
+    predictions = predictor.predict_files(files)
+    for prediction in tqdm(predictions, total=len(files), desc="good images", unit="image"):
+        if prediction.map is None:
+            raise DataError(f"{prediction.id}: {prediction.error}")
+        values.append((prediction.score, float(prediction.map.max())))
+    scores, peaks = np.array(values, np.float64).T
+    return scores, peaks
+
+
+class _Canvases:
+    """The images as the network sees them, (h, w, 3) uint8 by position; read when asked for."""
+
+    def __init__(self, predictor: Predictor, files: Sequence[tuple[str, Path]]) -> None:
+        self.predictor, self.files = predictor, files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, position: int, /) -> npt.NDArray[np.uint8]:
+        return self.predictor.prepare(read_image(self.files[position][1]))
+
+
+def _score_defects(predictor: Predictor, files: Sequence[tuple[str, Path]], seed: int) -> Values:
+    """Return the scores of synthetic defects, drawn on the images in turn."""
+    images = _Canvases(predictor, files)
+    total = max(len(files), LEAST_DEFECTS)
+    # Always the varied recipe, whatever the run was trained with: misses can then be compared.
+    options = TrainingOptions.preset("lite", clean_share=0.0, seed=seed)
+    make_defect = make_defects(options, images)
+
+    def draw() -> Iterator[Prepared]:
+        for i in range(total):
+            image = images[i % len(images)]
+            for attempt in range(100):  # what nobody could see is drawn again
+                rng = random_stream(CALIBRATION_STREAM, seed, i, attempt)
+                defective, mask = make_defect(image, rng, PairKey(0, i), None)
+                if mask.any():
+                    break
+            yield Prepared(str(i), to_tensor(defective), image.shape[:2], 0.0)
+
+    predictions = predictor.predict_prepared(draw())
+    progress = tqdm(predictions, total=total, desc="synthetic defects", unit="image")
+    return np.array([prediction.score for prediction in progress])

@@ -1,0 +1,69 @@
+"""``cfrg calibrate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cfrg.cli.options import computing_options, tile_options
+from threecad.cli.group import (
+    errata_option,
+    examples,
+    fold_option,
+    json_option,
+    print_json,
+    root_argument,
+    seed_option,
+    split_file_option,
+)
+
+__all__ = ["calibrate"]
+
+
+@click.command(
+    epilog=examples(
+        "cfrg calibrate run 3cad --false-alarm-rate 0.3 --on test-good",
+    )
+)
+@click.argument("run", type=click.Path(path_type=Path))
+@root_argument
+@click.option(
+    "--false-alarm-rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.01,
+    show_default=True,
+    metavar="R",
+    help="Largest share of good images that may be called defective.",
+)
+@click.option(
+    "--on",
+    default="held-out",
+    show_default=True,
+    metavar="IMAGES",
+    help="Good images: held-out (of the training), test-good, train-good, or a folder.",
+)
+@split_file_option
+@fold_option
+@errata_option
+@tile_options
+@computing_options
+@seed_option
+@json_option
+def calibrate(run: Path, root: Path | None, as_json: bool, **options: Any) -> None:
+    """Find the thresholds of RUN on good images that it was not trained on.
+
+    With 95 % confidence, at most R of unseen good images score above the image threshold, and at
+    most R show a region above the pixel threshold. Written to RUN/calibration.json, which `cfrg
+    predict` uses, and drawn in RUN/figures/calibration.png.
+    """
+    from cfrg.calibrating import calibrate
+
+    calibration = calibrate(run, root, **options)
+    if calibration.warning:
+        click.echo(f"Warning: {calibration.warning}", err=True)
+    if as_json:
+        print_json(calibration.to_dict())
+    else:
+        click.echo(str(calibration))
