@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -9,7 +10,7 @@ from exact_metrics import pixel_figures
 from PIL import Image
 
 from threecad.cli import main
-from threecad.errors import EvaluationError, UsageError
+from threecad.errors import DataError, EvaluationError, UsageError
 from threecad.evaluation import evaluate, resize_map, score_image
 from threecad.indexing import scan
 from threecad.masks import read_mask
@@ -171,6 +172,24 @@ def test_a_function_is_asked_for_each_map_once_and_all_problems_are_named(index,
     assert first in str(error.value)
     assert last in str(error.value)
     assert len(asked) == len(set(asked))
+
+
+@pytest.mark.parametrize("damage", ["image", "mask", "size"])
+def test_damaged_data_is_named(index, maps, tmp_path, damage):
+    tree = shutil.copytree(index.root / "Copper_Stator", tmp_path / "tree" / "Copper_Stator")
+    copy = scan(tree.parent)
+    sample = next(s for s in copy if s.split == "test" and s.label == (damage != "image"))
+    path = sample.image if damage == "image" else sample.mask
+    path.write_bytes(b"no picture")
+    if damage == "size":
+        Image.fromarray(np.zeros((3, 4), np.uint8)).save(path)
+    message = {
+        "image": "read as an image",
+        "mask": "decoded",
+        "size": "4 × 3 pixels, but its image",
+    }
+    with pytest.raises(DataError, match=f"{path.name}.*{message[damage]}"):
+        evaluate(copy, {name: value for name, value in maps.items() if name in copy})
 
 
 def test_no_masks_leaves_image_figures(index, maps):

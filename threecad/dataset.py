@@ -9,10 +9,10 @@ from torch.utils.data import Dataset
 from torch.utils.data._utils.collate import collate_tensor_fn, default_collate_fn_map
 from torchvision import tv_tensors
 
-from threecad.errors import MaskError, UsageError
+from threecad.errors import UsageError
 from threecad.images import read_image
 from threecad.indexing import Index, scan
-from threecad.masks import read_mask
+from threecad.masks import read_sample_mask
 
 if TYPE_CHECKING:
     import os
@@ -97,21 +97,9 @@ class ThreeCAD(Dataset[dict[str, Any]]):
 
 
 def _read_mask(sample: Sample, image: torch.Tensor) -> torch.Tensor:
-    """Return the mask of ``sample`` as (1, H, W) uint8 0/1, zeros where it has none.
-
-    Raises:
-        MaskError: If the mask's size is not the image's.
-    """
+    """Return the mask of ``sample`` as (1, H, W) uint8 0/1, zeros where it has none."""
     height, width = image.shape[1:]
-    if sample.mask is None:
-        return torch.zeros((1, height, width), dtype=torch.uint8)
-    mask = torch.from_numpy(read_mask(sample.mask)).to(torch.uint8)
-    if mask.shape != (height, width):
-        raise MaskError(
-            f"{sample.mask} is {mask.shape[1]} × {mask.shape[0]} pixels, but its image "
-            f"{sample.image} is {width} × {height}. Replace one of them."
-        )
-    return mask[None]
+    return torch.from_numpy(read_sample_mask(sample, (height, width))).to(torch.uint8)[None]
 
 
 def _collate_one_size(batch: list[torch.Tensor], **options: Any) -> torch.Tensor:

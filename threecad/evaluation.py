@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 import cv2
@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from threecad import parallel
 from threecad.errors import EvaluationError, UsageError
-from threecad.masks import read_mask
+from threecad.images import read_size
+from threecad.masks import read_sample_mask
 from threecad.metrics import Evaluator
 from threecad.metrics.paper_protocol import PAPER_SIZE
 from threecad.metrics.scoring import assemble
@@ -25,8 +26,6 @@ from threecad.predictions import PredictionFolder
 from threecad.screening import list_problems, map_values, screen_predictions
 
 if TYPE_CHECKING:
-    import os
-
     from numpy.typing import NDArray
 
     from threecad.metrics.results import Result
@@ -80,6 +79,8 @@ def evaluate(
         EvaluationError: If predictions are missing, left over, misshapen or not finite: all of
             them are listed, before anything is computed. Those of a function are found as it is
             asked, so that it need not compute every map once more.
+        ImageError: If an image of the dataset cannot be read.
+        MaskError: If a mask cannot be read, or is not of the size of its image.
         UsageError: If an argument is out of range.
     """
     if protocol not in ("full", "paper"):
@@ -87,7 +88,8 @@ def evaluate(
     samples = [sample for sample in index if split is None or sample.split == split]
     if not samples:
         raise EvaluationError(f"There are no samples of split {split!r} to evaluate.")
-    source = PredictionFolder(predictions) if isinstance(predictions, (str, Path)) else predictions
+    in_folder = isinstance(predictions, (str, os.PathLike))
+    source = PredictionFolder(predictions) if in_folder else predictions  # type: ignore[arg-type]
     if scores is None and isinstance(source, PredictionFolder):
         scores = source.scores
     rule = _choose_rule(image_score, scores)
@@ -243,17 +245,11 @@ def _read(
     score = scores[sample.id] if rule == "table" and scores else score_image(values, rule)
     if sample.label and sample.mask is None:
         return Prediction(values, None, score, sample.label)
+    shape, label = read_size(sample.image), sample.label
+    mask = read_sample_mask(sample, shape)
     if protocol == "paper":
-        values = resize_map(values, PAPER_SIZE)
-        mask = np.zeros(PAPER_SIZE, np.bool_)
-        if sample.mask is not None:
-            picture = Image.fromarray(read_mask(sample.mask).astype(np.uint8))
-            resized = picture.resize(PAPER_SIZE[::-1], Image.Resampling.NEAREST)
-            mask = np.asarray(resized) > 0
-        return Prediction(values, mask, score, int(mask.any()))
-    if sample.mask is not None and sample.label:
-        mask = read_mask(sample.mask)
-    else:
-        with Image.open(sample.image) as image:
-            mask = np.zeros((image.height, image.width), np.bool_)
-    return Prediction(resize_map(values, (mask.shape[0], mask.shape[1])), mask, score, sample.label)
+        shape = PAPER_SIZE
+        picture = Image.fromarray(mask.astype(np.uint8))
+        mask = np.asarray(picture.resize(shape[::-1], Image.Resampling.NEAREST)) > 0
+        label = int(mask.any())
+    return Prediction(resize_map(values, shape), mask, score, label)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,11 @@ from threecad.errors import ImageError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
 
     import numpy.typing as npt
 
-__all__ = ["MAX_PIXELS", "png_bytes", "read_image", "rgb_array", "write_png"]
+__all__ = ["MAX_PIXELS", "png_bytes", "read_image", "read_size", "rgb_array", "write_png"]
 
 MAX_PIXELS = 1 << 28
 """Largest image decoded: 16,384 × 16,384. More is taken for a decompression bomb."""
@@ -34,13 +36,29 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     Raises:
         ImageError: If the file is not an image, is damaged, or is larger than ``MAX_PIXELS``.
     """
+    with _open_image(path) as image:
+        return rgb_array(image)
+
+
+def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return ``(height, width)`` of an image file from its header.
+
+    Raises:
+        ImageError: If the file is not an image, or is larger than ``MAX_PIXELS``.
+    """
+    with _open_image(path) as image:
+        return image.height, image.width
+
+
+@contextmanager
+def _open_image(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             # Pillow warns about sizes below our own limit, which is the one that counts.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 _check_size(path, image)
-                return rgb_array(image)
+                yield image
     except FileNotFoundError as error:
         raise ImageError(f"There is no image {Path(path)}. Check the path.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

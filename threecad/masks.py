@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["DecodedMask", "MaskRule", "decode_mask", "read_mask"]
+    from threecad.samples import Sample
+
+__all__ = ["DecodedMask", "MaskRule", "decode_mask", "read_mask", "read_sample_mask"]
 
 MaskRule = Literal["uniform", "binary", "labels", "threshold"]
 
@@ -89,6 +91,27 @@ def read_mask(path: str | os.PathLike[str], *, rule: MaskRule | None = None) -> 
         MaskError: If the file cannot be decoded, is too large, or does not suit ``rule``.
     """
     return decode_mask(path, rule=rule).mask
+
+
+def read_sample_mask(sample: Sample, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the mask of a sample, ``(H, W)`` bool, all false where it has none.
+
+    Args:
+        sample: The sample.
+        shape: ``(height, width)`` of its image.
+
+    Raises:
+        MaskError: If the mask cannot be decoded, or is not of that shape.
+    """
+    if sample.mask is None:
+        return np.zeros(shape, np.bool_)
+    mask = read_mask(sample.mask)
+    if mask.shape != shape:
+        raise MaskError(
+            f"{sample.mask} is {mask.shape[1]} × {mask.shape[0]} pixels, but its image "
+            f"{sample.image} is {shape[1]} × {shape[0]}. Replace one of them."
+        )
+    return mask
 
 
 def decode_mask(path: str | os.PathLike[str], *, rule: MaskRule | None = None) -> DecodedMask:
