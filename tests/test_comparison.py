@@ -79,6 +79,38 @@ def test_command_line(tmp_path):
     assert "bad.json" in run.output
 
 
+def test_names_survive_tables():
+    result = make(0)
+    comparison = compare({"a|b_{c}~$^\\": result}, keys=["pixel_auroc"])
+    assert r"| a\|b_{c}~$^\ |" in comparison.to_markdown()
+    escaped = r"a|b\_\{c\}\textasciitilde{}\$\textasciicircum{}\textbackslash{} &"
+    assert escaped in comparison.to_latex()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mean", None),
+        ("mean", {"counts": {}, "figures": {"pixel_ap": {"value": "high"}}}),
+        ("mean", {"counts": {}, "figures": {"pixel_ap": {"value": 1.0, "confidence": [1]}}}),
+        ("by_category", [1]),
+        ("settings", [1]),
+        ("provenance", None),
+    ],
+)
+def test_damaged_results_are_refused(key, value):
+    plain = {**make(0).to_dict(), key: value}
+    with pytest.raises(EvaluationError, match="incomplete or damaged"):
+        Result.from_dict(plain)
+
+
+@pytest.mark.parametrize("text", ["", '{"value": NaN}', "[" * 100_000])
+def test_files_that_are_no_json_are_refused(text, tmp_path):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(EvaluationError, match=r"a\.json is not JSON"):
+        Result.from_json(tmp_path / "a.json")
+
+
 def test_results_survive_json(tmp_path):
     result = make(0)
     result.to_json(tmp_path / "r.json")

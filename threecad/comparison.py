@@ -107,7 +107,8 @@ class Comparison:
             lines.append("| | " + " | ".join(columns) + " |")
             lines.append("|---|" + "---:|" * len(columns))
             for name, row in rows.items():
-                lines.append(f"| {name} | " + " | ".join(str(row[c]) for c in columns) + " |")
+                cells = [name.replace("|", r"\|"), *(str(row[column]) for column in columns)]
+                lines.append("| " + " | ".join(cells) + " |")
             lines.append("")
         lines += [f"† not comparable with {self.names[0]}: {line}  " for line in self.obstacles()]
         return "\n".join(lines).rstrip() + "\n"
@@ -220,6 +221,8 @@ def _cell(key: str, column: str, result: Result, reference: Result) -> Cell:
     if result is reference or figure.value is None:
         return Cell(figure)
     other = _figure(reference, key, column)
+    if column != MEAN and column not in reference.by_category:
+        return Cell(figure, obstacle="the reference has other categories")
     if other.value is None:
         return Cell(figure, obstacle=f"the reference has no {FIGURE_NAMES.get(key, key)}")
     if obstacle := _obstacle(key, column, result, reference):
@@ -248,6 +251,17 @@ def _obstacle(key: str, column: str, result: Result, reference: Result) -> str |
 
 
 def _escape(text: str) -> str:
-    for character in "&%_#":
-        text = text.replace(character, f"\\{character}")
-    return text.replace("†", r"$^\dagger$").replace("–", "--")
+    return text.translate(_LATEX)
+
+
+_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%_#${}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "†": r"$^\dagger$",
+        "±": r"$\pm$",
+        "–": "--",
+    }
+)

@@ -58,8 +58,18 @@ __all__ = ["compare", "evaluate"]
 @seed_option
 @workers_option
 @json_option
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the JSON here.")
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a report.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the JSON here.",
+)
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a report.",
+)
 def evaluate(
     root: Path,
     predictions: Path,
@@ -125,10 +135,16 @@ def evaluate(
 )
 @json_option
 @click.option(
-    "--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write Markdown tables."
+    "--markdown",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write Markdown tables.",
 )
 @click.option(
-    "--latex", type=click.Path(path_type=Path), metavar="FILE", help="Write LaTeX tables."
+    "--latex",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write LaTeX tables.",
 )
 def compare(
     results: tuple[Path, ...],

@@ -65,12 +65,13 @@ class Figure:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Figure:
         """Return the figure that :meth:`to_dict` wrote."""
+        value, low, high = plain["value"], plain.get("low"), plain.get("high")
         confidence = plain.get("confidence")
         return cls(
-            value=plain["value"],
-            low=plain.get("low"),
-            high=plain.get("high"),
-            confidence=None if confidence is None else (confidence[0], confidence[1]),
+            value=None if value is None else float(value),
+            low=None if low is None else float(low),
+            high=None if high is None else float(high),
+            confidence=None if confidence is None else (float(confidence[0]), float(confidence[1])),
             reason=plain.get("reason"),
             n=plain.get("n"),
             within_tolerance=plain.get("within_tolerance", True),
@@ -188,11 +189,11 @@ class Result:
                 mean=Scores.from_dict(plain["mean"]),
                 pooled=Scores.from_dict(plain["pooled"]) if plain["pooled"] else None,
                 protocol=plain["protocol"],
-                settings=plain["settings"],
-                provenance=plain["provenance"],
+                settings=dict(plain["settings"]),
+                provenance=dict(plain["provenance"]),
                 **groups,
             )
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise EvaluationError(f"The result is incomplete or damaged: {error!r}.") from None
 
     @classmethod
@@ -203,8 +204,9 @@ class Result:
             EvaluationError: If the file holds no result.
         """
         try:
-            plain = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
+            text = Path(path).read_text(encoding="utf-8")
+            plain = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
             raise EvaluationError(f"{path} is not JSON: {error}.") from None
         try:
             return cls.from_dict(plain)
@@ -223,6 +225,10 @@ class Result:
             for key, figure in scores.figures.items()
             if figure.value is None
         ]
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it holds {name}")
 
 
 def _width(figure: Figure) -> float:
