@@ -32,6 +32,13 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert leftovers(tmp_path) == []
 
 
+def test_a_refused_write_names_the_file_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "never-written.txt"
+    with pytest.raises(FileNotFoundError) as caught, atomic.replacing(path):
+        pass
+    assert caught.value.filename == str(path)
+
+
 def test_temporary_name_keeps_the_suffix_and_lies_beside(tmp_path: Path) -> None:
     with atomic.replacing(tmp_path / "new" / "map.npy") as temporary:
         assert temporary.suffix == ".npy"

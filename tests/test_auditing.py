@@ -519,7 +519,7 @@ def test_the_command_reports_writes_and_exits(widgets: Path, tmp_path: Path) -> 
     mended = CliRunner().invoke(main, [*arguments, "--errata", str(errata)])
     assert mended.exit_code == 0, mended.output
     refused = CliRunner().invoke(main, [*arguments, "--write-errata", str(errata)])
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert "--force" in refused.output
 
 

@@ -57,22 +57,22 @@ def test_examples_run(example_folder: Path, line: str, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("line", "message", "code"),
     [
-        ("threecad info nowhere", "There is no folder nowhere"),
-        ("threecad info 3cad --category Nope", "No category 'Nope'"),
-        ("cfrg evaluate nowhere 3cad", "is not a run folder"),
-        ("cfrg predict run nowhere --out x", "There is no file or folder nowhere"),
-        ("cfrg train 3cad --category Copper_Stator --out run", "holds a run already"),
-        ("cfrg predict run 3cad --out predictions", "is not empty"),
+        ("threecad info nowhere", "There is no folder nowhere", 1),
+        ("threecad info 3cad --category Nope", "No category 'Nope'", 2),
+        ("cfrg evaluate nowhere 3cad", "is not a run folder", 1),
+        ("cfrg predict run nowhere --out x", "There is no file or folder nowhere", 1),
+        ("cfrg train 3cad --category Copper_Stator --out run", "holds a run already", 2),
+        ("cfrg predict run 3cad --out predictions", "is not empty", 2),
     ],
 )
 def test_mistakes_get_one_clear_message(
-    example_folder: Path, monkeypatch: pytest.MonkeyPatch, line: str, message: str
+    example_folder: Path, monkeypatch: pytest.MonkeyPatch, line: str, message: str, code: int
 ) -> None:
     monkeypatch.chdir(example_folder)
     result = run_line(line)
-    assert result.exit_code == 1
+    assert result.exit_code == code
     assert message in " ".join(result.output.split())
     assert "Traceback" not in result.output
 

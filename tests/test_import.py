@@ -339,7 +339,7 @@ def test_command_says_what_it_did(pairs: Path, tmp_path: Path) -> None:
     assert "tiles: 6 test defective, 2 test good, 8 train good" in run.stdout
     assert "Masks by rule: 6 threshold." in run.stdout
     run = CliRunner().invoke(main, ["import", str(tmp_path / "out")])
-    assert run.exit_code == 1
+    assert run.exit_code == 2
     assert "Give SRC and DST" in run.output
     run = CliRunner().invoke(
         main, ["convert", str(pairs), str(tmp_path / "x"), "--from", "nonsense"]

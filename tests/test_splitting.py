@@ -334,7 +334,7 @@ def test_the_command_writes_and_reports(widgets: Path, tmp_path: Path) -> None:
     assert report["counts"]["Widget"]["val normal"] == 2
     assert read_split(out).kind == "holdout"
     refused = CliRunner().invoke(main, arguments)
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert "--force" in refused.output
     assert CliRunner().invoke(main, [*arguments, "--force"]).exit_code == 0
 

@@ -235,6 +235,28 @@ def test_a_renamed_folder(widgets: Path) -> None:
     assert codes(report) == {"mask-missing": 8, "folder-unexpected": 1}
 
 
+def test_a_category_without_train_and_test_is_not_passed_over(widgets: Path) -> None:
+    (widgets / "Copper_Stator" / "Train" / "good").mkdir(parents=True)
+    found = only(check(widgets), "folder-unexpected")
+    assert found.path == "Copper_Stator"
+
+
+def test_images_where_no_images_are_looked_for(widgets: Path) -> None:
+    trees.write_image(widgets, "Widget/test/loose")
+    trees.write_image(widgets, "Widget/test/Dent/more/000")
+    found = {(finding.code, finding.path) for finding in check(widgets, expect="none").findings}
+    assert found == {
+        ("file-unexpected", "Widget/test/loose.png"),
+        ("folder-unexpected", "Widget/test/Dent/more"),
+    }
+
+
+def test_a_link_to_nowhere(widgets: Path) -> None:
+    (widgets / "Widget/train/good/linked.png").symlink_to(widgets / "gone.png")
+    found = only(check(widgets), "file-broken")
+    assert (found.severity, found.path) == ("error", "Widget/train/good/linked.png")
+
+
 def test_a_renamed_mask_folder(widgets: Path) -> None:
     (widgets / "Widget/ground_truth/Dent").rename(widgets / "Widget/ground_truth/dents")
     assert codes(check(widgets)) == {"mask-missing": 4, "mask-orphan": 4}

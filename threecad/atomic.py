@@ -49,8 +49,10 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
         if durable:
             _flush_to_disk(temporary)
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (temporary, str(temporary)):
+            error.filename = str(target)  # the name that the user knows
         raise
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from threecad.catalog import is_multiple_defects
 from threecad.errors import LayoutError, UsageError
 from threecad.findings import Finding
-from threecad.locations import OWN_FOLDER, default_root, own_folder
+from threecad.locations import default_root, own_folder
 from threecad.samples import GOOD, Index, Sample, Split, relative_path
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ __all__ = [
     "Split",
     "category_folders",
     "find_root",
+    "is_stray",
     "masks_expected",
     "scan",
 ]
@@ -43,8 +44,7 @@ __all__ = [
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 """Suffixes of images and masks, compared without case."""
 
-_STRAY_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
-_STRAY_FOLDERS = frozenset({".ipynb_checkpoints", "__macosx", OWN_FOLDER, "__pycache__"})
+_STRAY_NAMES = frozenset({"__macosx", "__pycache__", "desktop.ini", "thumbs.db"})
 
 
 def scan(
@@ -59,8 +59,8 @@ def scan(
 
     Nothing is decoded: only names are read. Stray files (``.DS_Store``, ``Thumbs.db``,
     ``.ipynb_checkpoints``, ``__MACOSX``, hidden files) are ignored. What is wrong but does not stop
-    the work (a defective image without a mask, a mask without an image, an unknown kind of file) is
-    in ``Index.findings``.
+    the work (a defective image without a mask, a mask without an image, an unknown kind of file, a
+    link to nowhere) is in ``Index.findings``.
 
     Args:
         root: The folder that holds the category folders, or its parent; ``default_root()`` if
@@ -152,10 +152,13 @@ def _folders(folder: Path) -> dict[str, Path]:
         return {
             unicodedata.normalize("NFC", entry.name): Path(entry.path)
             for entry in entries
-            if entry.is_dir()
-            and not entry.name.startswith(".")
-            and entry.name.casefold() not in _STRAY_FOLDERS
+            if entry.is_dir() and not is_stray(entry.name)
         }
+
+
+def is_stray(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or left by the system rather than data."""
+    return name.startswith(".") or name.casefold() in _STRAY_NAMES
 
 
 def _is_category(folder: Path) -> bool:
@@ -235,10 +238,13 @@ def _files(root: Path, folder: Path, findings: list[Finding]) -> dict[str, Path]
     """
     files: dict[str, Path] = {}
     with os.scandir(folder) as entries:
-        paths = sorted(Path(entry.path) for entry in entries if entry.is_file())
-    for path in paths:
-        name = path.name.casefold()
-        if name in _STRAY_FILES or name.startswith("."):
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        if is_stray(entry.name):
+            continue
+        path = Path(entry.path)
+        if not entry.is_file():
+            findings.append(_not_a_file(root, path))
             continue
         if path.suffix.casefold() not in IMAGE_SUFFIXES:
             findings.append(
@@ -258,6 +264,25 @@ def _files(root: Path, folder: Path, findings: list[Finding]) -> dict[str, Path]
             )
         files[stem] = path
     return files
+
+
+def _not_a_file(root: Path, path: Path) -> Finding:
+    name = relative_path(path, root)
+    if path.is_dir():
+        return Finding(
+            "folder-unexpected",
+            "warning",
+            f"{name} is a folder among images; what is in it is ignored.",
+            path=name,
+            advice="Move its images up, or remove it.",
+        )
+    return Finding(
+        "file-broken",
+        "error",
+        f"{name} is no file: a link to nowhere, or a device. It is left out.",
+        path=name,
+        advice="Restore what it points to, or remove it.",
+    )
 
 
 def _mask_missing(root: Path, sample: Sample) -> Finding:

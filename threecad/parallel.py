@@ -61,7 +61,7 @@ def map(  # noqa: A001  (used as parallel.map)
     """
     batches = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
     with tqdm(
-        total=len(items), desc=description, unit=unit, disable=description is None
+        total=len(items), desc=description, unit=unit, disable=description is None or not items
     ) as progress:
         for results in _map_batches(function, batches, worker_count(workers), cluster):
             progress.update(len(results))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from threecad.errors import ThreecadError
+from threecad.errors import ThreecadError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,14 +35,17 @@ Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
 class FriendlyGroup(click.Group):
-    """A group that prints mistakes as one clear message, without a traceback, and exits with 1."""
+    """A group that prints mistakes as one clear message, without a traceback.
+
+    Arguments that are wrong exit with 2, as click's own mistakes do; anything else with 1.
+    """
 
     def invoke(self, context: click.Context) -> Any:
         """Run the chosen command."""
         try:
             return super().invoke(context)
         except ThreecadError as error:
-            raise click.ClickException(str(error)) from error
+            raise _Mistake(str(error), 2 if isinstance(error, UsageError) else 1) from error
         except BrokenPipeError:
             # The reader of our output has gone (`threecad info | head`): nothing is wrong.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,6 +55,12 @@ class FriendlyGroup(click.Group):
                 raise
             where = f"{error.filename}: " if error.filename else ""
             raise click.ClickException(f"{where}{error.strerror or error}") from error
+
+
+class _Mistake(click.ClickException):
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # click declares it a class variable
 
 
 def examples(*lines: str) -> str:

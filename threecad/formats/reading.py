@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from threecad.errors import ConversionError
 from threecad.formats.items import Item, make_id
-from threecad.indexing import IMAGE_SUFFIXES
+from threecad.indexing import IMAGE_SUFFIXES, is_stray
 from threecad.samples import GOOD
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ __all__ = [
 ]
 
 _GOOD_NAMES = frozenset({"defectfree", "free", "good", "nodefect", "normal", "ok", "nondefective"})
-_STRAY_FOLDERS = frozenset({"__macosx", "__pycache__"})
 
 
 @dataclass(frozen=True)
@@ -69,14 +68,10 @@ def image_files(folder: Path) -> Iterator[Path]:
     if not folder.is_dir():
         raise ConversionError(f"There is no folder {folder}. Check the path.")
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and name.casefold() not in _STRAY_FOLDERS
-        )
+        folders[:] = sorted(name for name in folders if not is_stray(name))
         for name in sorted(names):
             path = Path(parent, name)
-            if path.suffix.casefold() in IMAGE_SUFFIXES and not name.startswith("."):
+            if path.suffix.casefold() in IMAGE_SUFFIXES and not is_stray(name):
                 yield path
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,11 +51,8 @@ def staged_folder(target: Path, recipe: dict[str, Any], *, force: bool = False) 
     Raises:
         ConversionError: If ``target`` is there, or another process is making it.
     """
-    check_replaceable(target, force=force)
     partial = partial_folder(target)
-    partial.mkdir(parents=True, exist_ok=True)
-    own = partial / OWN_FOLDER
-    own.mkdir(exist_ok=True)
+    partial.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(partial.with_name(f"{partial.name}.lock"))
     try:
         lock.acquire(blocking=False)
@@ -64,6 +61,10 @@ def staged_folder(target: Path, recipe: dict[str, Any], *, force: bool = False) 
             f"Another process is writing {target}. Wait for it, or choose another folder."
         ) from None
     try:
+        # Under the lock: another process may have finished the same folder a moment ago.
+        check_replaceable(target, force=force)
+        own = partial / OWN_FOLDER
+        own.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
         if _recipe_of(own) != digest:
             shutil.rmtree(partial)
@@ -76,8 +77,9 @@ def staged_folder(target: Path, recipe: dict[str, Any], *, force: bool = False) 
             os.sync()
         _replace_folder(partial, target)
     finally:
+        with suppress(OSError):  # Windows keeps an open file
+            Path(lock.lock_file).unlink()
         lock.release()
-    Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def check_replaceable(target: Path, *, force: bool) -> None:

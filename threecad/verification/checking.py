@@ -12,7 +12,7 @@ from threecad import parallel
 from threecad.catalog import find_category
 from threecad.errors import UsageError
 from threecad.findings import Finding, FindingsReport
-from threecad.indexing import scan
+from threecad.indexing import category_folders, is_stray, scan
 from threecad.inspection import ImageFacts, inspect_file, inspect_header, inspect_masks
 from threecad.locations import is_marked, own_folder
 from threecad.samples import Index, hash_files, relative_path
@@ -150,6 +150,13 @@ def _expectation(root: Path, expect: Expectation) -> Expectation:
 
 
 def _check_names(index: Index) -> Iterator[Finding]:
+    folders = category_folders(index.root)
+    yield from _check_children(
+        index.root,
+        index.root,
+        expected={folder.name for folder in folders.values()},
+        advice="Expected category folders, each with train, test and ground_truth.",
+    )
     for name in index.categories:
         published = find_category(name)
         if published and published.name != name:
@@ -160,7 +167,7 @@ def _check_names(index: Index) -> Iterator[Finding]:
                 path=name,
                 advice="Rename the folder if ids are to agree with other people's.",
             )
-        yield from _check_subfolders(index.root, index.root / name)
+        yield from _check_category(index.root, folders[name])
     types = index.defect_types
     if types and all(_looks_like_pinyin(name) for name in types):
         yield Finding(
@@ -172,9 +179,26 @@ def _check_names(index: Index) -> Iterator[Finding]:
         )
 
 
-def _check_subfolders(root: Path, folder: Path) -> Iterator[Finding]:
+def _check_category(root: Path, folder: Path) -> Iterator[Finding]:
+    yield from _check_children(
+        root, folder, expected=_SUBFOLDERS, advice="Expected train, test and ground_truth."
+    )
+    for part in sorted(_SUBFOLDERS):
+        if (folder / part).is_dir():
+            yield from _check_children(
+                root,
+                folder / part,
+                expected={child.name for child in (folder / part).iterdir() if child.is_dir()},
+                advice="Expected folders: good, and one for each defect type.",
+            )
+
+
+def _check_children(
+    root: Path, folder: Path, *, expected: Collection[str], advice: str
+) -> Iterator[Finding]:
+    """Name what stands in a folder and is ignored: neither expected nor stray."""
     for child in sorted(folder.iterdir()):
-        if child.name.startswith((".", "__")) or child.name in _SUBFOLDERS:
+        if child.name in expected or is_stray(child.name):
             continue
         kind = "folder" if child.is_dir() else "file"
         yield Finding(
@@ -182,7 +206,7 @@ def _check_subfolders(root: Path, folder: Path) -> Iterator[Finding]:
             "warning" if kind == "folder" else "info",
             f"{relative_path(child, root)} is not part of the layout and is ignored.",
             path=relative_path(child, root),
-            advice="Expected train, test and ground_truth.",
+            advice=advice,
         )
 
 
