@@ -12,6 +12,7 @@ from format_trees import content, write_hard_tree
 from scipy import ndimage
 
 from threecad import scan
+from threecad.errors import ConversionError
 from threecad.formats import FORMATS, Conversion, convert, detect
 
 BOTH_WAYS = sorted(name for name, layout in FORMATS.items() if layout.read and layout.write)
@@ -108,3 +109,19 @@ def test_one_category_only(hard_tree: Path, tmp_path: Path) -> None:
     convert(tmp_path / "there", tmp_path / "back", from_="coco", workers=0)
     expected = scan(hard_tree, categories=["Iron_Stator"])
     assert [sample.id for sample in scan(tmp_path / "back")] == [sample.id for sample in expected]
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing"])
+def test_a_lost_parquet_shard_is_not_passed_over(
+    hard_tree: Path, tmp_path: Path, damage: str
+) -> None:
+    convert(hard_tree, tmp_path / "written", to="parquet", shard_bytes=2000, workers=0)
+    shards = sorted((tmp_path / "written").rglob("train-00000-of-*.parquet"))
+    assert not shards[0].name.endswith("of-00001.parquet")
+    if damage == "cut":
+        shards[0].write_bytes(shards[0].read_bytes()[:200])
+    else:
+        shards[0].unlink()
+    with pytest.raises(ConversionError, match=r"Get (it again|the others)"):
+        convert(tmp_path / "written", tmp_path / "back", to="3cad", workers=0)
+    assert not (tmp_path / "back").exists()

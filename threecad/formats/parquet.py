@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["looks_like", "read", "write"]
 
 _NEEDED = {"image_id", "image", "mask", "category", "defect_type"}
-_SHARD = re.compile(r"(train|validation|test)-\d+-of-\d+\.parquet")
+_SHARD = re.compile(r"(train|validation|test)-\d+-of-(\d+)\.parquet")
 _GROUP_BYTES = 32 << 20
 
 
@@ -157,7 +158,7 @@ def read(source: Path, options: ReadOptions) -> list[Item]:
     """Return the rows of all shards.
 
     Raises:
-        ConversionError: If there is no shard with our columns.
+        ConversionError: If there is no shard with our columns, or one is damaged or missing.
     """
     shards = _shards(source)
     if not shards:
@@ -165,6 +166,7 @@ def read(source: Path, options: ReadOptions) -> list[Item]:
             f"{source} holds no <split>-00000-of-00001.parquet with the columns "
             f"{', '.join(sorted(_NEEDED))}."
         )
+    _reject_gaps(shards)
     items: list[Item] = []
     for shard in shards:
         items += _read_shard(shard, options)
@@ -175,6 +177,16 @@ def _shards(source: Path) -> list[Path]:
     return [path for path in sorted(source.rglob("*.parquet")) if _is_shard(path)]
 
 
+def _reject_gaps(shards: Sequence[Path]) -> None:
+    """Refuse a set of shards that has fewer members than their names say."""
+    sets = Counter((path.parent, *_SHARD.findall(path.name)[0]) for path in shards)
+    for (folder, split, total), found in sets.items():
+        if found < int(total):
+            raise ConversionError(
+                f"{folder} holds {found} of the {int(total)} shards of {split}. Get the others."
+            )
+
+
 def _is_shard(path: Path) -> bool:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -183,8 +195,8 @@ def _is_shard(path: Path) -> bool:
         return False
     try:
         return set(pq.read_schema(path).names) >= _NEEDED
-    except (OSError, pa.ArrowInvalid):
-        return False
+    except (OSError, pa.ArrowException):
+        return True  # by its name it is one, and reading it will say that it is damaged
 
 
 def _read_shard(path: Path, options: ReadOptions) -> Iterator[Item]:
@@ -213,7 +225,7 @@ def _read_shard(path: Path, options: ReadOptions) -> Iterator[Item]:
                     mask=MaskImage(cell("mask", mask)) if mask else None,
                     split=split,
                 )
-    except (pa.ArrowException, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (OSError, pa.ArrowException, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ConversionError(
             f"{path} is not a shard that threecad wrote: {error!r}. Get it again."
         ) from error
