@@ -233,6 +233,7 @@ def _draw_histograms(axis: Any, groups: dict[str, Values], threshold: float) -> 
         axis.hist(shown, edges, color=colour, alpha=0.6, label=name)
     axis.axvline(threshold, color="black", linewidth=1, label=f"threshold {threshold:.4g}")
     axis.set_ylabel("images")
+    axis.margins(y=0.35)  # room for the legend
     axis.legend(title=f"{beyond:,} beyond the axis, in the last bar" if beyond else None)
 
 

@@ -174,15 +174,21 @@ def _starts(length: int, side: int, overlap: int) -> list[int]:
 
 
 def _weights(starts: list[int], side: int, length: int) -> list[Floats]:
-    """Return the weights of each tile along an axis: squared sines that sum to 1 at each pixel.
+    """Return the weights of each tile along an axis; they sum to 1 at each pixel.
 
-    The weights of a tile in the plane are products of two of these, and sum to 1, too.
+    A tile's weight is a squared sine, and stays at its maximum towards the image's own border:
+    what lies behind that no tile knows better. The weights of a tile in the plane are products of
+    two of these, and sum to 1, too.
     """
-    window = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
+    windows = np.tile(np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2, (len(starts), 1))
+    windows[0, : side // 2] = 1
+    windows[-1, side // 2 :] = 1
     total = np.zeros(max(length, side))
-    for start in starts:
+    for start, window in zip(starts, windows, strict=True):
         total[start : start + side] += window
-    weights = (window / total[start : start + side] for start in starts)
+    weights = (
+        window / total[start : start + side] for start, window in zip(starts, windows, strict=True)
+    )
     return [weight[:length].astype(np.float32) for weight in weights]
 
 
