@@ -5,6 +5,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from exact_metrics import pixel_figures
 from PIL import Image
@@ -169,8 +170,8 @@ def test_a_function_is_asked_for_each_map_once_and_all_problems_are_named(index,
 
     with pytest.raises(EvaluationError) as error:
         evaluate(index, predict)
-    assert first in str(error.value)
-    assert last in str(error.value)
+    assert f"{first}: The map has shape (1, 4, 4)" in str(error.value)
+    assert f"{last}: The anomaly map of image 0 holds NaN" in str(error.value)
     assert len(asked) == len(set(asked))
 
 
@@ -205,6 +206,16 @@ def test_bad_arguments(index, maps):
             evaluate(index, maps, **arguments)
     with pytest.raises(EvaluationError, match="no samples"):
         evaluate(index, maps, split="val")
+    with pytest.raises(UsageError, match="predictions is list; expected a folder"):
+        evaluate(index, list(maps.values()))
+
+
+def test_tensors_of_any_kind_are_maps(index, maps, result):
+    tensors = {name: torch.tensor(value, requires_grad=True) for name, value in maps.items()}
+    scores = {name: value.max() for name, value in maps.items()}
+    assert evaluate(index, tensors, scores=scores) == result
+    half = evaluate(index, lambda name: tensors[name].bfloat16(), scores=scores)
+    assert half["pixel_auroc"].value == pytest.approx(result["pixel_auroc"].value, abs=0.01)
 
 
 def test_folds_and_one_category_of_all_predictions(sample_tree, index, folder, tmp_path):

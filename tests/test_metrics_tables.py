@@ -67,3 +67,9 @@ def test_undefined_figures_say_why_within_80_columns():
     assert "Image AUROC             –" in text
     assert "Image AUROC is undefined: no defective images" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_text_is_plain_on_a_terminal_too(all_categories, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert "\x1b" not in str(all_categories)

@@ -90,6 +90,11 @@ def evaluate(
         raise EvaluationError(f"There are no samples of split {split!r} to evaluate.")
     in_folder = isinstance(predictions, (str, os.PathLike))
     source = PredictionFolder(predictions) if in_folder else predictions  # type: ignore[arg-type]
+    if not (isinstance(source, (PredictionFolder, Mapping)) or callable(source)):
+        raise UsageError(
+            f"predictions is {type(source).__name__}; expected a folder, or a mapping or function "
+            "from sample id to anomaly map."
+        )
     if scores is None and isinstance(source, PredictionFolder):
         scores = source.scores
     rule = _choose_rule(image_score, scores)

@@ -14,6 +14,7 @@ import numpy as np
 from threecad import parallel
 from threecad.errors import EvaluationError
 from threecad.metrics import kernels
+from threecad.metrics.maps import as_array
 from threecad.predictions import FLOATS, PredictionFolder
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def map_values(anomaly_map: Any) -> NDArray[np.floating[Any]]:
     Raises:
         EvaluationError: If it is something else.
     """
-    values = np.asarray(anomaly_map.cpu() if hasattr(anomaly_map, "cpu") else anomaly_map)
+    values = as_array(anomaly_map)
     if values.ndim != 2 or values.size == 0:
         raise EvaluationError(f"The map has shape {values.shape}; expected (H, W).")
     if values.dtype not in FLOATS:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from threecad.errors import EvaluationError, UsageError
-from threecad.metrics.maps import ArrayMap
+from threecad.metrics.maps import ArrayMap, as_array
 from threecad.metrics.pages import PAGE_BITS
 from threecad.metrics.scoring import CategoryScores, assemble
 from threecad.metrics.tallies import CategoryTally
@@ -219,7 +219,8 @@ class Evaluator:
         """Choose the bins that keep figures wider than their tolerance; return if there are any.
 
         Then the same images must be given to :meth:`update` once more, in any batches and order,
-        and :meth:`finish_refinement` called; until all figures are within tolerance::
+        and :meth:`finish_refinement` called; until all figures are within tolerance. Images that
+        are added later undo it::
 
             while evaluator.start_refinement():
                 for batch in batches():
@@ -307,21 +308,11 @@ class Evaluator:
 def _read_numbers(name: str, values: Any) -> list[float]:
     """Return a batch of numbers, ``(N,)`` or N scalars, NumPy, torch or plain."""
     if hasattr(values, "detach"):  # one transfer from a GPU, not N
-        values = _to_numpy(values)
+        values = as_array(values)
     try:
-        return [float(_to_numpy(value).item()) for value in values]
+        return [float(as_array(value).item()) for value in values]
     except (TypeError, ValueError):
         raise EvaluationError(f"The {name} are {values!r}; expected a number per image.") from None
-
-
-def _to_numpy(values: Any) -> NDArray[Any]:
-    """Return an array or a torch tensor as a NumPy array, without a copy where possible."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        if str(values.dtype) == "torch.bfloat16":
-            values = values.float()
-        return values.numpy()  # type: ignore[no-any-return]
-    return np.asarray(values)
 
 
 def _check_map(value: Any, i: int) -> AnomalyMap:
@@ -338,7 +329,7 @@ def _check_map(value: Any, i: int) -> AnomalyMap:
         from threecad.metrics.device_maps import DeviceMap
 
         return DeviceMap(value)
-    scores = _to_numpy(value)
+    scores = as_array(value)
     return ArrayMap(scores.astype(np.float32) if scores.dtype == np.float16 else scores)
 
 
@@ -348,15 +339,15 @@ def _check_image(
     """Check one image of a batch, and return its mask as booleans."""
     if label not in (0, 1):
         raise EvaluationError(f"The label of image {i} is {label:g}; expected 0 or 1.")
-    if not np.isfinite(score):
-        raise EvaluationError(f"The score of image {i} is {score}; expected a finite number.")
     if not anomaly_map.is_finite():
         raise EvaluationError(
             f"The anomaly map of image {i} holds NaN or infinite values; expected finite ones."
         )
+    if not np.isfinite(score):
+        raise EvaluationError(f"The score of image {i} is {score}; expected a finite number.")
     if mask is None:
         return None
-    defect = _to_numpy(mask)
+    defect = as_array(mask)
     if defect.shape != anomaly_map.shape:
         raise EvaluationError(
             f"The mask of image {i} has shape {defect.shape} but its anomaly map "
@@ -377,7 +368,7 @@ def _read_groups(groups: Mapping[str, Any] | None, n: int) -> tuple[list[str], l
         raise UsageError(f"Unknown group {unknown[0]!r}; expected category or defect_type.")
     names: dict[str, list[str | None]] = {}
     for group in ("category", "defect_type"):
-        values = _to_numpy(groups.get(group, [None] * n)).reshape(-1).tolist()
+        values = as_array(groups.get(group, [None] * n)).reshape(-1).tolist()
         if len(values) != n:
             raise EvaluationError(f"There are {len(values)} names of {group!r} for {n} labels.")
         names[group] = [None if value is None else str(value) for value in values]

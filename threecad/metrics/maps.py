@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from threecad.metrics.histograms import ScoreHistogram
     from threecad.metrics.partitions import Refinement
 
-__all__ = ["COARSE", "AnomalyMap", "ArrayMap"]
+__all__ = ["COARSE", "AnomalyMap", "ArrayMap", "as_array"]
 
 COARSE = 2**16
 """Most bins between the least and the highest score in coarse bins."""
@@ -94,3 +94,13 @@ class ArrayMap:
     def to_numpy(self) -> NDArray[np.floating[Any]]:
         """Return the scores."""
         return self.scores
+
+
+def as_array(values: Any) -> NDArray[Any]:
+    """Return an array or a torch tensor as a NumPy array, without a copy where possible."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if str(values.dtype) == "torch.bfloat16":
+            values = values.float()
+        return values.numpy()  # type: ignore[no-any-return]
+    return np.asarray(values)
