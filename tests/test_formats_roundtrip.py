@@ -125,3 +125,14 @@ def test_a_lost_parquet_shard_is_not_passed_over(
     with pytest.raises(ConversionError, match=r"Get (it again|the others)"):
         convert(tmp_path / "written", tmp_path / "back", to="3cad", workers=0)
     assert not (tmp_path / "back").exists()
+
+
+def test_rows_that_were_lost_on_the_way_are_counted(hard_tree: Path, tmp_path: Path) -> None:
+    convert(hard_tree, tmp_path / "written", to="anomalib", workers=0)
+    table = sorted((tmp_path / "written").glob("*.csv"))[0]
+    table.write_bytes(b"".join(table.read_bytes().splitlines(keepends=True)[:-2]))
+    back = convert(tmp_path / "written", tmp_path / "back", to="3cad", workers=0)
+    assert back.notes["images-lost"] == 2
+    other = [name for name in back.counts if name != table.stem]
+    part = convert(tmp_path / "written", tmp_path / "part", to="3cad", categories=other, workers=0)
+    assert "images-lost" not in part.notes

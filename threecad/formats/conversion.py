@@ -46,7 +46,9 @@ class Conversion:
         images: How each image got to its place: copied, linked, referenced, embedded or there.
         masks: By which rule each mask was binarised.
         left_out: Number of images of the source that were not asked for.
-        notes: What is odd about the masks and what the layout could not hold, and how often.
+        notes: What is odd about the masks and what the layout could not hold, and how often;
+            ``images-lost`` are those that an earlier conversion wrote into the source and that
+            are not there any more.
         errata: SHA-256 of the corrections that were applied, if any.
     """
 
@@ -152,6 +154,7 @@ def convert(
         ),
     )
     found = len(items)
+    lost = _written(base, categories) - len([i for i in items if _is_wanted(i, categories)])
     if split_file is not None and name != TREE:
         items = apply_split_file(items, read_split(split_file).with_fold(fold), base)
     items = assign_splits(items, test_fraction=test_fraction, seed=seed)
@@ -177,6 +180,8 @@ def convert(
         write = FORMATS[writer].write
         assert write is not None
         tally = write(items, folder, options)
+        if lost > 0:
+            tally.notes["images-lost"] = lost
         result = Conversion(
             source=str(base),
             destination=str(target),
@@ -222,11 +227,28 @@ def _read(name: str, source: Path, options: ReadOptions) -> list[Item]:
     return items
 
 
+def _is_wanted(item: Item, categories: Collection[str]) -> bool:
+    return not categories or item.category in categories
+
+
+def _written(source: Path, categories: Collection[str]) -> int:
+    """Return how many images the conversion that made ``source`` wrote; 0 if that is not known."""
+    try:
+        record = json.loads((source / OWN_FOLDER / RECORD).read_text(encoding="utf-8"))
+        return sum(
+            sum(kinds.values())
+            for name, kinds in record["counts"].items()
+            if not categories or name in categories
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return 0
+
+
 def _select(items: list[Item], categories: Collection[str]) -> list[Item]:
     known = sorted({item.category for item in items})
     if unknown := sorted(set(categories) - set(known)):
         raise UsageError(f"No category {unknown[0]!r}. There are: {', '.join(known) or 'none'}.")
-    chosen = [item for item in items if not categories or item.category in categories]
+    chosen = [item for item in items if _is_wanted(item, categories)]
     if not chosen:
         raise ConversionError("There is no image to convert.")
     return sorted(chosen, key=lambda item: item.id)
