@@ -349,7 +349,7 @@ def test_command_writes_a_sample(tmp_path: Path) -> None:
     assert first.exit_code == 0, first.output
     assert json.loads((out / SAMPLE_MARKER).read_text())["seed"] == 5
     second = CliRunner().invoke(main, arguments)
-    assert second.exit_code == 1
+    assert second.exit_code == 2
     assert "--force" in second.output
     assert "Traceback" not in second.output
 
