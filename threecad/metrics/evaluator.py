@@ -72,7 +72,9 @@ class Evaluator:
         breakdowns: Count defect types and sizes apart.
         max_bins: Budget of a category: bins that scores are counted in. A bin takes 4 bytes and,
             where scores fall in it, 16 more once the counts are read or merged; those of defective
-            pixels 24. Fewer bins give wider bounds; 256 is the least.
+            pixels 24. Fewer bins give wider bounds; 256 is the least. With the default, float32
+            maps whose scores are all different come to about twice the tolerance in one pass, and
+            within it with ``2**23``, at twice the time.
 
     Raises:
         UsageError: If an argument is out of range.
