@@ -320,7 +320,7 @@ class CFRG(PretrainedModel):
         for t, r, w_t, w_r in zip(teacher, recovery, coarse, hint, strict=True):
             parts = []
             if self.config.segmentation_input != "difference":
-                parts.append(w_r * w_t * t)
+                parts.append((w_r * w_t * t).to(t.dtype))  # the weights are float32
             if self.config.segmentation_input != "weighted":
                 parts.append(t - r)
             seen.append(torch.cat(parts, 1) if len(parts) > 1 else parts[0])
