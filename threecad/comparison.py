@@ -13,7 +13,7 @@ from threecad.metrics.results import FIGURE_NAMES, Figure, Result, Scores
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Comparison", "compare", "published_methods", "published_result"]
+__all__ = ["Comparison", "compare", "escape_latex", "published_methods", "published_result"]
 
 MEAN = "Mean"
 
@@ -121,11 +121,11 @@ class Comparison:
             lines += [f"% {FIGURE_NAMES.get(key, key)}, percent"]
             lines.append(r"\begin{tabular}{l" + "r" * len(columns) + "}")
             lines.append(r"\toprule")
-            lines.append(" & ".join(["", *map(_escape, columns)]) + r" \\")
+            lines.append(" & ".join(["", *map(escape_latex, columns)]) + r" \\")
             lines.append(r"\midrule")
             for name, row in rows.items():
-                cells = [_escape(str(row[column])) for column in columns]
-                lines.append(" & ".join([_escape(name), *cells]) + r" \\")
+                cells = [escape_latex(str(row[column])) for column in columns]
+                lines.append(" & ".join([escape_latex(name), *cells]) + r" \\")
             lines += [r"\bottomrule", r"\end{tabular}", ""]
         lines += [f"% not comparable with {self.names[0]}: {line}" for line in self.obstacles()]
         return "\n".join(lines).rstrip() + "\n"
@@ -250,7 +250,8 @@ def _obstacle(key: str, column: str, result: Result, reference: Result) -> str |
     return None
 
 
-def _escape(text: str) -> str:
+def escape_latex(text: str) -> str:
+    """Return text as LaTeX prints it."""
     return text.translate(_LATEX)
 
 
@@ -262,6 +263,7 @@ _LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "†": r"$^\dagger$",
         "±": r"$\pm$",
+        "×": r"$\times$",
         "–": "--",
     }
 )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from threecad import atomic
 from threecad.errors import UsageError
+from threecad.html import render_template
 from threecad.metrics.results import FIGURE_NAMES, Figure, Result, Scores
 from threecad.metrics.tables import breakdown
 
@@ -78,19 +78,14 @@ def render_report(
     facts: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the page that :func:`write_report` writes."""
-    from jinja2 import Environment, StrictUndefined
-
-    source = files("threecad").joinpath("templates/report.html").read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     all_facts = {
         "protocol": result.protocol,
         **result.settings,
         **result.provenance,
         **(facts or {}),
     }
-    return environment.from_string(source).render(
+    return render_template(
+        "report.html",
         title=title,
         paragraphs=paragraphs,
         tables=_tables(result),

@@ -14,6 +14,7 @@ from threecad import __version__, atomic
 from threecad.auditing.examination import MEANINGS, meanings
 from threecad.errors import ThreecadError
 from threecad.figures import outline
+from threecad.html import render_template
 from threecad.images import read_image
 from threecad.masks import read_mask
 
@@ -72,16 +73,8 @@ def render_page(audit: Audit, *, shown: int = 50) -> str:
         audit: What to show.
         shown: At most so many groups, pairs or masks for each reason; the total is stated.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("threecad"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("audit.html").render(
+    return render_template(
+        "audit.html",
         report=audit.report,
         numbers=audit.report.to_dict()["summary"],
         sections=[*_duplicate_sections(audit, shown), *_mask_sections(audit, shown)],

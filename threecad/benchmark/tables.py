@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from importlib.resources import files
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from threecad.benchmark.detectors import PUBLISHED_NAMES, UNAVAILABLE
 from threecad.catalog import CATEGORIES
-from threecad.comparison import PUBLISHED_KEYS, compare, published_methods, published_result
+from threecad.comparison import (
+    PUBLISHED_KEYS,
+    compare,
+    escape_latex,
+    published_methods,
+    published_result,
+)
+from threecad.html import render_template
 from threecad.metrics.results import FIGURE_NAMES, KEYS, Result
 from threecad.metrics.scoring import mean_scores
 
@@ -110,15 +116,7 @@ class Report:
 
     def to_html(self, title: str) -> str:
         """Return one page that needs nothing else."""
-        from jinja2 import Environment, StrictUndefined
-
-        source = files("threecad").joinpath("templates/benchmark.html").read_text(encoding="utf-8")
-        environment = Environment(
-            autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-        )
-        return environment.from_string(source).render(
-            title=title, tables=self.tables, notes=self.notes
-        )
+        return render_template("benchmark.html", title=title, tables=self.tables, notes=self.notes)
 
 
 def make_report(
@@ -424,12 +422,4 @@ def _one_line(text: str | None) -> str:
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(map(_escape, cells)) + r" \\"
-
-
-def _escape(text: str) -> str:
-    for character in "&%_#":
-        text = text.replace(character, f"\\{character}")
-    for character, command in (("†", r"$^\dagger$"), ("±", r"$\pm$"), ("×", r"$\times$")):
-        text = text.replace(character, command)
-    return text.replace("–", "--")
+    return " & ".join(map(escape_latex, cells)) + r" \\"

@@ -26,6 +26,7 @@ from threecad.caching import FileCache
 from threecad.errors import EvaluationError, UsageError
 from threecad.figures import heatmap, scale_of_good
 from threecad.gallery.pictures import HeatMaker, OutlineMaker, ThumbnailMaker
+from threecad.html import render_template
 from threecad.predictions import PredictionFolder
 from threecad.samples import GOOD
 from threecad.statistics.records import remembered
@@ -316,16 +317,8 @@ class _Blocks:
 
 
 def _render(title: str, data: dict[str, Any], scale: tuple[float, float] | None) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=PackageLoader("threecad"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     templates = files("threecad").joinpath("templates")
     style = templates.joinpath("gallery.css").read_text(encoding="utf-8")
     script = templates.joinpath("gallery.js").read_text(encoding="utf-8")
@@ -335,7 +328,8 @@ def _render(title: str, data: dict[str, Any], scale: tuple[float, float] | None)
         "img-src data: file: 'self'; base-uri 'none'; form-action 'none'"
     )
     stops = ["#" + "".join(f"{int(value):02x}" for value in colour) for colour in colours]
-    return environment.get_template("gallery.html").render(
+    return render_template(
+        "gallery.html",
         title=title,
         count=len(data["id"]),
         scale=scale,

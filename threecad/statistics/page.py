@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from threecad import __version__, atomic
 from threecad.figures import styled
+from threecad.html import render_template
 from threecad.statistics.drawing import CAPTIONS, draw_figures
 from threecad.statistics.tables import (
     EXPLANATION,
@@ -41,18 +42,10 @@ def render_page(statistics: DefectStatistics, per: Unit = "region") -> str:
         statistics: What to show.
         per: Whether a region or an image (the union of its regions) is counted as one.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("threecad"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     figures = {name: _svg(figure) for name, figure in draw_figures(statistics, per).items()}
     categories = statistics.groups("category", per)
-    return environment.get_template("statistics.html").render(
+    return render_template(
+        "statistics.html",
         statistics=statistics,
         per=per,
         version=__version__,
