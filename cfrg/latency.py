@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cfrg.runtimes import RUNTIMES, find_version, open_session
+from threecad.diagnosis import peak_memory
 from threecad.errors import ThreecadError
 from threecad.images import read_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
 __all__ = ["STAGES", "VARIANTS", "Task", "Timing", "Variation", "measure"]
 
@@ -115,7 +116,7 @@ def _measure_stages(task: Task, version: str, stages: dict[str, Callable[[Any], 
         version,
         times,
         throughput=1e3 / (times["decode"].p50 + times["whole"].p50),
-        peak_memory=_peak_memory(),
+        peak_memory=peak_memory(),
     )
 
 
@@ -174,13 +175,3 @@ def _time(call: Callable[[Any], Any], values: Iterable[Any], repetitions: int) -
             times.append(1e3 * (time.perf_counter() - start))
     p50, p95 = np.percentile(times, [50, 95])
     return Timing(min(times), float(p50), float(p95))
-
-
-def _peak_memory() -> int | None:
-    # Not resource.getrusage: its peak is inherited from the parent process.
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-    except OSError:  # not Linux
-        return None
-    peaks = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
-    return 1024 * int(peaks[0]) if peaks else None

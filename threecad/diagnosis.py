@@ -18,7 +18,7 @@ from threecad.errors import ThreecadError
 from threecad.locations import MARKERS, default_root, own_folder, user_cache
 from threecad.parallel import worker_count
 
-__all__ = ["diagnose"]
+__all__ = ["diagnose", "peak_memory"]
 
 _PACKAGES = (
     "accelerate", "click", "datasets", "huggingface-hub", "joblib", "numba", "numpy",
@@ -58,6 +58,21 @@ def diagnose(root: str | os.PathLike[str] | None = None) -> dict[str, Any]:
         "caches": _caches(folder),
         "environment": _environment(),
     }
+
+
+def peak_memory() -> int | None:
+    """Return the largest resident memory of this process so far, bytes; ``None`` if unknown."""
+    try:  # on Linux the peak that getrusage gives is inherited from the parent process
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return 1024 * int(re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[0])
+    except (OSError, IndexError):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _versions() -> dict[str, str | None]:

@@ -27,6 +27,7 @@ from threecad import atomic
 from threecad.benchmark.detectors import Trial, find_detector
 from threecad.benchmark.store import Record
 from threecad.dataset import ThreeCAD
+from threecad.diagnosis import peak_memory
 from threecad.errors import ThreecadError, UsageError
 from threecad.evaluation import evaluate, score_image
 from threecad.indexing import scan
@@ -121,7 +122,7 @@ def run_trial(job: Job) -> Record:
     facts = dict(getattr(detector, "facts", {}))
     folder = trial.folder / "predictions"
     predict_seconds = _predict(detector, test, folder)
-    peak_memory, peak_gpu_memory = _peak_memory(), _peak_gpu_memory()
+    memory, gpu_memory = peak_memory(), _peak_gpu_memory()
     results: dict[str, Result] = {
         protocol: evaluate(
             test, folder, protocol=protocol, bootstrap=job.bootstrap, seed=0, workers=0
@@ -139,8 +140,8 @@ def run_trial(job: Job) -> Record:
         fit_seconds=None if trained_before else fit_seconds,
         fit_cpu_seconds=None if trained_before else fit_cpu_seconds,
         images_per_second=len(test) / predict_seconds,
-        peak_memory=None if trained_before else peak_memory,
-        peak_gpu_memory=peak_gpu_memory,
+        peak_memory=None if trained_before else memory,
+        peak_gpu_memory=gpu_memory,
         train_images=len(training),
         test_images=len(test),
         facts=json.loads(json.dumps(facts, default=str)),
@@ -198,16 +199,6 @@ def _seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  (libraries draw from the global generator)
     torch.manual_seed(seed)
-
-
-def _peak_memory() -> int | None:
-    """Return the largest resident memory of this process so far, bytes."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _peak_gpu_memory() -> int | None:

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from threecad.caching import FileCache
-from threecad.errors import MaskError
+from threecad.errors import ImageError, MaskError
 from threecad.geometry import Region, RotatedRect, find_runs, measure
+from threecad.images import read_size
 from threecad.masks import decode_mask
 from threecad.resizing import coverage
 from threecad.statistics.records import remembered
@@ -103,9 +103,8 @@ def read_sizes(
 
 def _read_size(path: Path) -> tuple[int, int]:
     try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return read_size(path)
+    except ImageError:
         return 0, 0
 
 
