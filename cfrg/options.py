@@ -10,14 +10,43 @@ import torch
 
 from threecad.errors import UsageError
 
-__all__ = ["PRESETS", "TrainingOptions", "learning_rate"]
+__all__ = ["PRESETS", "Switches", "TrainingOptions", "learning_rate"]
 
 Precision = Literal["no", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
+class Switches:
+    """What may depart from the paper in either recipe of synthetic defects.
+
+    Attributes:
+        clean_share: Share of training images that get no defect.
+        structural: Let patches cut from good training images be defects, too.
+        several_scales: Draw defects of all scales, blobs and lines from ``smallest_defect`` up to
+            large regions, beside the paper's Perlin patches.
+        smallest_defect: Least radius of blobs and least width of lines, in pixels that the network
+            sees.
+        augment_textures: Crop, turn and recolour textures at random.
+        fixed_textures: Give an image the same texture in every epoch, the one whose number is the
+            image's modulo the count, as the authors' code does.
+        repeat_rotations: Go through the same sequence of rotations of the Perlin noise in every
+            epoch, as the authors' code does.
+    """
+
+    clean_share: float = 0.0
+    structural: bool = False
+    several_scales: bool = False
+    smallest_defect: float = 1.0
+    augment_textures: bool = False
+    fixed_textures: bool = False
+    repeat_rotations: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(Switches):
     """How to train; the defaults are the paper's.
+
+    The switches of the synthetic defects are options, too.
 
     Attributes:
         steps: Optimiser steps; when ``None``, ``epochs`` of them.
@@ -41,18 +70,7 @@ class TrainingOptions:
         synthesis: Recipe of the synthetic defects. ``"paper"``: one patch of blended texture;
             ``"varied"``: up to three, of textures and of changed brightness, contrast or shape,
             some with soft borders.
-        clean_share: Share of training images that get no defect.
-        structural: Let patches cut from good training images be defects, too.
-        several_scales: Draw defects of all scales, blobs and lines from ``smallest_defect`` up to
-            large regions, beside the paper's Perlin patches.
-        smallest_defect: Least radius of blobs and least width of lines, in pixels that the network
-            sees.
-        augment_textures: Crop, turn and recolour textures at random.
         foreground: Keep defects on the part, as ``cfrg.foregrounds.find_part`` finds it.
-        fixed_textures: Give an image the same texture in every epoch, the one whose number is the
-            image's modulo the count, as the authors' code does.
-        repeat_rotations: Go through the same sequence of rotations of the Perlin noise in every
-            epoch, as the authors' code does.
         validation_fraction: Share of the good training images that is held out of training. Maps
             are calibrated on them (``CFRGConfig.calibrate_maps``), and models validated.
         validate_every: Steps between validations on the held-out images with synthetic defects;
@@ -82,14 +100,7 @@ class TrainingOptions:
     seed: int = 42
     workers: int = 0
     synthesis: Literal["paper", "varied"] = "paper"
-    clean_share: float = 0.0
-    structural: bool = False
-    several_scales: bool = False
-    smallest_defect: float = 1.0
-    augment_textures: bool = False
     foreground: bool = False
-    fixed_textures: bool = False
-    repeat_rotations: bool = False
     validation_fraction: float = 0.0
     validate_every: int = 0
     select: Literal["last", "best"] = "last"

@@ -12,13 +12,13 @@ Both take the same ``Switches``. All draws come from the generator that is passe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
 
 from cfrg.data import ROTATION_STREAM, PairKey, random_stream
+from cfrg.options import Switches, TrainingOptions
 from cfrg.shapes import (
     blob_mask,
     coarse_mask,
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cfrg.data import DefectMaker
-    from cfrg.options import TrainingOptions
     from cfrg.textures import Pictures
 
     Bytes = npt.NDArray[np.uint8]
@@ -45,20 +44,7 @@ if TYPE_CHECKING:
 
 FIRST = PairKey(epoch=0, position=0)
 
-__all__ = ["PaperDefects", "Switches", "VariedDefects", "make_defects"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Switches:
-    """What may depart from the paper in either recipe; see ``TrainingOptions`` for each."""
-
-    clean_share: float = 0.0
-    structural: bool = False
-    several_scales: bool = False
-    smallest_defect: float = 1.0
-    augment_textures: bool = False
-    fixed_textures: bool = False
-    repeat_rotations: bool = False
+__all__ = ["PaperDefects", "VariedDefects", "make_defects"]
 
 
 class _Defects:
@@ -221,9 +207,8 @@ def make_defects(
         textures: Folder of texture photographs; the embedded textures when ``None``.
     """
     source = FolderTextures(textures) if textures is not None else DrawnTextures()
-    switches = Switches(**{name: getattr(options, name) for name in Switches.__dataclass_fields__})
     recipe = PaperDefects if options.synthesis == "paper" else VariedDefects
-    return recipe(source, others, switches, seed=options.seed)
+    return recipe(source, others, options, seed=options.seed)
 
 
 class Change(Protocol):

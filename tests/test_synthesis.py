@@ -14,7 +14,7 @@ from PIL import Image
 
 from cfrg.data import PairBatches, PairKey, TrainingPairs, random_stream
 from cfrg.foregrounds import find_part
-from cfrg.options import TrainingOptions
+from cfrg.options import Switches, TrainingOptions
 from cfrg.shapes import (
     blob_mask,
     coarse_mask,
@@ -25,7 +25,6 @@ from cfrg.shapes import (
 )
 from cfrg.synthesis import (
     PaperDefects,
-    Switches,
     VariedDefects,
     change_brightness,
     change_contrast,
