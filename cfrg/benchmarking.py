@@ -23,8 +23,8 @@ from cfrg.exporting.quantization import quantize
 from cfrg.hub import read_config
 from cfrg.latency import STAGES, VARIANTS, Task, Variation, measure
 from cfrg.model import CFRG
-from cfrg.prediction import find_images
 from cfrg.runtimes import find_version
+from cfrg.sources import find_images
 from threecad.errors import UsageError
 from threecad.images import read_image, write_png
 from threecad.procedural import write_sample

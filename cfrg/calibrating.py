@@ -13,9 +13,10 @@ from tqdm import tqdm
 from cfrg.calibration import FILE, Threshold, digest_weights
 from cfrg.data import PairKey, random_stream
 from cfrg.options import TrainingOptions
-from cfrg.prediction import Predictor, Prepared, find_images
+from cfrg.prediction import Predictor, Prepared
 from cfrg.preprocessing import to_tensor
 from cfrg.runs import read_run
+from cfrg.sources import find_images
 from cfrg.synthesis import make_defects
 from cfrg.tolerance import (
     CONFIDENCE,

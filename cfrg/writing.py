@@ -26,8 +26,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from cfrg.overlays import draw_overlay
-from cfrg.prediction import Predictor, find_images
+from cfrg.prediction import Predictor
 from cfrg.regions import flag_pixels
+from cfrg.sources import find_images
 from cfrg.streaming import WriteBehind
 from threecad import atomic
 from threecad.errors import UsageError

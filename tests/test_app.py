@@ -27,17 +27,16 @@ from PIL import Image
 
 from cfrg import CFRG, CFRGConfig, Predictor
 from cfrg.app import (
-    MAX_UPLOAD,
     ROWS,
     describe_detector,
     describe_verdict,
     list_regions,
     make_app,
-    serve,
 )
 from cfrg.calibration import Threshold, digest_weights
 from cfrg.inspection import EXAMPLES, SHOWN, Inspection, Inspector, load_inspectors
 from cfrg.regions import find_regions
+from cfrg.server import MAX_UPLOAD, serve
 from threecad import scan
 from threecad.errors import ImageError, ModelError, UsageError
 from threecad.figures import heatmap

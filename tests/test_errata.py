@@ -136,7 +136,7 @@ def test_figures_and_statistics_record_the_digest(widgets: Path, tmp_path: Path)
 
 
 def test_excluded_images_are_not_predicted(widgets: Path, tmp_path: Path) -> None:
-    from cfrg.prediction import find_images
+    from cfrg.sources import find_images
 
     path = write(tmp_path / "e.json", exclude(DENT))
     whole, corrected = (dict(find_images([widgets], errata=file)) for file in (None, path))

@@ -14,12 +14,12 @@ from PIL import Image
 
 from cfrg import CFRG, CFRGConfig, Predictor
 from cfrg.overlays import LARGEST, colour_scale, draw_overlay
-from cfrg.prediction import find_images
 from cfrg.preprocessing import normalize, resize
 from cfrg.regions import find_regions, flag_pixels
+from cfrg.sources import find_images
 from cfrg.writing import FolderWriter, check_folder, clear_folder, predict_to_folder
 from threecad import scan
-from threecad.errors import DataError, ModelError, UsageError
+from threecad.errors import ModelError, UsageError
 from threecad.geometry import regions
 from threecad.images import read_image
 from threecad.predictions import PredictionFolder
@@ -339,31 +339,6 @@ def test_threshold_is_half_way_on_the_colour_scale(threshold: float) -> None:
 def test_overlays_of_huge_images_are_scaled_down() -> None:
     picture = draw_overlay(grey(9, 10, 2 * LARGEST), np.zeros((4, 4), np.float32), 1.0)
     assert picture.shape == (5, LARGEST, 3)
-
-
-def test_images_that_are_not_there_are_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="There is no file or folder"):
-        find_images([tmp_path / "nowhere"])
-    with pytest.raises(DataError, match="There is no image in"):
-        find_images([tmp_path])
-    with pytest.raises(DataError, match="There is no image in"):
-        find_images([tmp_path / "*.png"])
-
-
-def test_patterns_are_followed(tmp_path: Path) -> None:
-    (tmp_path / "line 1").mkdir()
-    for name in ("line 1/a.png", "line 1/b.jpg", "c.png"):
-        Image.new("RGB", (4, 4)).save(tmp_path / name)
-    assert [name for name, _ in find_images([tmp_path / "**" / "*.png"])] == ["c", "line 1/a"]
-    assert [name for name, _ in find_images([tmp_path / "line*" / "*"])] == ["line 1/a", "line 1/b"]
-
-
-def test_two_files_of_one_id_are_refused(tmp_path: Path) -> None:
-    for folder in ("x", "y"):
-        (tmp_path / folder).mkdir()
-        Image.new("RGB", (40, 40)).save(tmp_path / folder / "a.png")
-    with pytest.raises(DataError, match="both have the id 'a'"):
-        find_images([tmp_path / "x", tmp_path / "y"])
 
 
 def test_model_that_is_not_there_is_said(tmp_path: Path) -> None:

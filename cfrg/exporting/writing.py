@@ -24,8 +24,8 @@ from cfrg.exporting.graph import DetectionGraph
 from cfrg.exporting.parity import TOLERANCES, Comparison, Parity, compare, compare_each
 from cfrg.exporting.quantization import quantize
 from cfrg.model import CFRG
-from cfrg.prediction import find_images
 from cfrg.runtimes import open_session
+from cfrg.sources import find_images
 from threecad.errors import DataError, UsageError
 from threecad.images import read_image
 from threecad.indexing import find_root, scan
