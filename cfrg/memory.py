@@ -104,8 +104,8 @@ class NearestNeighbourMemory(nn.Module):
             image: (N, 3, H, W) float, normalised with ``config.mean`` and ``config.std``.
 
         Returns:
-            Maps (N, 1, H, W) and scores (N,), float32, higher is more anomalous: the distance to
-            the nearest vector, and by default the maximum of the smoothed map.
+            Maps (N, 1, H, W), the distance to the nearest vector, and scores (N,), by default the
+            maximum of the smoothed map. Both float32, higher is more anomalous.
 
         Raises:
             ModelError: If nothing has been remembered yet.

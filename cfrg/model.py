@@ -1,6 +1,6 @@
 """CFRG, the coarse-to-fine detector of 3CAD: teacher, student, recovery and segmentation.
 
-Three feature levels at H/4, H/8 and H/16; c(a, b) is the cosine similarity over the channels::
+Three feature levels at H/4, H/8 and H/16; c(a, b) is the cosine similarity over the channels:
 
     coarse     w_t = 1 − c(T, S)           where student and teacher disagree
     recovery   w_r = 1 − c(T, R(fuse(T)))  where the normal features cannot be recovered
@@ -180,7 +180,7 @@ class CFRG(PretrainedModel):
                 of 32 are padded, and the padding counts as image.
 
         Returns:
-            Scalars: ``segmentation``, ``discrepancy``, ``recovery``, and their sum ``loss``.
+            The scalars ``segmentation``, ``discrepancy``, ``recovery``, and their sum ``loss``.
         """
         features = self._teach(torch.cat([clean, defective]))
         normal = [level[: len(clean)] for level in features]

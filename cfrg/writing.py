@@ -1,7 +1,5 @@
 """Predictions as files, written while the next ones are computed.
 
-::
-
     OUT/predictions.jsonl          a line per image: score, decision, regions, times; or its error
     OUT/maps/<id>.npy              the anomaly maps
     OUT/scores.csv                 ids and scores, once all are there

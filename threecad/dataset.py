@@ -51,7 +51,7 @@ class ThreeCAD(Dataset[dict[str, Any]]):
         LayoutError: If ``root`` is not such a tree.
         UsageError: If a category or split is not there.
 
-    Example:
+    Examples:
         >>> from torchvision.transforms import v2
         >>> from threecad import ThreeCAD
         >>> dataset = ThreeCAD(

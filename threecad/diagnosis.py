@@ -45,8 +45,8 @@ def diagnose(root: str | os.PathLike[str] | None = None) -> dict[str, Any]:
         root: The tree to describe; ``default_root()`` if ``None``.
 
     Returns:
-        JSON-able data: ``versions``, ``machine``, ``gpu``, ``root``, ``weights``, ``caches``,
-        ``environment``.
+        JSON-able data with the keys ``versions``, ``machine``, ``gpu``, ``root``, ``weights``,
+        ``caches`` and ``environment``.
     """
     folder = Path(root) if root is not None else default_root()
     return {

@@ -179,7 +179,7 @@ def polygons_to_mask(
     to the polygon on its right. Holes stay open; what lies outside the image is cut off.
 
     Args:
-        polygons: In pixel coordinates ``(x, y)``, as :func:`mask_to_polygons` returns them.
+        polygons: In pixel coordinates ``(x, y)``, as ``mask_to_polygons`` returns them.
         size: ``(height, width)`` of the mask.
 
     Returns:

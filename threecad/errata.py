@@ -1,7 +1,5 @@
 """Corrections to a dataset: a small JSON file of what to exclude, relabel or mask anew.
 
-::
-
     {
       "schema": "threecad.errata/1",
       "entries": [

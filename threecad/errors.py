@@ -1,7 +1,5 @@
 """Every exception threecad raises on purpose.
 
-::
-
     ThreecadError
     ├── DataError            the data on disk are not what they should be
     │   ├── LayoutError      a tree, folder or file name

@@ -258,7 +258,7 @@ def gallery(
         threshold: Drawn as a line round what lies above it, and marked on the colour bar.
 
     Raises:
-        UsageError: If there is no panel, or as :func:`overlay` does.
+        UsageError: If there is no panel, or as ``overlay`` does.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize

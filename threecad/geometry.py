@@ -212,7 +212,7 @@ def measure(runs: Runs) -> tuple[list[Region], RotatedRect | None]:
 
 
 def label_runs(runs: Runs) -> tuple[NDArray[np.int64], int]:
-    """Return each run's region, ``(R,)`` from 0 in :func:`regions`' order, and their number."""
+    """Return each run's region, ``(R,)`` from 0 in ``regions``' order, and their number."""
     return _join(len(runs.row), _touching(runs))
 
 

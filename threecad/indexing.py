@@ -1,6 +1,6 @@
 """A tree of images and masks as an index of samples.
 
-The layout is 3CAD's (and MVTec-AD's)::
+The layout is 3CAD's (and MVTec-AD's):
 
     ROOT/<Category>/train/good/<stem>.png
     ROOT/<Category>/test/good/<stem>.png

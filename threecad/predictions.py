@@ -1,7 +1,5 @@
 """A folder of predictions: anomaly maps and image scores of any model.
 
-::
-
     PREDICTIONS/maps/<id>.npy|npz|tiff|png    one map (H, W) per image; npz: under the key "map"
     PREDICTIONS/scores.csv|scores.jsonl       at least the columns id and score
     PREDICTIONS/meta.json                     {"scale": …, "offset": …} where maps are 16-bit PNG
@@ -221,7 +219,7 @@ def write_map(
 def read_map(
     path: str | os.PathLike[str], *, scale: float = 1.0, offset: float = 0.0
 ) -> NDArray[np.floating[Any]]:
-    """Return the anomaly map in a file, ``(H, W)`` float; see :func:`write_map`.
+    """Return the anomaly map in a file, ``(H, W)`` float; see ``write_map``.
 
     Raises:
         EvaluationError: If the file is damaged or holds something else.

@@ -77,7 +77,7 @@ def render_report(
     gallery: Sequence[GalleryRow] = (),
     facts: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the page that :func:`write_report` writes."""
+    """Return the page that ``write_report`` writes."""
     all_facts = {
         "protocol": result.protocol,
         **result.settings,

@@ -74,7 +74,7 @@ def coverage(runs: Runs, size: tuple[int, int]) -> NDArray[np.float64]:
     """Return what part of each cell of a grid laid over a mask is defect.
 
     Args:
-        runs: The mask, as :func:`threecad.geometry.find_runs` cuts it.
+        runs: The mask, as ``threecad.geometry.find_runs`` cuts it.
         size: ``(height, width)`` of the grid, in cells.
 
     Returns:

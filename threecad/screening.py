@@ -50,7 +50,7 @@ def screen_predictions(
         samples: Those to be evaluated: each needs a prediction.
         predictions: A predictions folder, or sample id → anomaly map as a mapping or a function.
         scores: Sample id → image score, if scores come from a table.
-        workers: Worker processes, see :func:`threecad.parallel.map`.
+        workers: Worker processes, see ``threecad.parallel.map``.
         progress: Show a progress bar on stderr.
 
     Raises:

@@ -74,7 +74,7 @@ def split(
         progress: Show a progress bar on stderr.
 
     Returns:
-        The split, not yet written: call its ``save``.
+        The split. Nothing is written yet; call its ``save``.
 
     Raises:
         UsageError: If an option does not belong to ``kind``, is out of its range, or asks for more

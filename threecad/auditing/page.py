@@ -60,7 +60,7 @@ class _Section:
 
 
 def write_page(audit: Audit, path: str | os.PathLike[str], *, shown: int = 50) -> None:
-    """Write the page of :func:`render_page` to ``path``."""
+    """Write the page of ``render_page`` to ``path``."""
     atomic.write_text(path, render_page(audit, shown=shown))
 
 

@@ -2,7 +2,7 @@
 
 ``run_benchmark`` runs every (method, category, seed) in a process of its own and remembers it; the
 tables put the methods beside each other and beside the published figures. A method is anything that
-fits :class:`~threecad.benchmark.detectors.Detector`. See ``docs/benchmark.md``.
+fits ``threecad.benchmark.detectors.Detector``. See ``docs/benchmark.md``.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class Trial:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Trial:
-        """Return the trial that :meth:`to_dict` wrote."""
+        """Return the trial that ``to_dict`` wrote."""
         paths = {
             key: Path(plain[key])
             for key in ("folder", "backbone_weights", "textures")
@@ -113,10 +113,10 @@ class Trial:
 
 
 class Detector(Protocol):
-    """A method under test: a class that is called with a :class:`Trial`.
+    """A method under test: a class that is called with a ``Trial``.
 
     It may have an attribute ``facts``, a dict of JSON values that say how it was run, such as
-    ``parameters``, ``steps``, ``backbone`` or ``input``; it is read after :meth:`fit`.
+    ``parameters``, ``steps``, ``backbone`` or ``input``; it is read after ``fit``.
     """
 
     def fit(self, images: ThreeCAD) -> None:

@@ -27,7 +27,7 @@ def write_reports(out: str | os.PathLike[str], records: Iterable[Record], **opti
     Args:
         out: The folder.
         records: The trials.
-        **options: Given to :func:`~threecad.benchmark.tables.make_report`.
+        **options: Given to ``threecad.benchmark.tables.make_report``.
     """
     out = Path(out)
     report = make_report(records, **options)

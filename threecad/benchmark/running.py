@@ -39,7 +39,7 @@ class Plan:
     """What to run, and how. All trials in one folder share everything but the first three.
 
     Attributes:
-        methods: Names, see :mod:`threecad.benchmark.detectors`.
+        methods: Names, see ``threecad.benchmark.detectors``.
         categories: Categories; ``None`` for all in the tree.
         seeds: Number of seeds: 0, 1, …
         image_size: Height and width of the input, pixels, for methods that do not insist on one.

@@ -77,7 +77,7 @@ class Record:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Record:
-        """Return the record that :meth:`to_dict` wrote.
+        """Return the record that ``to_dict`` wrote.
 
         Raises:
             EvaluationError: If it is no record, or of another schema.

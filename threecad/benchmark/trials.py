@@ -73,7 +73,7 @@ class Job:
 
     @classmethod
     def load(cls, path: Path) -> Job:
-        """Read the job that :meth:`save` wrote."""
+        """Read the job that ``save`` wrote."""
         plain = json.loads(path.read_text(encoding="utf-8"))
         paths = {
             key: Path(plain[key])

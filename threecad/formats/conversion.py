@@ -97,8 +97,8 @@ def convert(
     """Write the images and masks of ``source`` to ``destination`` in another layout.
 
     The destination appears when it is complete. Interrupted, the same call goes on where it
-    stopped (see :mod:`threecad.formats.staging`). Masks are binarised by
-    :func:`threecad.masks.decode_mask` and written as 0 and 255.
+    stopped (see ``threecad.formats.staging``). Masks are binarised by
+    ``threecad.masks.decode_mask`` and written as 0 and 255.
 
     Args:
         source: The folder to read; may be ``None`` with ``good``.

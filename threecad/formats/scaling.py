@@ -26,7 +26,7 @@ def scale_down(item: Item, longest: int) -> Item:
     """Return ``item`` with its longer side scaled down to ``longest`` pixels, if it is longer.
 
     Images are reduced with Pillow's antialiased bilinear filter and become PNG; masks by the rule
-    that keeps every region alive (:func:`threecad.resizing.resize_mask`).
+    that keeps every region alive (``threecad.resizing.resize_mask``).
     """
     mask = None if item.mask is None else _ScaledMask(item.mask, longest)
     return replace(item, image=_ScaledImage(item.image, longest), mask=mask)

@@ -74,7 +74,7 @@ def write_gallery(
         scale: Anomaly values at the lower and upper end of the colours, for all images; from the
             median of good images to twice their highest value when ``None``.
         thumbnail: Longer side of a thumbnail, pixels.
-        mask_rule: Decode all masks by this rule (see :func:`threecad.decode_mask`).
+        mask_rule: Decode all masks by this rule (see ``threecad.decode_mask``).
         title: Heading of the page; the name of the root when ``None``.
         workers: Worker processes; see ``threecad.parallel.map``.
         progress: Whether to show progress bars on stderr.

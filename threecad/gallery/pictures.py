@@ -62,7 +62,7 @@ class OutlineMaker:
     """Makes the record of a mask: its regions and their outline.
 
     Args:
-        rule: Decode the mask by this rule (see :func:`threecad.decode_mask`).
+        rule: Decode the mask by this rule (see ``threecad.decode_mask``).
     """
 
     rule: MaskRule | None = None

@@ -39,7 +39,7 @@ def describe_columns(
     Args:
         categories: Names of the categories, in any order.
         defect_types: Names of the defect folders, in any order, with or without ``good``.
-        with_stats: Add the columns of :func:`describe_regions`.
+        with_stats: Add the columns of ``describe_regions``.
     """
     image = {"_type": "Image"}
     kinds = {"names": class_names(defect_types), "_type": "ClassLabel"}

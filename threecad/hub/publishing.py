@@ -155,7 +155,7 @@ def publish(publication: Publication, *, license_settled: bool = False) -> str:
     Called again after an interruption, it uploads what is missing.
 
     Args:
-        publication: From :func:`prepare`.
+        publication: From ``prepare``.
         license_settled: Say that you may publish these images. Needed for a public repository.
 
     Raises:

@@ -133,7 +133,7 @@ def recall_at(counts: Counts, rate: float) -> Interval:
 def interpolated_recall(counts: Counts, rate: float) -> NDArray[np.float64]:
     """Return recall at a false positive rate, ``(R,)``, as if a bin's scores were spread evenly.
 
-    What :func:`recall_at` gives jumps with the threshold from bin to bin, which is more than
+    What ``recall_at`` gives jumps with the threshold from bin to bin, which is more than
     replicates in few bins differ by.
     """
     true, false = counts.thresholds()

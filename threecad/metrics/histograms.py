@@ -35,7 +35,7 @@ class ScoreHistogram:
     Args:
         max_bins: Budget: at most this many bins exist.
         channels: Numbers counted per bin: the first counts scores, a second one sums the integer
-            weights given to :meth:`add`.
+            weights given to ``add``.
         dense: For many scores that lie close together: they are counted without sorting, and the
             budget is counted in pages of 256 neighbouring bins.
 

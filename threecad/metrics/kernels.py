@@ -111,7 +111,7 @@ def count(
 ) -> int:
     """Count scores up to the first block with one that has no page; return how many were.
 
-    ``counts[slot, bin]`` is flat. See :class:`threecad.metrics.pages.Pages` for the look-up.
+    ``counts[slot, bin]`` is flat. See ``threecad.metrics.pages.Pages`` for the look-up.
     """
     down = np.uint64(shift)
     cells = np.empty(BLOCK, np.uint64)

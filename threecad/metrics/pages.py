@@ -54,7 +54,7 @@ class Pages:
     def count(self, scores: NDArray[np.floating[Any]]) -> int:
         """Count finite scores, (N,) float32 or float64; return how many were, the first ones.
 
-        The others lie too far apart for these pages, or these are :attr:`full`.
+        The others lie too far apart for these pages, or these are ``full``.
         """
         if self.shift + PAGE_BITS > MANTISSA:
             return 0

@@ -81,7 +81,7 @@ class PixelCounts:
     have the same budget, so their bins are never wider.
 
     Args:
-        max_bins: Memory budget of each histogram, see :class:`ScoreHistogram`.
+        max_bins: Memory budget of each histogram, see ``ScoreHistogram``.
     """
 
     def __init__(self, max_bins: int) -> None:

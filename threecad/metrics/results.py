@@ -64,7 +64,7 @@ class Figure:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Figure:
-        """Return the figure that :meth:`to_dict` wrote."""
+        """Return the figure that ``to_dict`` wrote."""
         value, low, high = plain["value"], plain.get("low"), plain.get("high")
         confidence = plain.get("confidence")
         return cls(
@@ -107,7 +107,7 @@ class Scores:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Scores:
-        """Return the scores that :meth:`to_dict` wrote."""
+        """Return the scores that ``to_dict`` wrote."""
         figures = {key: Figure.from_dict(value) for key, value in plain["figures"].items()}
         return cls(figures, dict(plain["counts"]))
 
@@ -116,7 +116,7 @@ class Scores:
 class Result:
     """The outcome of an evaluation. All figures are fractions; ``print`` shows them in percent.
 
-    ``result["pixel_auroc"]`` is the mean over categories as a :class:`Figure`: its ``value``, the
+    ``result["pixel_auroc"]`` is the mean over categories as a ``Figure``: its ``value``, the
     certified bounds ``low`` and ``high``, and the ``confidence`` interval of a bootstrap.
 
     Attributes:
@@ -169,7 +169,7 @@ class Result:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Result:
-        """Return the result that :meth:`to_dict` wrote.
+        """Return the result that ``to_dict`` wrote.
 
         Raises:
             EvaluationError: If ``plain`` is no result, or of another schema version.

@@ -213,7 +213,7 @@ class CategoryTally:
     def start_refinement(self, pro_limits: Sequence[float]) -> bool:
         """Choose the bins to resolve; return whether there are any.
 
-        If so, all images must be added once more, and then :meth:`finish_refinement` called.
+        If so, all images must be added once more, and then ``finish_refinement`` called.
         """
         self.pending = {}
         for ranking in self._rankings():

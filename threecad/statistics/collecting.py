@@ -83,8 +83,8 @@ class DefectStatistics:
         """Return where on the part defects sit.
 
         Returns:
-            ``(32, 32)`` float64: the part of each cell of a grid over the image that is defect, on
-            average over the images.
+            ``(32, 32)`` float64. For each cell of a grid over the image, the part of it that is
+            defect, averaged over the images.
         """
         return position_map(
             (
@@ -148,7 +148,7 @@ def stats(
         contrast: Also decode the images, to compare each region with its surround and to find
             copies of an image in several folders, which tell that it shows several types.
             Without, only masks and the headers of images are read.
-        mask_rule: Decode all masks by this rule (see :func:`threecad.decode_mask`).
+        mask_rule: Decode all masks by this rule (see ``threecad.decode_mask``).
         workers: Worker processes; see ``threecad.parallel.map``.
         cluster: Where to run them, if not here.
         progress: Whether to show progress bars on stderr.

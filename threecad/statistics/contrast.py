@@ -143,7 +143,7 @@ def contrast_of_regions(
 
     Returns:
         Per region of ``regions(mask)`` the difference of the means, and the same over the standard
-        deviation of the surround (see :class:`Contrast`).
+        deviation of the surround (see ``Contrast``).
     """
     height, width = mask.shape
     reach = max(3, round(SURROUND * max(height, width)))

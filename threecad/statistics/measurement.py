@@ -37,7 +37,7 @@ class MaskMeasures:
         height: Pixels; 0 if the file does not decode.
         width: Pixels; 0 if the file does not decode.
         rule: The decoding rule used.
-        findings: Codes of what is odd (see :class:`threecad.masks.DecodedMask`).
+        findings: Codes of what is odd (see ``threecad.masks.DecodedMask``).
         classes: Number of classes of a label map; 0 for any other mask.
         regions: The 8-connected regions.
         rectangle: The rectangle of minimum area round all defect pixels.

@@ -31,7 +31,7 @@ __all__ = ["render_page", "write_page"]
 def write_page(
     statistics: DefectStatistics, path: str | os.PathLike[str], per: Unit = "region"
 ) -> None:
-    """Write the page of :func:`render_page` to ``path``."""
+    """Write the page of ``render_page`` to ``path``."""
     atomic.write_text(path, render_page(statistics, per))
 
 

@@ -50,7 +50,7 @@ class DefectiveImage:
         rule: The rule by which the mask was decoded.
         regions: The 8-connected regions of the mask, at least one unless the mask is empty.
         rectangle: The rectangle of minimum area round all defect pixels; ``None`` if there is none.
-        cells: Where the defect is (see :class:`threecad.statistics.measurement.MaskMeasures`).
+        cells: Where the defect is (see ``threecad.statistics.measurement.MaskMeasures``).
         contrasts: Per region, its brightness less that of its surround, in ``[-1, 1]``.
         contrast_ratios: Per region, the same over the standard deviation of the surround.
     """

@@ -38,7 +38,7 @@ OVERVIEW_COLUMNS = {
     "regions_per_image": "NE",
     "types_per_image": "TE",
 }
-"""Field of a :class:`CategoryOverview` -> heading."""
+"""Field of a ``CategoryOverview`` -> heading."""
 
 GROUP_COLUMNS = (
     "images",
