@@ -20,6 +20,7 @@ from threecad.errata import Errata, Erratum
 from threecad.errors import LayoutError, UsageError
 from threecad.formats import convert
 from threecad.hub import load_dataset
+from threecad.images import write_png
 from threecad.split_files import read_split
 from threecad.splitting import split
 
@@ -177,6 +178,29 @@ def test_statistics_on_request(tree: Path) -> None:
     good = next(row for row in rows if not row["label"])
     assert good["num_regions"] is None
     assert good["region_boxes"] == []
+
+
+def test_a_mask_rule_decides_the_statistics(tree: Path) -> None:
+    sample = next(iter(scan(tree).select(split="test", label=1)))
+    assert sample.mask is not None
+    grey = np.array(threecad.read_mask(sample.mask), np.uint8) * 255
+    grey[:5, :5] = 100  # defect to one rule and not to the other
+    write_png(sample.mask, grey)
+    shares = {}
+    for rule in ("binary", "threshold"):
+        rows = load_dataset(data_dir=tree, split="test", with_stats=True, mask_rule=rule)
+        row = next(row for row in rows if row["image_id"] == sample.id)
+        shares[rule] = row["area_ratio"]
+        assert row["area_ratio"] == threecad.read_mask(sample.mask, rule=rule).mean()
+    assert shares["binary"] > shares["threshold"]
+    with pytest.raises(UsageError, match="with_stats"):
+        load_dataset(data_dir=tree, mask_rule="binary")
+
+
+def test_nothing_is_written_beside_the_package(tree: Path) -> None:
+    load_dataset(data_dir=tree, split="train")
+    package = Path(threecad.__file__).parent
+    assert not package.with_name(f"{package.name}.lock").exists()
 
 
 def test_a_category_of_ones_own(tree: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import datasets
+import datasets.streaming
 from datasets.load import BuilderConfigsParameters, DatasetModule
 
 from threecad.catalog import CITATIONS
@@ -21,6 +23,7 @@ from threecad.masks import read_mask
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from threecad.masks import MaskRule
     from threecad.samples import Index, Sample
 
 __all__ = ["TreeBuilder", "TreeConfig", "describe_module"]
@@ -39,12 +42,14 @@ class TreeConfig(datasets.BuilderConfig):  # type: ignore[misc]
         fold: The fold of it to hold out, if it has folds.
         errata: The corrections to apply.
         with_stats: Whether to add the region statistics.
+        mask_rule: The rule to decode the masks by for these, instead of the first that fits.
     """
 
     split_file: str | None = None
     fold: int | None = None
     errata: str | None = None
     with_stats: bool = False
+    mask_rule: MaskRule | None = None
     _index: Index | None = field(default=None, init=False, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -106,7 +111,22 @@ class TreeBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for shard in shards:
             for sample in shard:
-                yield sample.id, _row(sample, with_stats=self.config.with_stats)
+                yield sample.id, _row(sample, self.config)
+
+
+def _leave_no_lock() -> None:
+    """Keep ``datasets`` 3 from writing a lock beside our package, where it may not be allowed.
+
+    It takes the file of any builder that is not its own for one that it has downloaded.
+    """
+    lock = getattr(datasets.streaming, "lock_importable_file", None)
+    if lock is not None:
+        datasets.streaming.lock_importable_file = lambda path: (
+            nullcontext() if path == __file__ else lock(path)
+        )
+
+
+_leave_no_lock()
 
 
 def describe_module(data_dir: str | None = None) -> DatasetModule:
@@ -148,7 +168,7 @@ def _shards(samples: list[Sample]) -> Iterator[list[Sample]]:
             yield folder[start : start + _SHARD]
 
 
-def _row(sample: Sample, *, with_stats: bool) -> dict[str, Any]:
+def _row(sample: Sample, config: TreeConfig) -> dict[str, Any]:
     row: dict[str, Any] = {
         "image_id": sample.id,
         "image": str(sample.image),
@@ -158,8 +178,10 @@ def _row(sample: Sample, *, with_stats: bool) -> dict[str, Any]:
         "defect_type": sample.defect_type,
         "defect_types": list(sample.defect_types),
     }
-    if with_stats:
-        mask = read_mask(sample.mask) if sample.mask is not None else None
+    if config.with_stats:
+        mask = None
+        if sample.mask is not None:
+            mask = read_mask(sample.mask, rule=config.mask_rule)
         row |= columns.describe_regions(mask)
     return row
 

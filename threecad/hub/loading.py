@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
+    from threecad.masks import MaskRule
+
 __all__ = ["NAME", "install_hook", "load_dataset"]
 
 NAME = "3cad"
@@ -40,6 +42,7 @@ def load_dataset(
     fold: int | None = None,
     errata: str | os.PathLike[str] | None = None,
     with_stats: bool = False,
+    mask_rule: MaskRule | None = None,
     **options: Any,
 ) -> Any:
     """Load a 3CAD tree as a Hugging Face dataset.
@@ -62,15 +65,17 @@ def load_dataset(
         errata: Apply the corrections in this file (see ``threecad audit``); the dataset's
             ``info.description`` names their SHA-256.
         with_stats: Add the region statistics of every mask (see
-            :func:`threecad.hub.columns.describe_regions`).
+            ``threecad.hub.columns.describe_regions``).
+        mask_rule: Decode the masks by this rule for the statistics (see
+            ``threecad.decode_mask``); the column ``mask`` is the file as it is.
         **options: Anything else ``datasets.load_dataset`` takes, such as ``num_proc``.
 
     Returns:
         A ``datasets.Dataset`` or ``DatasetDict``, or their iterable kin with ``streaming``.
 
     Raises:
-        UsageError: If ``path`` is another dataset, or an option is for trees only and ``data_dir``
-            is on the Hub.
+        UsageError: If ``path`` is another dataset, an option is for trees only and ``data_dir`` is
+            on the Hub, or ``mask_rule`` is given without ``with_stats``.
         LayoutError: If there is no tree; the message says how to get it.
     """
     from threecad.errors import UsageError
@@ -91,7 +96,11 @@ def load_dataset(
         options["errata"] = str(errata)
     if with_stats:
         options["with_stats"] = True
-    own = {"split_file", "fold", "errata", "with_stats"} & set(options)
+    if mask_rule is not None:
+        if not with_stats:
+            raise UsageError("mask_rule decides the region statistics: give with_stats=True too.")
+        options["mask_rule"] = mask_rule
+    own = {"split_file", "fold", "errata", "with_stats", "mask_rule"} & set(options)
     if own and _on_hub(data_dir):
         raise UsageError(
             f"{', '.join(sorted(own))} are for a tree on disk; a copy on the Hub is as it was "
