@@ -13,8 +13,8 @@ from threecad.metrics.results import Result
 
 def make(seed, protocol="full", category="Copper_Stator"):
     rng = np.random.default_rng(seed)
-    masks = np.zeros((6, 16, 16), bool)
-    masks[3:, 4:8, 4:8] = True
+    masks = np.zeros((6, 256, 256), bool)
+    masks[3:, 64:128, 64:128] = True
     maps = (rng.normal(size=masks.shape) + masks).astype(np.float32)
     evaluator = Evaluator(protocol=protocol)
     names = {"category": [category] * 6}
@@ -37,10 +37,11 @@ def test_differences_are_to_the_first():
         (make(1, "paper"), "protocol paper, not full"),
         (replace(make(1), provenance={"fingerprint": "b"}), "other data"),
         (make(1, category="Iron_Stator"), "over other categories|no Pixel AUROC"),
+        (replace(make(1), settings={"mask_rule": "binary"}), "masks read by binary and by their"),
     ],
 )
 def test_what_cannot_be_compared_says_why(other, obstacle):
-    mine = replace(make(0), provenance={"fingerprint": "a"})
+    mine = replace(make(0), provenance={"fingerprint": "a"}, settings={"mask_rule": None})
     comparison = compare({"a": mine, "b": other}, keys=["pixel_auroc"])
     cell = comparison.cells["pixel_auroc"]["b"]["Mean"]
     assert cell.difference is None

@@ -200,6 +200,21 @@ def test_no_masks_leaves_image_figures(index, maps):
     assert "no defective pixels" in result["pixel_auroc"].reason
 
 
+def test_a_mask_rule_decides_what_is_defect(tree):
+    index = scan(tree, categories=["Copper_Stator"]).select(split="test")
+    sample = next(iter(index.select(label=1)))
+    grey = read_mask(sample.mask).astype(np.uint8) * 255
+    grey[:5, :5] = 100  # defect to one rule and not to the other
+    Image.fromarray(grey).save(sample.mask)
+    maps = {each.id: model(each) for each in index}
+    plain, threshold, binary = (
+        evaluate(index, maps, mask_rule=rule) for rule in (None, "threshold", "binary")
+    )
+    assert plain["pixel_auroc"] == threshold["pixel_auroc"]
+    assert binary.mean.counts["defective_pixels"] == plain.mean.counts["defective_pixels"] + 25
+    assert binary.settings["mask_rule"] == "binary"
+
+
 def test_bad_arguments(index, maps):
     for arguments in ({"protocol": "mine"}, {"image_score": "mean"}, {"image_score": "table"}):
         with pytest.raises(UsageError):

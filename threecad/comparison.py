@@ -140,11 +140,11 @@ def compare(results: Mapping[str, Result], *, keys: Sequence[str] | None = None)
     """Put results side by side; differences are to the first.
 
     Two figures are compared only if they were computed by one protocol, by the same rule for image
-    scores, from the same data as far as their fingerprints tell and, for means, over the same
-    categories. Otherwise the cell says why not.
+    scores and for masks, from the same data as far as their fingerprints tell and, for means, over
+    the same categories. Otherwise the cell says why not.
 
     Args:
-        results: Name → result; :func:`published_result` gives those of the paper.
+        results: Name → result; ``published_result`` gives those of the paper.
         keys: The figures to show, such as ``pixel_auroc``; all that any result reports if ``None``.
 
     Raises:
@@ -245,6 +245,9 @@ def _obstacle(key: str, column: str, result: Result, reference: Result) -> str |
     rules = {r.settings.get("image_score") for r in (result, reference)} - {None}
     if key in IMAGE_KEYS and len(rules) > 1:
         return f"image scores by {' and '.join(sorted(map(str, rules)))}"
+    masks = {r.settings["mask_rule"] for r in (result, reference) if "mask_rule" in r.settings}
+    if len(masks) > 1:
+        return f"masks read by {' and by '.join(sorted(m or 'their values' for m in masks))}"
     if column == MEAN and set(result.by_category) != set(reference.by_category):
         return "the mean is over other categories"
     return None

@@ -28,6 +28,7 @@ from threecad.screening import list_problems, map_values, screen_predictions
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from threecad.masks import MaskRule
     from threecad.metrics.results import Result
     from threecad.metrics.scoring import CategoryScores
     from threecad.samples import Index, Sample
@@ -49,6 +50,7 @@ def evaluate(
     split: str | None = "test",
     scores: Mapping[str, float] | None = None,
     image_score: str = "auto",
+    mask_rule: MaskRule | None = None,
     bootstrap: int = 0,
     seed: int = 0,
     workers: int | None = 0,
@@ -58,7 +60,7 @@ def evaluate(
     """Score a model's predictions on a dataset.
 
     Args:
-        index: The samples, from :func:`threecad.scan`.
+        index: The samples, from ``threecad.scan``.
         predictions: A predictions folder, or sample id → anomaly map ``(H, W)`` as a mapping or a
             function. Maps may be asked for more than once.
         protocol: ``full``: maps are resized to the mask's size; ``paper``: as the authors of 3CAD
@@ -68,6 +70,7 @@ def evaluate(
         image_score: ``table`` (the scores given), ``max`` of the map, ``top:F`` (mean of the
             highest fraction F of the map's pixels), or ``auto``: ``table`` where there is one,
             else ``max``.
+        mask_rule: Decode all masks by this rule (see ``threecad.decode_mask``).
         bootstrap: Number of bootstrap replicates over images for confidence intervals.
         seed: Seed of the bootstrap.
         workers: Worker processes; 0 runs in this process, ``None`` is one per core.
@@ -80,7 +83,8 @@ def evaluate(
             them are listed, before anything is computed. Those of a function are found as it is
             asked, so that it need not compute every map once more.
         ImageError: If an image of the dataset cannot be read.
-        MaskError: If a mask cannot be read, or is not of the size of its image.
+        MaskError: If a mask cannot be read, is not of the size of its image, or does not suit
+            ``mask_rule``.
         UsageError: If an argument is out of range.
     """
     if protocol not in ("full", "paper"):
@@ -100,7 +104,9 @@ def evaluate(
     rule = _choose_rule(image_score, scores)
     table = scores if rule == "table" else None
     screen_predictions(index, samples, source, table, workers=workers, progress=progress)
-    read = partial(_read, source=source, scores=scores, rule=rule, protocol=protocol)
+    read = partial(
+        _read, source=source, scores=scores, rule=rule, mask_rule=mask_rule, protocol=protocol
+    )
     count = partial(_count_category, read=read, workers=workers)
     pooled = Evaluator(bootstrap=bootstrap, seed=seed, protocol=protocol)
     finished: list[CategoryScores] = []
@@ -128,7 +134,12 @@ def evaluate(
         finished,
         everything[0],
         protocol=protocol,
-        settings={**pooled.settings(), "image_score": rule, "split": split},
+        settings={
+            **pooled.settings(),
+            "image_score": rule,
+            "mask_rule": mask_rule,
+            "split": split,
+        },
         provenance={
             "fingerprint": index.with_samples(samples).fingerprint,
             "errata": index.errata_digest,
@@ -242,6 +253,7 @@ def _read(
     source: Any,
     scores: Mapping[str, float] | None,
     rule: str,
+    mask_rule: MaskRule | None,
     protocol: Protocol,
 ) -> Prediction:
     """Read the map, the mask and the image score of a sample."""
@@ -251,7 +263,7 @@ def _read(
     if sample.label and sample.mask is None:
         return Prediction(values, None, score, sample.label)
     shape, label = read_size(sample.image), sample.label
-    mask = read_sample_mask(sample, shape)
+    mask = read_sample_mask(sample, shape, rule=mask_rule)
     if protocol == "paper":
         shape = PAPER_SIZE
         picture = Image.fromarray(mask.astype(np.uint8))

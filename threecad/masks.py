@@ -85,7 +85,7 @@ def read_mask(path: str | os.PathLike[str], *, rule: MaskRule | None = None) -> 
 
     Args:
         path: An image file of any common format.
-        rule: Use this rule instead of the first that fits (see :func:`decode_mask`).
+        rule: Use this rule instead of the first that fits (see ``decode_mask``).
 
     Raises:
         MaskError: If the file cannot be decoded, is too large, or does not suit ``rule``.
@@ -93,19 +93,22 @@ def read_mask(path: str | os.PathLike[str], *, rule: MaskRule | None = None) -> 
     return decode_mask(path, rule=rule).mask
 
 
-def read_sample_mask(sample: Sample, shape: tuple[int, int]) -> NDArray[np.bool_]:
+def read_sample_mask(
+    sample: Sample, shape: tuple[int, int], *, rule: MaskRule | None = None
+) -> NDArray[np.bool_]:
     """Return the mask of a sample, ``(H, W)`` bool, all false where it has none.
 
     Args:
         sample: The sample.
         shape: ``(height, width)`` of its image.
+        rule: Use this rule instead of the first that fits (see ``decode_mask``).
 
     Raises:
-        MaskError: If the mask cannot be decoded, or is not of that shape.
+        MaskError: If the mask cannot be decoded, is not of that shape, or does not suit ``rule``.
     """
     if sample.mask is None:
         return np.zeros(shape, np.bool_)
-    mask = read_mask(sample.mask)
+    mask = read_mask(sample.mask, rule=rule)
     if mask.shape != shape:
         raise MaskError(
             f"{sample.mask} is {mask.shape[1]} × {mask.shape[0]} pixels, but its image "

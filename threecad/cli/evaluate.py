@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,11 +13,15 @@ from threecad.cli.group import (
     examples,
     fold_option,
     json_option,
+    mask_rule_option,
     print_json,
     seed_option,
     split_file_option,
     workers_option,
 )
+
+if TYPE_CHECKING:
+    from threecad.masks import MaskRule
 
 __all__ = ["compare", "evaluate"]
 
@@ -40,6 +45,7 @@ __all__ = ["compare", "evaluate"]
 @split_file_option
 @fold_option
 @errata_option
+@mask_rule_option
 @click.option(
     "--image-score",
     default="auto",
@@ -78,6 +84,7 @@ def evaluate(
     split_file: Path | None,
     fold: int | None,
     errata: Path | None,
+    mask_rule: MaskRule | None,
     image_score: str,
     bootstrap: int,
     seed: int,
@@ -98,6 +105,7 @@ def evaluate(
         predictions,
         protocol=protocol,  # type: ignore[arg-type]
         image_score=image_score,
+        mask_rule=mask_rule,
         bootstrap=bootstrap,
         seed=seed,
         workers=workers,
