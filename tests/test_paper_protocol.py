@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from threecad.errors import EvaluationError
 from threecad.metrics import Evaluator
 from threecad.metrics.paper_protocol import per_image_pro
 
@@ -55,8 +56,8 @@ def test_undefined_cases():
 
 def test_paper_result_has_its_own_pro():
     rng = np.random.default_rng(1)
-    masks = np.zeros((4, 16, 16), bool)
-    masks[:2, 3:8, 3:8] = True
+    masks = np.zeros((4, 256, 256), bool)
+    masks[:2, 30:80, 30:80] = True
     maps = rng.normal(size=masks.shape) + masks
     evaluator = Evaluator(protocol="paper")
     evaluator.update(maps, masks, maps.max((1, 2)), [1, 1, 0, 0])
@@ -67,3 +68,15 @@ def test_paper_result_has_its_own_pro():
     assert "pro_per_image" in result["pro_30"].reason
     assert not result.by_defect_type
     assert result["pixel_auroc"].value is not None
+
+
+def test_maps_of_another_size_are_refused():
+    evaluator = Evaluator(protocol="paper")
+    maps = np.random.default_rng(0).normal(size=(2, 16, 16))
+    masks = np.zeros(maps.shape, bool)
+    with pytest.raises(
+        EvaluationError, match=r"\(16, 16\); the paper's protocol takes \(256, 256\)"
+    ):
+        evaluator.update(maps, masks, [0, 0], [0, 0])
+    evaluator.update(maps, None, [0, 1], [0, 1])  # image scores have no size
+    assert evaluator.compute()["image_auroc"].value == 1

@@ -18,6 +18,7 @@ import numpy as np
 from threecad.errors import EvaluationError, UsageError
 from threecad.metrics.maps import ArrayMap, as_array
 from threecad.metrics.pages import PAGE_BITS
+from threecad.metrics.paper_protocol import PAPER_SIZE
 from threecad.metrics.scoring import CategoryScores, assemble
 from threecad.metrics.tallies import CategoryTally
 from threecad.samples import GOOD
@@ -52,14 +53,14 @@ HOST_DEVICES = ("cpu", "mps")
 class Evaluator:
     """Computes image, pixel and region figures from batches of anomaly maps, in bounded memory.
 
-    Feed every image to :meth:`update` once, in any batches and order; join the evaluators of
-    several processes with :meth:`merge` or :meth:`all_reduce`; :meth:`compute` then returns every
+    Feed every image to ``update`` once, in any batches and order; join the evaluators of
+    several processes with ``merge`` or ``all_reduce``; ``compute`` then returns every
     figure with bounds that contain its exact value. Whoever can give the maps again can narrow
-    these bounds to the tolerance with :meth:`start_refinement`.
+    these bounds to the tolerance with ``start_refinement``.
 
     Images with a category are evaluated within it, and the result's main figures are means over
-    categories. :meth:`compute` changes nothing: more images may follow. There is no ``reset``: a
-    new evaluator, or :meth:`empty`, starts afresh. Evaluators can be pickled.
+    categories. ``compute`` changes nothing: more images may follow. There is no ``reset``: a
+    new evaluator, or ``empty``, starts afresh. Evaluators can be pickled.
 
     Args:
         pro_limits: False positive rates up to which PRO is integrated.
@@ -67,8 +68,8 @@ class Evaluator:
             Keeps about 4 KB of each image.
         seed: Seed of the bootstrap.
         protocol: ``full``, or ``paper``: PRO of each image alone, as in the code of the 3CAD paper,
-            instead of our PRO, region recall and the breakdowns. Maps and masks must then be
-            256×256 and the labels those of the masks.
+            instead of our PRO, region recall and the breakdowns. Maps that have a mask must then
+            be 256×256 like it, and the labels those of the masks.
         breakdowns: Count defect types and sizes apart.
         max_bins: Budget of a category: bins that scores are counted in. A bin takes 4 bytes and,
             where scores fall in it, 16 more once the counts are read or merged; those of defective
@@ -133,7 +134,8 @@ class Evaluator:
 
         Raises:
             EvaluationError: If lengths or shapes differ, a value is NaN or infinite, a label is
-                neither 0 nor 1, or a good image has defective pixels.
+                neither 0 nor 1, a good image has defective pixels, or a map is not of the size of
+                the protocol.
             UsageError: If a group is neither ``category`` nor ``defect_type``.
         """
         label_list = _read_numbers("labels", labels)
@@ -145,8 +147,9 @@ class Evaluator:
             if len(values) != n:
                 raise EvaluationError(f"There are {len(values)} {name} for {n} labels.")
         categories, types = _read_groups(groups, n)
+        size = PAPER_SIZE if self.protocol == "paper" else None
         checked = [
-            _check_image(i, map_list[i], mask_list[i], score_list[i], label_list[i])
+            _check_image(i, map_list[i], mask_list[i], score_list[i], label_list[i], size)
             for i in range(n)
         ]
         for i in range(n):
@@ -220,9 +223,9 @@ class Evaluator:
     def start_refinement(self) -> bool:
         """Choose the bins that keep figures wider than their tolerance; return if there are any.
 
-        Then the same images must be given to :meth:`update` once more, in any batches and order,
-        and :meth:`finish_refinement` called; until all figures are within tolerance. Images that
-        are added later undo it::
+        Then the same images must be given to ``update`` once more, in any batches and order,
+        and ``finish_refinement`` called; until all figures are within tolerance. Images that
+        are added later undo it:
 
             while evaluator.start_refinement():
                 for batch in batches():
@@ -245,7 +248,7 @@ class Evaluator:
         """Merge the evaluators of all ``torch.distributed`` processes, in every one of them.
 
         Does nothing where no process group is initialized. Every process must call it, and after it
-        holds the images of all: call it once, before :meth:`compute`.
+        holds the images of all: call it once, before ``compute``.
         """
         from torch import distributed
 
@@ -292,7 +295,7 @@ class Evaluator:
         return assemble(parts, pooled, protocol=self.protocol, settings=self.settings())
 
     def score_categories(self) -> list[CategoryScores]:
-        """Return the scores of every category, for :func:`threecad.metrics.scoring.assemble`."""
+        """Return the scores of every category, for ``threecad.metrics.scoring.assemble``."""
         score = partial(
             CategoryScores.of,
             pro_limits=self.pro_limits,
@@ -336,9 +339,17 @@ def _check_map(value: Any, i: int) -> AnomalyMap:
 
 
 def _check_image(
-    i: int, anomaly_map: AnomalyMap, mask: Any, score: float, label: float
+    i: int,
+    anomaly_map: AnomalyMap,
+    mask: Any,
+    score: float,
+    label: float,
+    size: tuple[int, int] | None,
 ) -> NDArray[np.bool_] | None:
-    """Check one image of a batch, and return its mask as booleans."""
+    """Check one image of a batch, and return its mask as booleans.
+
+    With a mask, the map must be of its size, and of ``size`` where one is given.
+    """
     if label not in (0, 1):
         raise EvaluationError(f"The label of image {i} is {label:g}; expected 0 or 1.")
     if not anomaly_map.is_finite():
@@ -354,6 +365,11 @@ def _check_image(
         raise EvaluationError(
             f"The mask of image {i} has shape {defect.shape} but its anomaly map "
             f"{anomaly_map.shape}. Resize the map to the mask first."
+        )
+    if size is not None and anomaly_map.shape != size:
+        raise EvaluationError(
+            f"The anomaly map of image {i} has shape {anomaly_map.shape}; the paper's protocol "
+            f"takes {size}. Resize map and mask first, as threecad.evaluate does."
         )
     if defect.dtype != np.bool_:
         defect = defect != 0
