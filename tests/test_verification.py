@@ -411,6 +411,13 @@ def test_a_damaged_tree_gets_no_manifest(widgets: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "files.csv").exists()
 
 
+@pytest.mark.parametrize("name", ["files.txt", "files"])
+def test_a_manifest_of_no_known_kind_is_refused(widgets: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=rf"\.csv or a \.parquet file, not .*{name}"):
+        check(widgets, manifest=tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
 def test_one_category_is_compared_with_its_part_of_the_manifest(
     widgets: Path, tmp_path: Path
 ) -> None:

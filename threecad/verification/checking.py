@@ -18,7 +18,13 @@ from threecad.locations import is_marked, own_folder
 from threecad.samples import Index, hash_files, relative_path
 from threecad.verification.expectations import check_completeness, check_counts, measure
 from threecad.verification.file_checks import check_images, check_masks
-from threecad.verification.manifest import ManifestRow, compare, read_manifest, write_manifest
+from threecad.verification.manifest import (
+    ManifestRow,
+    check_suffix,
+    compare,
+    read_manifest,
+    write_manifest,
+)
 
 if TYPE_CHECKING:
     import os
@@ -74,12 +80,14 @@ def verify(
 
     Raises:
         LayoutError: If ``root`` holds no such tree.
-        UsageError: If ``expect``, ``mask_rule`` or a category is unknown.
+        UsageError: If ``expect``, ``mask_rule``, a category or ``manifest``'s suffix is unknown.
     """
     if expect not in get_args(Expectation):
         raise UsageError(
             f"expect is {expect!r}; expected one of {', '.join(get_args(Expectation))}."
         )
+    if manifest is not None:
+        check_suffix(manifest)
     index = scan(root, categories=categories)
     run = _Run(workers, cluster, progress)
     images = _inspect_images(index, deep, run)

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from threecad import atomic
-from threecad.errors import DataError
+from threecad.errors import DataError, UsageError
 from threecad.findings import Finding
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["ManifestRow", "compare", "read_manifest", "write_manifest"]
+__all__ = ["ManifestRow", "check_suffix", "compare", "read_manifest", "write_manifest"]
+
+SUFFIXES = (".csv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,23 @@ class ManifestRow:
 _COLUMNS = tuple(field.name for field in fields(ManifestRow))
 
 
+def check_suffix(path: str | os.PathLike[str]) -> None:
+    """Raise unless the name says how the manifest is written.
+
+    Raises:
+        UsageError: If ``path`` ends neither in ``.csv`` nor in ``.parquet``.
+    """
+    if Path(path).suffix not in SUFFIXES:
+        raise UsageError(f"A manifest is a {' or a '.join(SUFFIXES)} file, not {path}. Rename it.")
+
+
 def write_manifest(path: str | os.PathLike[str], rows: Iterable[ManifestRow]) -> None:
-    """Write rows, sorted by path, as Parquet if ``path`` ends in ``.parquet``, else as CSV."""
+    """Write rows, sorted by path, as CSV or Parquet, as the suffix says.
+
+    Raises:
+        UsageError: If the suffix is another one.
+    """
+    check_suffix(path)
     ordered = sorted(rows, key=lambda row: row.path)
     with atomic.replacing(path) as temporary:
         if temporary.suffix == ".parquet":
