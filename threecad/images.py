@@ -40,23 +40,29 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
         return rgb_array(image)
 
 
-def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+def read_size(path: str | os.PathLike[str], content: bytes | None = None) -> tuple[int, int]:
     """Return ``(height, width)`` of an image file from its header.
+
+    Args:
+        path: The file.
+        content: Its bytes, where ``path`` only says what to call it.
 
     Raises:
         ImageError: If the file is not an image, or is larger than ``MAX_PIXELS``.
     """
-    with _open_image(path) as image:
+    with _open_image(path, content) as image:
         return image.height, image.width
 
 
 @contextmanager
-def _open_image(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+def _open_image(
+    path: str | os.PathLike[str], content: bytes | None = None
+) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             # Pillow warns about sizes below our own limit, which is the one that counts.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path if content is None else io.BytesIO(content)) as image:
                 _check_size(path, image)
                 yield image
     except FileNotFoundError as error:

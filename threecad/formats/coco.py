@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from threecad.encodings import mask_to_rle
 from threecad.errors import ConversionError
 from threecad.formats.drawings import Drawing, outer_rings
-from threecad.formats.items import File, image_size
+from threecad.formats.items import File, read_image_size
 from threecad.formats.placing import (
     Tally,
     place_image,
@@ -100,7 +100,7 @@ def _place(
     item: Item, folder: Path, options: WriteOptions
 ) -> tuple[Tally, dict[str, Any], list[dict[str, Any]]]:
     tally = Tally()
-    height, width = image_size(item.image)
+    height, width = read_image_size(item.image)
     name = place_image(item, folder, f"images/{item.id}{item.image.suffix}", options, tally)
     # Readers join "images" and file_name; a referenced image is seen from there.
     name = name.removeprefix("images/") if not name.startswith("../") else f"../{name}"

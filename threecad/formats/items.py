@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from PIL import Image
 
 from threecad.errors import ConversionError, ImageError
+from threecad.images import read_size
 from threecad.masks import decode_mask
 from threecad.samples import GOOD
 
@@ -34,8 +35,8 @@ __all__ = [
     "Mask",
     "MaskImage",
     "TarMember",
-    "image_size",
     "make_id",
+    "read_image_size",
     "relative_posix",
 ]
 
@@ -256,20 +257,15 @@ def make_id(category: str, split: str, defect_type: str, stem: str) -> str:
     return "/".join(parts)
 
 
-def image_size(content: Content) -> tuple[int, int]:
+def read_image_size(content: Content) -> tuple[int, int]:
     """Return ``(height, width)`` of an image from its header.
 
     Raises:
-        ImageError: If it is no image that Pillow can open.
+        ImageError: As :func:`threecad.images.read_size` does.
     """
-    try:
-        source = content.path if isinstance(content, File) else io.BytesIO(content.read_bytes())
-        with Image.open(source) as image:
-            return image.height, image.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(
-            f"{content} is not an image that can be opened: {error}. Restore or remove it."
-        ) from error
+    if isinstance(content, File):
+        return read_size(content.path)
+    return read_size(str(content), content.read_bytes())
 
 
 def relative_posix(path: Path, start: Path) -> str:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from threecad.encodings import polygons_to_mask
 from threecad.errors import ConversionError, MaskError
-from threecad.formats.items import File, image_size
+from threecad.formats.items import File, read_image_size
 from threecad.formats.placing import (
     Tally,
     encode_mask,
@@ -66,7 +66,7 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
 
 def _place(item: Item, folder: Path, options: WriteOptions) -> Tally:
     tally = Tally()
-    height, width = image_size(item.image)
+    height, width = read_image_size(item.image)
     image = place_image(item, folder, item.id + item.image.suffix, options, tally)
     name = image.rsplit("/", 1)[1]
     if options.placement == "reference":

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from threecad import atomic
 from threecad.catalog import is_multiple_defects
 from threecad.errors import ConversionError, DataError
-from threecad.formats.items import MaskImage, image_size
+from threecad.formats.items import MaskImage, read_image_size
 from threecad.formats.placing import (
     Tally,
     encode_mask,
@@ -91,7 +91,7 @@ def _plan(items: Sequence[Item], shard_bytes: int) -> Iterator[tuple[str, list[I
 def _decode(item: Item, options: WriteOptions) -> tuple[Tally, bytes | None, dict[str, Any]]:
     """Return the mask as PNG and the region statistics: the part that takes time."""
     tally = Tally()
-    image_size(item.image)
+    read_image_size(item.image)
     if item.mask is None or not item.label:
         return tally, None, columns.describe_regions(None)
     mask = read_item_mask(item, options.mask_rule, tally)

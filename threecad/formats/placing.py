@@ -16,7 +16,7 @@ import numpy as np
 from threecad import parallel
 from threecad.atomic import TEMPORARY_PREFIX
 from threecad.errors import ConversionError, DataError, MaskError
-from threecad.formats.items import File, Item, image_size, relative_posix
+from threecad.formats.items import File, Item, read_image_size, relative_posix
 from threecad.formats.sharding import MASK_ESTIMATE
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def place_image(item: Item, folder: Path, name: str, options: WriteOptions, tall
     if target.exists():
         tally.images["there"] += 1
         return name
-    image_size(content)
+    read_image_size(content)
     target.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, File) and options.placement == "link" and _link(content.path, target):
         tally.images["linked"] += 1
@@ -189,7 +189,7 @@ def read_item_mask(item: Item, rule: MaskRule | None, tally: Tally) -> NDArray[n
     mask, used, findings = item.mask.decode(rule)
     tally.masks[used] += 1
     tally.notes.update(findings)
-    size = image_size(item.image)
+    size = read_image_size(item.image)
     if mask.shape != size:
         raise MaskError(
             f"the mask {item.mask} is {mask.shape[1]}x{mask.shape[0]} pixels but its image "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from threecad.errors import ImageError
-from threecad.formats.items import image_size
+from threecad.formats.items import read_image_size
 from threecad.resizing import resize_mask
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class _ScaledImage:
 
     def read_bytes(self) -> bytes:
         """Return the scaled image as a PNG file."""
-        height, width = _fitted(image_size(self.content), self.longest)
+        height, width = _fitted(read_image_size(self.content), self.longest)
         try:
             with Image.open(io.BytesIO(self.content.read_bytes())) as image:
                 # Palettes and bilevel images cannot be interpolated.

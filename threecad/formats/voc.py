@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from threecad.errors import ConversionError, MaskError
-from threecad.formats.items import File, image_size
+from threecad.formats.items import File, read_image_size
 from threecad.formats.placing import Tally, place_image, read_item_mask, work_through, write_new
 from threecad.formats.reading import foreign_id, image_files, item_of_id
 from threecad.formats.renaming import read_ids, with_flat_names, write_ids
@@ -85,7 +85,7 @@ def _place(
     options: WriteOptions,
 ) -> Tally:
     tally = Tally()
-    height, width = image_size(item.image)
+    height, width = read_image_size(item.image)
     place_image(item, folder, _image_path(item), options, tally)
     boxes: list[tuple[int, int, int, int]] = []
     values = np.zeros((height, width), np.uint8)

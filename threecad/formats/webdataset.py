@@ -21,7 +21,7 @@ import numpy as np
 
 from threecad import atomic
 from threecad.errors import ConversionError
-from threecad.formats.items import AsPng, MaskImage, TarMember, image_size
+from threecad.formats.items import AsPng, MaskImage, TarMember, read_image_size
 from threecad.formats.placing import Tally, encode_mask, read_item_mask, work_through
 from threecad.formats.reading import hub_split, item_of_id, split_of_hub
 from threecad.formats.renaming import with_flat_names
@@ -87,7 +87,7 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
 def _encode(item: Item, options: WriteOptions) -> tuple[Tally, bytes]:
     """Return the mask as PNG: the part that takes time."""
     tally = Tally()
-    size = image_size(item.image)
+    size = read_image_size(item.image)
     if item.label:
         mask = read_item_mask(item, options.mask_rule, tally)
     else:

@@ -15,7 +15,7 @@ import yaml
 
 from threecad.errors import ConversionError
 from threecad.formats.drawings import Drawing, outer_rings
-from threecad.formats.items import File, image_size
+from threecad.formats.items import File, read_image_size
 from threecad.formats.placing import Tally, place_image, read_item_mask, work_through, write_new
 from threecad.formats.reading import foreign_id, image_files, item_of_id
 from threecad.formats.renaming import read_ids, with_flat_names, write_ids
@@ -135,7 +135,7 @@ def _read_image(
     inner = path.relative_to(source / "images")
     labels = (source / "labels" / inner).with_suffix(".txt")
     lines = labels.read_text(encoding="utf-8").splitlines() if labels.is_file() else []
-    height, width = image_size(File(path))
+    height, width = read_image_size(File(path))
     rings, kinds = [], set()
     for number, line in enumerate(filter(str.strip, lines), start=1):
         try:
