@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from threecad.compiling import compiled
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "blob_mask",
     "coarse_mask",
+    "draw_angles",
     "line_mask",
     "perlin_mask",
     "perlin_noise",
@@ -24,42 +27,48 @@ __all__ = [
 ]
 
 
+PERLIN_EXPONENTS = (0, 6)
+"""Of the numbers of lattice cells, powers of two; the upper end is exclusive."""
+
+PERLIN_THRESHOLD = 0.5
+"""Noise above it is defect."""
+
+
 def perlin_noise(
     rng: np.random.Generator, shape: tuple[int, int], periods: tuple[int, int]
 ) -> Floats:
     """Return Perlin's gradient noise, (H, W) float32 in about [−1, 1].
 
     Args:
-        rng: Draws one angle for each lattice point, row by row.
+        rng: Draws the lattice; see ``draw_angles``.
         shape: Height and width.
         periods: Lattice cells along the height and the width.
     """
-    (height, width), (cells_y, cells_x) = shape, periods
-    angles = rng.random((cells_y + 1, cells_x + 1), dtype=np.float32) * np.float32(2 * math.pi)
-    gradients_y, gradients_x = np.sin(angles), np.cos(angles)
-    y = np.arange(height, dtype=np.float32) * np.float32(cells_y / height)
-    x = np.arange(width, dtype=np.float32) * np.float32(cells_x / width)
-    row, column = y.astype(np.int64), x.astype(np.int64)
-    in_y, in_x = (y - row)[:, None], (x - column)[None]
+    angles = draw_angles(rng, periods)
+    y, x = (
+        np.arange(length, dtype=np.float32) * np.float32(cells / length)
+        for length, cells in zip(shape, periods, strict=True)
+    )
+    return _noise_at(y, x, np.sin(angles), np.cos(angles))
 
-    def corner(down: int, right: int) -> Floats:
-        at = np.ix_(row + down, column + right)
-        return np.asarray(
-            gradients_x[at] * (in_x - right) + gradients_y[at] * (in_y - down), np.float32
-        )
 
-    fade_y, fade_x = _fade(in_y), _fade(in_x)
-    top = corner(0, 0) * (1 - fade_x) + corner(0, 1) * fade_x
-    bottom = corner(1, 0) * (1 - fade_x) + corner(1, 1) * fade_x
-    return np.asarray(math.sqrt(2) * (top * (1 - fade_y) + bottom * fade_y), np.float32)
+def draw_angles(rng: np.random.Generator, periods: tuple[int, int]) -> Floats:
+    """Return the directions of a lattice's gradients, row by row.
+
+    Returns:
+        (cells along the height + 1, cells along the width + 1) float32 in [0, 2π).
+    """
+    cells_y, cells_x = periods
+    turns = rng.random((cells_y + 1, cells_x + 1), dtype=np.float32)
+    return np.asarray(turns * np.float32(2 * math.pi), np.float32)
 
 
 def perlin_mask(
     rng: np.random.Generator,
     shape: tuple[int, int],
     *,
-    exponents: tuple[int, int] = (0, 6),
-    threshold: float = 0.5,
+    exponents: tuple[int, int] = PERLIN_EXPONENTS,
+    threshold: float = PERLIN_THRESHOLD,
     degrees: float | None = None,
 ) -> npt.NDArray[np.bool_]:
     """Return thresholded Perlin noise, rotated; never empty.
@@ -145,7 +154,34 @@ def random_periods(rng: np.random.Generator, lowest: int, stop: int) -> tuple[in
     return 2 ** int(down), 2 ** int(right)
 
 
-def _fade(t: Floats) -> Floats:
+@compiled
+def _noise_at(y: Floats, x: Floats, gradients_y: Floats, gradients_x: Floats) -> Floats:
+    """Return the noise at rows ``y`` and columns ``x``, both in lattice cells, (H, W) float32."""
+    noise = np.empty((y.size, x.size), np.float32)
+    for i in range(y.size):
+        row = int(y[i])
+        in_y = y[i] - row
+        fade = _fade(in_y)
+        for j in range(x.size):
+            top = _on_row(gradients_y[row], gradients_x[row], in_y, x[j])
+            bottom = _on_row(gradients_y[row + 1], gradients_x[row + 1], in_y - 1, x[j])
+            noise[i, j] = math.sqrt(2) * (top * (1 - fade) + bottom * fade)
+    return noise
+
+
+@compiled
+def _on_row(gradients_y: Floats, gradients_x: Floats, below: float, x: float) -> float:
+    """Return what one row of the lattice, so far above, says of a place."""
+    column = int(x)
+    in_x = x - column
+    left = np.float32(gradients_x[column] * in_x + gradients_y[column] * below)
+    right = np.float32(gradients_x[column + 1] * (in_x - 1) + gradients_y[column + 1] * below)
+    fade = _fade(in_x)
+    return float(left * (1 - fade) + right * fade)
+
+
+@compiled
+def _fade(t: float) -> float:
     """Perlin's smooth step, 6t⁵ − 15t⁴ + 10t³."""
     return t * t * t * (t * (t * 6 - 15) + 10)
 

@@ -7,11 +7,11 @@ trailing zero bits of the magnitude stay trailing zeros.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
+
+from threecad.compiling import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,8 +29,6 @@ __all__ = [
     "sum_equal",
 ]
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
 PAGE_BITS = 8
 """A page holds ``2 ** PAGE_BITS`` bins."""
 
@@ -44,14 +42,6 @@ _MANTISSA = np.uint64(52)
 _PAGE_BITS = np.uint64(PAGE_BITS)
 _IN_PAGE = np.uint64((1 << PAGE_BITS) - 1)
 _ONE = np.uint64(1)
-
-
-def compiled(function: Function) -> Function:
-    """Compile ``function``, and cache the result on disk where some folder can be written."""
-    try:
-        return cast("Function", numba.njit(cache=True, nogil=True)(function))
-    except RuntimeError:  # numba found no place for its cache
-        return cast("Function", numba.njit(nogil=True)(function))
 
 
 @compiled
