@@ -26,8 +26,8 @@ def commands() -> list[tuple[str, click.Command]]:
 
 
 def example_lines(command: click.Command) -> list[str]:
-    lines = (command.epilog or "").splitlines()
-    return [line.strip()[2:] for line in lines if line.strip().startswith("$ ")]
+    lines = (command.epilog or "").replace(" \\\n", " ").splitlines()
+    return [" ".join(line.split())[2:] for line in lines if line.strip().startswith("$ ")]
 
 
 @pytest.fixture(scope="module")

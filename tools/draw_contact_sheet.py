@@ -18,8 +18,8 @@ from threecad.procedural import render
 
 SIZE = 224
 GAP = 8
-CAPTION = 28
-MARGIN = 110
+CAPTION = 40
+MARGIN = 152
 GOOD = 2
 INK, GREEN, OUTLINE = (30, 30, 30), (0, 120, 60), (255, 0, 190)
 DEFAULT = Path(__file__).parent.parent / "docs" / "images" / "sample_contact_sheet.png"
@@ -93,12 +93,12 @@ def draw_sheet() -> Image.Image:
         "white",
     )
     draw = ImageDraw.Draw(sheet)
-    font, bold = ImageFont.load_default(15), ImageFont.load_default(17)
+    font, bold = ImageFont.load_default(25), ImageFont.load_default(25)
     for row, category in enumerate(CATEGORIES):
         top = GAP + row * (SIZE + CAPTION)
         label = category.replace("_", "\n")
         place = (GAP, top + SIZE // 2)
-        draw.multiline_text(place, label, INK, bold, anchor="lm", spacing=5)
+        draw.multiline_text(place, label, INK, bold, anchor="lm", spacing=8)
         good: list[tuple[str | None, int]] = [(None, i) for i in range(GOOD)]
         for column, (defect_type, number) in enumerate([*good, *PICKS[category]]):
             left = MARGIN + column * (SIZE + GAP)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from typing import TYPE_CHECKING
 
 import cfrg.cli
@@ -23,9 +24,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def move_examples(command: click.Command) -> None:
     """Append the examples in the epilog of a command to its help, as a code block."""
-    lines = (line.strip() for line in (command.epilog or "").splitlines())
-    examples = [line for line in lines if line.startswith("$ ")]
+    _, _, examples = (command.epilog or "").partition("Examples:\n")
     command.epilog = None
     if examples:
         text = inspect.cleandoc(command.help or "").replace("\b\n", "")
-        command.help = "\n".join([text, "", "```console", *examples, "```"])
+        command.help = "\n".join([text, "", "```console", textwrap.dedent(examples), "```"])

@@ -25,8 +25,6 @@ __all__ = ["benchmark"]
         "threecad benchmark --list",
         "threecad benchmark 3cad --methods cfrg --categories Copper_Stator --image-size 64 "
         "--max-steps 1 --set cfrg.batch_size=2 --bootstrap 0 --out side-by-side",
-        "threecad benchmark 3cad --methods cfrg --categories Copper_Stator --image-size 64 "
-        "--max-steps 1 --set cfrg.batch_size=2 --bootstrap 0 --out side-by-side --json",
     )
 )
 @root_argument
@@ -116,8 +114,7 @@ def benchmark(
         return
     if methods is None or out is None:
         raise click.UsageError("Give --methods and --out, or --list.")
-    from threecad.benchmark import Plan, run_benchmark
-    from threecad.benchmark.reports import write_reports
+    from threecad.benchmark import Plan, make_report, run_benchmark
     from threecad.metrics.results import Result
 
     names = tuple(_split(methods))
@@ -128,14 +125,14 @@ def benchmark(
         **plan,
     )
     records = run_benchmark(root, planned, out, retry=retry, progress=True)
-    report = write_reports(
-        out,
+    report = make_report(
         records.values(),
         protocols=("full", "paper") if protocol == "both" else (protocol,),
         results={path.stem: Result.from_json(path) for path in result_files},
         methods=names,
         index=planned.scan(root) if result_files else None,
     )
+    report.write(out)
     if as_json:
         print_json([record.to_dict() for record in records.values()])
     else:

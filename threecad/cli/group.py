@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -68,7 +69,18 @@ def examples(*lines: str) -> str:
 
     The test suite runs every one of them in a folder that holds a sample tree ``3cad``.
     """
-    return "\b\nExamples:\n" + "\n".join(f"  $ {line}" for line in lines)
+    return "\b\nExamples:\n" + "\n".join(f"  $ {break_line(line)}" for line in lines)
+
+
+def break_line(line: str, width: int = 72) -> str:
+    """Return a command line in rows that a terminal of 80 columns holds, broken before options."""
+    rows: list[str] = []
+    for part in re.split(r" (?=--)", line):
+        if rows and len(rows[-1]) + len(part) < width:
+            rows[-1] += f" {part}"
+        else:
+            rows.append(part)
+    return " \\\n      ".join(rows)
 
 
 def root_argument(function: Function) -> Function:
