@@ -22,7 +22,6 @@ from threecad import evaluate, scan
 from threecad.benchmark import Plan, Record, Store, make_report, run_benchmark, running
 from threecad.benchmark.backbones import BackboneSource, find_weights, read_weights
 from threecad.benchmark.detectors import Trial, check_method, find_detector, list_methods
-from threecad.benchmark.reports import write_reports
 from threecad.benchmark.tables import average_ranks
 from threecad.benchmark.trials import attempt_trial
 from threecad.cli import main
@@ -267,7 +266,8 @@ def test_other_results_join_the_tables(here: Path) -> None:
     records = run_benchmark("3cad", plan("Brightness", keep_predictions=True), "out")
     maps = "out/trials/detectors_here.Brightness/Copper_Stator/0/predictions"
     mine = evaluate(scan("3cad", categories=["Copper_Stator"]), maps, workers=0)
-    report = write_reports("out", records.values(), results={"elsewhere": mine}, methods=["uniad"])
+    report = make_report(records.values(), results={"elsewhere": mine}, methods=["uniad"])
+    report.write("out")
     ours, theirs = report.tables[0].rows[:2]
     assert theirs[0] == "elsewhere"
     assert theirs[1:] == ours[1:]  # the same maps: the same figures, a shared rank, no dagger

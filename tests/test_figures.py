@@ -9,8 +9,6 @@ from PIL import Image
 
 from threecad.errors import UsageError
 from threecad.figures import (
-    Panel,
-    gallery,
     heatmap,
     outline,
     overlay,
@@ -99,7 +97,6 @@ def test_an_outline_leaves_mask_and_image_alone() -> None:
         lambda: overlay(GREY.astype(float), ramp(), vmin=0, vmax=1),
         lambda: overlay(GREY[..., 0], ramp(), vmin=0, vmax=1),
         lambda: outline(GREY, np.zeros((3, 3), bool)),
-        lambda: gallery([], vmin=0, vmax=1),
         lambda: training_curve([]),
         lambda: training_curve([{"step": 1, "accuracy": 0.5}]),
     ],
@@ -107,26 +104,6 @@ def test_an_outline_leaves_mask_and_image_alone() -> None:
 def test_wrong_arguments_are_refused(call) -> None:
     with pytest.raises(UsageError):
         call()
-
-
-def titles(figure) -> list[str]:
-    return [text.get_text() for axis in figure.axes for text in axis.texts]
-
-
-def test_a_gallery_has_four_pictures_a_row_and_one_scale() -> None:
-    mask = np.zeros((40, 60), bool)
-    mask[3:9, 3:9] = True
-    rows = [Panel(GREY, ramp(), mask, "first"), Panel(GREY, ramp() / 2, None, "second")]
-    figure = gallery(rows, vmin=0, vmax=1, threshold=0.5)
-    assert [len(axis.images) for axis in figure.axes[:8]] == [1] * 8
-    assert len(figure.axes) == 9
-    assert titles(figure)[:4] == ["image", "ground truth", "anomaly map", "overlay"]
-    assert figure.axes[0].get_title(loc="left") == "first"
-
-
-def test_a_gallery_without_maps_has_two_pictures_a_row() -> None:
-    figure = gallery([Panel(GREY)], vmin=0, vmax=1)
-    assert len(figure.axes) == 2
 
 
 def test_every_loss_is_a_curve() -> None:
@@ -181,6 +158,5 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_drawing_changes_no_global_setting() -> None:
     before = dict(mpl.rcParams)
-    gallery([Panel(GREY, ramp())], vmin=0, vmax=1)
     training_curve([{"loss": 1.0}])
     assert dict(mpl.rcParams) == before

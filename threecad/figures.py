@@ -8,7 +8,6 @@ can be compared by eye. Figures are matplotlib ``Figure`` objects that belong to
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,9 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PALETTE",
     "STYLE",
-    "Panel",
     "figure_bytes",
-    "gallery",
     "heatmap",
     "outline",
     "overlay",
@@ -227,91 +224,6 @@ def _inferno() -> NDArray[np.uint8]:
         np.asarray(colormaps["inferno"](np.arange(256)))[:, :3] * 255
     ).astype(np.uint8)
     return colours
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One row of a gallery.
-
-    Attributes:
-        image: ``(H, W, 3)`` uint8 RGB.
-        anomaly_map: ``(h, w)`` float, or ``None``.
-        mask: ``(H, W)`` bool ground truth, or ``None`` where there is none.
-        title: Shown over the image, such as the sample id and score.
-    """
-
-    image: NDArray[np.uint8]
-    anomaly_map: NDArray[Any] | None = None
-    mask: NDArray[np.bool_] | None = None
-    title: str = ""
-
-
-def gallery(
-    panels: Sequence[Panel], *, vmin: float, vmax: float, threshold: float | None = None
-) -> Figure:
-    """Show rows of image, ground-truth outline, heat map and overlay on one colour scale.
-
-    Args:
-        panels: At least one.
-        vmin: Lower end of the colour scale.
-        vmax: Upper end of the colour scale.
-        threshold: Drawn as a line round what lies above it, and marked on the colour bar.
-
-    Raises:
-        UsageError: If there is no panel, or as ``overlay`` does.
-    """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
-
-    if not panels:
-        raise UsageError("A gallery needs at least one panel.")
-    columns = ["image", "ground truth"]
-    if with_maps := any(panel.anomaly_map is not None for panel in panels):
-        columns += ["anomaly map", "overlay"]
-    shapes = [panel.image.shape[0] / panel.image.shape[1] for panel in panels]
-    heights = [min(max(ratio, 0.35), 2.0) for ratio in shapes]
-    with styled({"axes.grid": False}):
-        figure = Figure(
-            figsize=(1.8 * len(columns) + 0.9, 1.75 * sum(heights) + 0.12 * len(panels) + 0.3),
-            layout="constrained",
-        )
-        axes = figure.subplots(len(panels), len(columns), squeeze=False, height_ratios=heights)
-        for row, panel in zip(axes, panels, strict=True):
-            for axis, picture in zip(row, _pictures(panel, vmin, vmax, threshold), strict=False):
-                axis.imshow(picture, interpolation="antialiased")
-            for axis in row:
-                axis.set_axis_off()
-            row[0].set_title(panel.title, fontsize=7, fontweight="normal", loc="left")
-        for axis, name in zip(axes[0], columns, strict=True):
-            axis.annotate(
-                name, (0.5, 1.0), (0, 15), xycoords="axes fraction",
-                textcoords="offset points", ha="center", fontsize=9, fontweight="bold",
-            )  # fmt: skip
-        if with_maps:
-            scale = ScalarMappable(Normalize(vmin, vmax), "inferno")
-            bar = figure.colorbar(scale, ax=axes, shrink=min(1.0, 2 / sum(heights)), aspect=20)
-            bar.set_label("anomaly map")
-            if threshold is not None and vmin <= threshold <= vmax:
-                bar.ax.axhline(threshold, color="white", linewidth=2)
-                bar.ax.annotate(
-                    "threshold", (0, threshold), (-3, 0), xycoords=("axes fraction", "data"),
-                    textcoords="offset points", ha="right", va="center", fontsize=7, rotation=90,
-                )  # fmt: skip
-    return figure
-
-
-def _pictures(
-    panel: Panel, vmin: float, vmax: float, threshold: float | None
-) -> list[NDArray[np.uint8]]:
-    marked = panel.image if panel.mask is None else outline(panel.image, panel.mask)
-    pictures = [panel.image, marked]
-    if panel.anomaly_map is not None:
-        pictures.append(heatmap(panel.anomaly_map, vmin=vmin, vmax=vmax))
-        pictures.append(
-            overlay(panel.image, panel.anomaly_map, vmin=vmin, vmax=vmax, threshold=threshold)
-        )
-    return pictures
 
 
 def training_curve(log: Sequence[Mapping[str, Any]]) -> Figure:

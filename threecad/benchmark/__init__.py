@@ -8,9 +8,10 @@ fits ``threecad.benchmark.detectors.Detector``. See ``docs/benchmark.md``.
 from __future__ import annotations
 
 from threecad.benchmark.detectors import Detector, Trial
+from threecad.benchmark.reports import Report
 from threecad.benchmark.running import Plan, run_benchmark
 from threecad.benchmark.store import Record, Store
-from threecad.benchmark.tables import Report, make_report
+from threecad.benchmark.tables import make_report
 
 __all__ = [
     "Detector",

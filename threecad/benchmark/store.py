@@ -6,15 +6,12 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock
 
 from threecad.errors import EvaluationError
 from threecad.metrics.results import Result
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = ["SCHEMA", "Key", "Record", "Store"]
 
@@ -140,7 +137,3 @@ class Store:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
-
-    def failed(self) -> Iterable[Record]:
-        """Return the trials that failed."""
-        return [record for record in self.read().values() if record.error is not None]

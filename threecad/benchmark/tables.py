@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from threecad.benchmark.detectors import PUBLISHED_NAMES, UNAVAILABLE
+from threecad.benchmark.reports import Report, Table
 from threecad.catalog import CATEGORIES
 from threecad.comparison import (
     PUBLISHED_KEYS,
     compare,
-    escape_latex,
     published_methods,
     published_result,
 )
-from threecad.html import render_template
 from threecad.metrics.results import FIGURE_NAMES, KEYS, Result
 from threecad.metrics.scoring import mean_scores
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from threecad.metrics.results import Figure
     from threecad.samples import Index
 
-__all__ = ["KEYS_OF", "Report", "Table", "average_ranks", "combine_seeds", "make_report"]
+__all__ = ["KEYS_OF", "average_ranks", "combine_seeds", "make_report"]
 
 MEAN = "Mean"
 
@@ -68,55 +67,6 @@ class Cell:
 
 Rows = dict[str, dict[str, dict[str, Cell]]]
 """Method → figure → column → cell."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as text: its first column names the rows."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-    def to_markdown(self) -> str:
-        """Return it as Markdown."""
-        lines = [f"**{self.title}**", ""]
-        lines.append("| " + " | ".join(self.header) + " |")
-        lines.append("|---|" + "---:|" * (len(self.header) - 1))
-        lines += ["| " + " | ".join(row) + " |" for row in self.rows]
-        return "\n".join([*lines, "", *([self.note, ""] if self.note else [])])
-
-    def to_latex(self) -> str:
-        """Return it as a LaTeX ``tabular``; needs the package ``booktabs``."""
-        lines = [f"% {self.title}", r"\begin{tabular}{l" + "r" * (len(self.header) - 1) + "}"]
-        lines += [r"\toprule", _latex_row(self.header), r"\midrule"]
-        lines += map(_latex_row, self.rows)
-        lines += [r"\bottomrule", r"\end{tabular}", *([f"% {self.note}"] if self.note else []), ""]
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class Report:
-    """All tables of a benchmark, and what has to be known beside them."""
-
-    tables: tuple[Table, ...]
-    notes: tuple[str, ...] = ()
-    results: dict[str, Result] = field(default_factory=dict)
-
-    def to_markdown(self) -> str:
-        """Return the report as Markdown."""
-        parts = [table.to_markdown() for table in self.tables]
-        return "\n".join([*parts, *(f"- {note}" for note in self.notes)]).rstrip() + "\n"
-
-    def to_latex(self) -> str:
-        """Return the tables as LaTeX, with the notes as comments."""
-        parts = [table.to_latex() for table in self.tables]
-        return "\n".join([*parts, *(f"% {note}" for note in self.notes)]).rstrip() + "\n"
-
-    def to_html(self, title: str) -> str:
-        """Return one page that needs nothing else."""
-        return render_template("benchmark.html", title=title, tables=self.tables, notes=self.notes)
 
 
 def make_report(
@@ -419,7 +369,3 @@ def _mean_of(values: Iterable[float | None], form: str) -> str:
 
 def _one_line(text: str | None) -> str:
     return " ".join((text or "").split())
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(map(escape_latex, cells)) + r" \\"
