@@ -157,7 +157,8 @@ def calibrate(
         **options: Given to ``Predictor``: device, batch size, tiles.
 
     Raises:
-        UsageError: If all good images were trained on, or there are too few for the rate.
+        UsageError: If all good images were trained on, there are too few for the rate, or the run
+            folder cannot be written.
         DataError: If an image cannot be read or is no longer there.
     """
     needed(false_alarm_rate)  # a rate that is impossible is said before anything takes time
@@ -165,6 +166,7 @@ def calibrate(
     rank = tolerance_rank(len(files), false_alarm_rate)
     if rank is None:
         raise UsageError(_say_too_few(len(files), false_alarm_rate))
+    atomic.check_writable(run)
     predictor = Predictor.from_pretrained(run, calibrated=False, **options)
     model: Any = predictor.detector
     digest = digest_weights(model)

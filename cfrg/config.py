@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,10 @@ CHOICES = {  # the paper's first
     "score_distance": ["same", "cosine", "euclidean"],
     "segmentation_map": ["probability", "logit"],
 }
+
+
+# A configuration may come from anyone: within these, it asks for no absurd memory or time.
+MOST_PIXELS, MOST_BLOCKS, MOST_CHANNELS, MOST = 8192, 100, 16_384, 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,18 +178,19 @@ class CFRGConfig:
             )
             if name not in known
         ]
-        for field, length in (
-            ("image_size", 2),
-            ("fusion_blocks", 0),
-            ("fusion_width", 0),
-            ("fusion_channels", 0),
-            ("decoder_blocks", 3),
-            ("decoder_widths", 3),
-            ("decoder_channels", 3),
-            ("unet_channels", 4),
+        for field, length, most in (
+            ("image_size", 2, MOST_PIXELS),
+            ("fusion_blocks", 0, MOST_BLOCKS),
+            ("fusion_width", 0, MOST_CHANNELS),
+            ("fusion_channels", 0, MOST_CHANNELS),
+            ("decoder_blocks", 3, MOST_BLOCKS),
+            ("decoder_widths", 3, MOST_CHANNELS),
+            ("decoder_channels", 3, MOST_CHANNELS),
+            ("unet_channels", 4, MOST_CHANNELS),
         ):
-            if not _is_numbers(getattr(self, field), length, whole=True, least=1):
-                problems.append(_expected(field, getattr(self, field), length, "positive integer"))
+            if not _is_numbers(getattr(self, field), length, whole=True, least=1, most=most):
+                what = f"integer from 1 to {most}"
+                problems.append(_expected(field, getattr(self, field), length, what))
         problems += [
             _expected(field, getattr(self, field), 0, "integer ≥ 0")
             for field in ("tile", "tile_overlap")
@@ -197,10 +203,13 @@ class CFRGConfig:
             ("coarse_weights", 3),
             ("smoothing_sigma", 0),
             ("score_fraction", 0),
-            *((("mean", 3), ("std", 3)) if self.teacher in TEACHERS else ()),
+            *((("mean", 3),) if self.teacher in TEACHERS else ()),
         ):
-            if not _is_numbers(getattr(self, field), length, least=0):
-                problems.append(_expected(field, getattr(self, field), length, "number ≥ 0"))
+            if not _is_numbers(getattr(self, field), length, least=0, most=MOST):
+                what = f"number from 0 to {MOST}"
+                problems.append(_expected(field, getattr(self, field), length, what))
+        if self.teacher in TEACHERS and not _is_numbers(self.std, 3, least=1 / MOST, most=MOST):
+            problems.append(_expected("std", self.std, 3, f"number from {1 / MOST} to {MOST}"))
         problems += [
             f"{field} is {getattr(self, field)!r}, expected true or false"
             for field in ("standardize_features", "calibrate_maps")
@@ -243,15 +252,17 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def _is_numbers(value: object, length: int, *, whole: bool = False, least: float) -> bool:
-    """Whether value is one number (length 0) or a tuple of that many, all at least `least`."""
+def _is_numbers(
+    value: object, length: int, *, whole: bool = False, least: float, most: float = math.inf
+) -> bool:
+    """Whether value is one number (length 0) or a tuple of that many, all in [least, most]."""
     numbers = value if length else (value,)
     kinds = int if whole else (int, float)
     return (
         isinstance(numbers, tuple)
         and len(numbers) == max(length, 1)
         and all(
-            isinstance(number, kinds) and not isinstance(number, bool) and number >= least
+            isinstance(number, kinds) and not isinstance(number, bool) and least <= number <= most
             for number in numbers
         )
     )

@@ -202,9 +202,11 @@ def check_folder(folder: str | os.PathLike[str], *, force: bool = False) -> None
         force: Whether predictions that are there may be replaced.
 
     Raises:
-        UsageError: If it is not empty and ``force`` is not given, or holds anything else.
+        UsageError: If it is not empty and ``force`` is not given, holds anything else, or cannot be
+            written.
     """
     folder = Path(folder)
+    atomic.check_writable(folder)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file. Name another --out.")
     there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []

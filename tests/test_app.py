@@ -212,19 +212,27 @@ def test_colours_stay_when_the_threshold_moves(inspector: Inspector) -> None:
     assert np.array_equal(inspector.draw(inspection, 1.0, "Image"), inspection.image)
 
 
-def pictures(folder: Path) -> dict[str, Path]:
+ODD = ("cmyk.jpg", "deep.png", "dot.png", "moving.gif", "huge.png")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("pictures")
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8))
-    paths = {name: folder / name for name in ("cmyk.jpg", "deep.png", "dot.png", "moving.gif")}
+    paths = {name: folder / name for name in ODD}
     noise.convert("CMYK").save(paths["cmyk.jpg"])
     Image.fromarray(np.arange(3500, dtype=np.uint16).reshape(50, 70)).save(paths["deep.png"])
     noise.resize((1, 1)).save(paths["dot.png"])
     noise.save(paths["moving.gif"], save_all=True, append_images=[noise.rotate(90)])
+    Image.new("L", (10_000, 10_000), 153).save(paths["huge.png"])
     return paths
 
 
-@pytest.mark.parametrize("name", ["cmyk.jpg", "deep.png", "dot.png", "moving.gif"])
-def test_odd_images_are_inspected(inspector: Inspector, tmp_path: Path, name: str) -> None:
-    inspection = inspector.inspect(pictures(tmp_path)[name])
+@pytest.mark.parametrize("name", ODD)
+def test_odd_images_are_inspected(
+    inspector: Inspector, pictures: dict[str, Path], name: str
+) -> None:
+    inspection = inspector.inspect(pictures[name])
     assert np.isfinite(inspection.map).all()
     assert inspector.draw(inspection, 1.0).shape == inspection.image.shape
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from threecad import atomic
+from threecad.errors import UsageError
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -53,9 +54,19 @@ def test_json_refuses_what_json_has_not(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_that_cannot_be_written_is_said_by_its_own_name(read_only_disk: Path) -> None:
+    atomic.check_writable(read_only_disk.parent / "new" / "folder")
+    with pytest.raises(UsageError, match=f"{read_only_disk} cannot be written"):
+        atomic.check_writable(read_only_disk / "new" / "folder")
+    with pytest.raises(OSError, match="Read-only") as caught:
+        atomic.write_text(read_only_disk / "file.txt", "x")
+    assert caught.value.filename == str(read_only_disk / "file.txt")
+
+
 _WRITER = """
 import sys
 from threecad import atomic
+from threecad.errors import UsageError
 print("ready", flush=True)
 number = 0
 while True:

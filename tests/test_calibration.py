@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command_lines import run_line
 from scipy import stats
 
 from cfrg import CFRG, CFRGConfig, Predictor
@@ -166,6 +169,21 @@ def test_calibration_says_what_it_will_miss_and_can_be_repeated(
     assert again.to_dict() == first.to_dict()
     other = calibrate(run, sample_tree, false_alarm_rate=0.8, device="cpu", seed=1)
     assert (other.defect_scores != first.defect_scores).any()
+
+
+def test_a_run_on_a_read_only_disk_predicts_and_says_that_it_cannot_keep_thresholds(
+    run: Path, sample_tree: Path, tmp_path: Path, small_disk: Callable[..., Path]
+) -> None:
+    disk = small_disk(64 << 20)
+    shutil.copytree(run, disk / "run")
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    out = tmp_path / "found"
+    assert not run_line(f"cfrg predict {disk}/run {sample_tree} --out {out} --device cpu").exit_code
+    assert (out / "scores.csv").exists()
+    command = f"cfrg calibrate {disk}/run {sample_tree} --false-alarm-rate 0.8 --device cpu"
+    result = run_line(command)
+    assert result.exit_code == 2
+    assert f"Error: {disk}/run cannot be written" in result.output
 
 
 def test_too_few_images_are_refused_with_the_number_needed(run: Path, sample_tree: Path) -> None:

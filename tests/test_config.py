@@ -72,6 +72,26 @@ def test_all_problems_are_named_at_once() -> None:
         assert part in message
 
 
+@pytest.mark.parametrize(
+    "tampered",
+    [
+        '{"image_size": 1000000000}',
+        '{"fusion_blocks": 1000000000}',
+        '{"unet_channels": [64, 32, 16, 1000000000]}',
+        '{"smoothing_sigma": 1e9}',
+        '{"smoothing_sigma": Infinity}',
+        '{"recovery_weights": [NaN, 1, 1]}',
+        '{"std": [0, 1, 1]}',
+        '{"mean": ["0.5", 0.5, 0.5]}',
+        '{"tile": -1}',
+    ],
+)
+def test_values_that_no_machine_computes_are_refused(tampered: str) -> None:
+    (field,) = values = json.loads(tampered)
+    with pytest.raises(ModelError, match=f"{field} is .*, expected"):
+        CFRGConfig.from_dict(values)
+
+
 def test_tiles_overlap_by_less_than_their_side() -> None:
     assert (CFRGConfig().tile, CFRGConfig().tile_overlap) == (0, 0)
     assert CFRGConfig(tile=512, tile_overlap=64).tile_overlap == 64

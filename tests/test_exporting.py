@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from command_lines import run_line
 from PIL import Image
 
 import cfrg.cli
@@ -70,7 +71,7 @@ def model() -> CFRG:
 def run(model: CFRG, tmp_path_factory: pytest.TempPathFactory, sample_tree: Path) -> Path:
     folder = tmp_path_factory.mktemp("run")
     model.save_pretrained(folder)
-    image = read_image(next(sample_tree.glob("Copper_Stator/test/good/*.png")))
+    image = read_image(min(sample_tree.glob("Copper_Stator/test/good/*.png")))
     _, score = model.predict(prepare(model, image))
     threshold = Threshold(
         image_threshold=float(score[0]) - 0.01,
@@ -316,6 +317,13 @@ def test_an_existing_file_needs_force(run: Path, tmp_path: Path) -> None:
     (tmp_path / "there.onnx").touch()
     with pytest.raises(UsageError, match="--force"):
         export_run(run, "onnx", out=tmp_path / "there.onnx")
+
+
+def test_a_place_that_cannot_be_written_is_said(run: Path, read_only_disk: Path) -> None:
+    out = read_only_disk / "model.pt2"
+    result = run_line(f"cfrg export {run} --to torch-export --out {out}")
+    assert result.exit_code == 2
+    assert f"Error: {read_only_disk} cannot be written" in result.output
 
 
 def test_foreign_thresholds_are_refused(run: Path, model: CFRG, tmp_path: Path) -> None:

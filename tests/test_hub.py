@@ -136,6 +136,17 @@ def test_weights_must_fit_unless_told_otherwise(model: CFRG, folder: Path) -> No
         CFRG.from_pretrained(folder)
 
 
+def test_weights_that_could_run_code_are_not_unpickled(folder: Path, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "owned",)
+
+    torch.save({"weight": Evil()}, folder / "model.safetensors")
+    with pytest.raises(ModelError, match="not a safetensors file"):
+        CFRG.from_pretrained(folder)
+    assert not (tmp_path / "owned").exists()
+
+
 def test_a_write_that_fails_leaves_the_old_files(
     model: CFRG, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

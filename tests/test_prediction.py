@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_lines import run_line
 from PIL import Image
 
 from cfrg import CFRG, CFRGConfig, Predictor
@@ -242,6 +243,15 @@ def test_a_full_disk_ends_the_run_with_its_own_error(tmp_path: Path, small_disk)
     with pytest.raises(OSError, match="No space left"):
         write()
     assert not (out / "scores.csv").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_said(
+    run: Path, tmp_path: Path, read_only_disk: Path
+) -> None:
+    photos = write_photos(tmp_path / "photos")
+    result = run_line(f"cfrg predict {run} {photos} --out {read_only_disk / 'found'} --device cpu")
+    assert result.exit_code == 2
+    assert f"Error: {read_only_disk} cannot be written" in result.output
 
 
 @pytest.mark.parametrize("map_format", ["npy", "npz", "tiff", "png16"])

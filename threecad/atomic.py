@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+from threecad.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
     "TEMPORARY_PREFIX",
+    "check_writable",
     "open_replacing",
     "replacing",
     "write_bytes",
@@ -50,10 +53,26 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
             _flush_to_disk(temporary)
         temporary.replace(target)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk refuses this, too
+            temporary.unlink()
         if isinstance(error, OSError) and error.filename in (temporary, str(temporary)):
             error.filename = str(target)  # the name that the user knows
         raise
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Say before long work what would otherwise be said after it.
+
+    Args:
+        folder: Where something is to be written; it need not exist yet.
+
+    Raises:
+        UsageError: If it, or the folder it would be made in, cannot be written.
+    """
+    wanted = Path(folder).absolute()
+    there = next(path for path in (wanted, *wanted.parents) if path.exists())
+    if not os.access(there, os.W_OK):
+        raise UsageError(f"{there} cannot be written. Choose another place.")
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from cfrg.exporting.quantization import quantize
 from cfrg.model import CFRG
 from cfrg.runtimes import open_session
 from cfrg.sources import find_images
+from threecad import atomic
 from threecad.errors import DataError, UsageError
 from threecad.images import read_image
 from threecad.indexing import find_root, scan
@@ -112,7 +113,8 @@ def export_run(
         force: Replace files.
 
     Raises:
-        UsageError: If the arguments do not go together, or an extra is not installed.
+        UsageError: If the arguments do not go together, an extra is not installed, or the place
+            cannot be written.
         ModelError: If the run cannot be read, or the graph differs from it.
     """
     run = Path(run)
@@ -190,6 +192,7 @@ def _check_arguments(
         raise UsageError(f"{path}: a file for {to} ends in {FORMATS[to]}.")
     if path.exists() and not force:
         raise UsageError(f"{path} is there already. Name another --out, or replace it (--force).")
+    atomic.check_writable(path.parent)
     if precision == "int8" and to == "torch-export":
         raise UsageError("Eight-bit integers are for onnx and openvino, not for torch-export.")
     if precision == "int8" and images is None:
