@@ -115,6 +115,16 @@ class TrainingPairs(Dataset[dict[str, torch.Tensor]]):
 
     def __getitem__(self, key: PairKey) -> dict[str, torch.Tensor]:
         key = PairKey(*key)
+        image, part = self.view(key)
+        defective, mask = self.make_defect(image, self.stream(key), key, part)
+        return {
+            "clean": to_tensor(image),
+            "defective": to_tensor(defective),
+            "mask": torch.from_numpy(np.ascontiguousarray(mask))[None].float(),
+        }
+
+    def view(self, key: PairKey) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None]:
+        """Return the good image, cropped, (H, W, 3) uint8, and where its defect may be."""
         image = self.images[key.position]
         part = None if self.parts is None else self.parts[key.position].astype(bool)
         if self.crop:
@@ -124,13 +134,11 @@ class TrainingPairs(Dataset[dict[str, torch.Tensor]]):
             part = None if part is None else _cut(part, window, self.crop)
         if part is not None and part.mean() < LEAST_PART:
             part = None
-        rng = random_stream(self.purpose, self.seed, key.epoch, key.position)
-        defective, mask = self.make_defect(image, rng, key, part)
-        return {
-            "clean": to_tensor(image),
-            "defective": to_tensor(defective),
-            "mask": torch.from_numpy(np.ascontiguousarray(mask))[None].float(),
-        }
+        return image, part
+
+    def stream(self, key: PairKey) -> np.random.Generator:
+        """Return the random numbers of a pair's defect."""
+        return random_stream(self.purpose, self.seed, key.epoch, key.position)
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,10 @@ class TrainingOptions(Switches):
         synthesis: Recipe of the synthetic defects. ``"paper"``: one patch of blended texture;
             ``"varied"``: up to three, of textures and of changed brightness, contrast or shape,
             some with soft borders.
+        draw_defects_on: ``"workers"``: data workers draw the pairs; ``"device"``: the device that
+            trains draws the defects of a whole batch, which the recipe ``"paper"`` allows with
+            ``clean_share``, ``fixed_textures`` and ``repeat_rotations``; ``"auto"``: the device
+            where it is CUDA and can, else the workers. The pairs are the same up to rounding.
         foreground: Keep defects on the part, as ``cfrg.foregrounds.find_part`` finds it.
         validation_fraction: Share of the good training images that is held out of training. Maps
             are calibrated on them (``CFRGConfig.calibrate_maps``), and models validated.
@@ -100,6 +104,7 @@ class TrainingOptions(Switches):
     seed: int = 42
     workers: int = 0
     synthesis: Literal["paper", "varied"] = "paper"
+    draw_defects_on: Literal["auto", "workers", "device"] = "auto"
     foreground: bool = False
     validation_fraction: float = 0.0
     validate_every: int = 0

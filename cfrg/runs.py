@@ -207,7 +207,9 @@ def _claim(run: Path, record: dict[str, Any], *, resume: bool, force: bool) -> N
 
 def _check_same_run(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     now = json.loads(json.dumps(now))
-    free = {"workers", "device", "log_every", "checkpoint_every", "tensorboard"}
+    free = {
+        "workers", "device", "draw_defects_on", "log_every", "checkpoint_every", "tensorboard",
+    }  # fmt: skip
     differences = [
         key for key in ("category", "data_fingerprint", "config") if before.get(key) != now[key]
     ]

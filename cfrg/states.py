@@ -35,10 +35,12 @@ def save_training_state(
     step: int,
     average: WeightAverage | None = None,
     best: BestWeights | None = None,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> None:
     """Write all that is needed to go on after ``step`` steps, atomically.
 
-    The frozen teacher is left out: it is loaded anew from its published weights.
+    That includes the scale of fp16's loss. The frozen teacher is left out: it is loaded anew from
+    its published weights.
     """
     tensors = {f"model.{name}": value for name, value in own_state(model).items()}
     for index, values in optimizer.state_dict()["state"].items():
@@ -49,6 +51,8 @@ def save_training_state(
     if best and best.step:
         tensors |= {f"best.{name}": value for name, value in best.values.items()}
         progress |= {"best_step": best.step, "best_score": best.score}
+    if scaler:
+        progress["scaler"] = scaler.state_dict()
     write_safetensors(state_path(run), tensors, {"training": json.dumps(progress)})
 
 
@@ -58,6 +62,7 @@ def load_training_state(
     optimizer: torch.optim.Optimizer,
     average: WeightAverage | None = None,
     best: BestWeights | None = None,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> int:
     """Put a saved state in its places; return the number of steps done, 0 where there is none.
 
@@ -93,6 +98,8 @@ def load_training_state(
             name: value.to(own_state(model)[name].device)
             for name, value in _part(tensors, "best.").items()
         }
+    if scaler and "scaler" in progress:
+        scaler.load_state_dict(progress["scaler"])
     optimizer.load_state_dict(_optimizer_state(optimizer, _part(tensors, "optimizer.")))
     return step
 

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 FIRST = PairKey(epoch=0, position=0)
 
+LARGEST_BETA = 0.8
+"""Of the shares that a blended image keeps."""
+
 __all__ = ["PaperDefects", "VariedDefects", "make_defects"]
 
 
@@ -68,6 +71,18 @@ class _Defects:
         self.textures, self.others, self.seed = textures, others, seed
         self.switches = switches or Switches()
 
+    def rotation(self, key: PairKey) -> float | None:
+        """Return the degrees by which Perlin noise is turned; ``None`` where they are drawn."""
+        if not self.switches.repeat_rotations:
+            return None
+        return float(random_stream(ROTATION_STREAM, self.seed, key.place).uniform(-90, 90))
+
+    def choose_texture(self, rng: np.random.Generator, key: PairKey) -> int:
+        """Return the position of the texture to blend in."""
+        if self.switches.fixed_textures:
+            return key.position % len(self.textures)
+        return int(rng.integers(len(self.textures)))
+
     def _draw_mask(
         self, rng: np.random.Generator, shape: tuple[int, int], key: PairKey, part: Mask | None
     ) -> tuple[Mask, bool]:
@@ -82,10 +97,7 @@ class _Defects:
     def _draw_shape(
         self, rng: np.random.Generator, shape: tuple[int, int], key: PairKey
     ) -> tuple[Mask, bool]:
-        degrees = None
-        if self.switches.repeat_rotations:
-            stream = random_stream(ROTATION_STREAM, self.seed, key.place)
-            degrees = float(stream.uniform(-90, 90))
+        degrees = self.rotation(key)
         kind = rng.choice(SHAPES, p=SHAPE_SHARES) if self.switches.several_scales else "perlin"
         smallest = self.switches.smallest_defect
         if kind == "blob":
@@ -98,16 +110,12 @@ class _Defects:
         return draw(rng, shape, degrees=degrees), False
 
     def _blend_texture(self, x: Floats, rng: np.random.Generator, key: PairKey) -> Floats:
-        if self.switches.fixed_textures:
-            index = key.position % len(self.textures)
-        else:
-            index = int(rng.integers(len(self.textures)))
-        texture = self.textures[index]
+        texture = self.textures[self.choose_texture(rng, key)]
         if self.switches.augment_textures:
             patch = _recolour(_crop(texture, x.shape[:2], rng, smallest=0.3), rng)
         else:
             patch = _fit(texture, x.shape[:2])
-        return _blend(patch, x, rng.uniform(0, 0.8))
+        return _blend(patch, x, rng.uniform(0, LARGEST_BETA))
 
     def _paste_other(self, x: Floats, rng: np.random.Generator) -> Floats:
         height, width = x.shape[:2]
@@ -141,7 +149,7 @@ class PaperDefects(_Defects):
     ) -> tuple[Bytes, Bytes]:
         """Return the image with a defect, (H, W, 3) uint8, and the mask, (H, W) uint8 0/1."""
         x = _to_floats(image)
-        if self.switches.clean_share and rng.random() < self.switches.clean_share:
+        if self.leaves_clean(rng):
             return image.copy(), np.zeros(x.shape[:2], np.uint8)
         mask, _ = self._draw_mask(rng, x.shape[:2], key, part)
         if self.switches.structural and rng.random() < 0.5:
@@ -149,6 +157,11 @@ class PaperDefects(_Defects):
         else:
             filling = self._blend_texture(x, rng, key)
         return _to_bytes(np.where(mask[..., None], filling, x)), mask.astype(np.uint8)
+
+    def leaves_clean(self, rng: np.random.Generator) -> bool:
+        """Return whether an image gets no defect."""
+        share = self.switches.clean_share
+        return share > 0 and rng.random() < share
 
 
 class VariedDefects(_Defects):
@@ -257,6 +270,15 @@ def warp(x: Floats, rng: np.random.Generator) -> Floats:
     )
 
 
+def fit(image: Bytes, shape: tuple[int, int]) -> Bytes:
+    """Return a texture at ``shape``, (H, W, 3) uint8."""
+    height, width = shape
+    if image.shape[:2] == shape:
+        return image
+    method = cv2.INTER_AREA if image.shape[0] > height else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+
+
 def _blend(patch: Floats, x: Floats, beta: float) -> Floats:
     """Return (1 − β)·patch + β·x."""
     return np.asarray((1 - beta) * patch + beta * x, np.float32)
@@ -283,11 +305,7 @@ def _window(image: Bytes, shape: tuple[int, int], rng: np.random.Generator) -> B
 
 
 def _fit(image: Bytes, shape: tuple[int, int]) -> Floats:
-    height, width = shape
-    if image.shape[:2] != shape:
-        method = cv2.INTER_AREA if image.shape[0] > height else cv2.INTER_LINEAR
-        image = np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
-    return _to_floats(image)
+    return _to_floats(fit(image, shape))
 
 
 def _crop(

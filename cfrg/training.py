@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from cfrg.averaging import WeightAverage
 from cfrg.data import NETWORK_STREAM, PairBatches, TrainingPairs, random_stream
+from cfrg.device_synthesis import CleanImages, defects_on_device
 from cfrg.logs import TrainingLog, read_log
 from cfrg.options import TrainingOptions, learning_rate
 from cfrg.preprocessing import normalize
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from cfrg.device_synthesis import DeviceDefects
     from cfrg.model import CFRG
     from cfrg.validation import Validation
 
@@ -83,10 +85,12 @@ def fit(
     Raises:
         Interrupted: If asked to stop.
         ModelError: If the loss is no longer finite, or the checkpoint is of another run.
+        UsageError: If the device is not there, or shall draw defects that it cannot.
     """
     accelerator = make_accelerator(options)
     processes = accelerator.num_processes
     total = options.total_steps(len(pairs), processes)
+    defects = defects_on_device(pairs, options, accelerator.device)
     objective = _Objective(model)
     model.to(accelerator.device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -99,8 +103,10 @@ def fit(
     )
 
     average = WeightAverage(model, options.average) if options.average else None
-    best = BestWeights()
-    start = load_training_state(run, model, optimizer, average, best) if resume else 0
+    best, scaler = BestWeights(), accelerator.scaler
+    start = 0
+    if resume:
+        start = load_training_state(run, model, optimizer, average, best, scaler)
     if start == 0 and prepare is not None:
         prepare(model)
     log = None
@@ -109,7 +115,7 @@ def fit(
         log = TrainingLog(run / "log.jsonl", start, events)
     compiled = torch.compile(objective) if options.compile else objective
     step_of, optimizer = accelerator.prepare(compiled, optimizer)
-    batches = _batches(pairs, options, start, total, accelerator)
+    batches = _batches(pairs, options, start, total, accelerator, defects)
 
     model.train()
     done, seconds, images = start, 0.0, 0
@@ -151,7 +157,7 @@ def fit(
             stop = _any_process(asked() or done == stop_after, accelerator)
             if done % options.checkpoint_every == 0 or done == total or stop:
                 if accelerator.is_main_process:
-                    save_training_state(run, model, optimizer, done, average, best)
+                    save_training_state(run, model, optimizer, done, average, best, scaler)
                 accelerator.wait_for_everyone()
             if stop and done < total:
                 raise Interrupted(done)
@@ -195,10 +201,7 @@ def _step(
     """Do one optimiser step; return the mean of each loss term over its batches."""
     sums: dict[str, torch.Tensor] = {}
     for part in range(options.accumulate):
-        batch = {
-            name: value.to(accelerator.device, non_blocking=True)
-            for name, value in next(batches).items()
-        }
+        batch = next(batches)
         # Keyed by the slice of the step, not by the process, so that two processes and one
         # process that accumulates two batches draw the same numbers.
         place = part * accelerator.num_processes + accelerator.process_index
@@ -250,7 +253,10 @@ def _batches(
     start: int,
     total: int,
     accelerator: Accelerator,
+    defects: DeviceDefects | None,
 ) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield the batches of this process, step by step, on its device."""
+    device = accelerator.device
     sampler = PairBatches(
         length=len(pairs),
         batch_size=options.batch_size,
@@ -261,12 +267,17 @@ def _batches(
         processes=accelerator.num_processes,
     )
     loader = DataLoader(
-        pairs,
+        pairs if defects is None else CleanImages(pairs),
         batch_sampler=sampler,
         num_workers=options.workers,
-        pin_memory=accelerator.device.type == "cuda",
+        pin_memory=device.type == "cuda",
     )
-    return iter(loader)
+    for drawn in loader:
+        keys = drawn.pop("key", None)
+        batch = {name: value.to(device, non_blocking=True) for name, value in drawn.items()}
+        if defects is not None:
+            batch["defective"], batch["mask"] = defects(batch["clean"], keys)
+        yield batch
 
 
 def _mean_over_processes(

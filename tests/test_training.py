@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from test_data import Noise, square
 
 from cfrg import CFRG, CFRGConfig, TrainingOptions, fit
 from cfrg.averaging import WeightAverage
 from cfrg.data import VALIDATION_STREAM, PairKey, TrainingPairs
 from cfrg.states import load_training_state, save_training_state, state_path
-from cfrg.training import Interrupted, learning_rate, read_log
+from cfrg.training import Interrupted, learning_rate, make_accelerator, read_log
 from cfrg.validation import BestWeights, Validation, validate
 from threecad.errors import ModelError, UsageError
 
@@ -110,8 +111,13 @@ test_training.train(Path(sys.argv[1]), resume=True, steps=400, checkpoint_every=
 
 @pytest.mark.parametrize(
     ("kind", "changes"),
-    [(signal.SIGKILL, {}), (signal.SIGINT, {}), (signal.SIGKILL, VALIDATED)],
-    ids=["killed", "interrupted", "killed while validating"],
+    [
+        pytest.param(signal.SIGKILL, {}, id="killed"),
+        pytest.param(signal.SIGINT, {}, id="interrupted"),
+        pytest.param(
+            signal.SIGKILL, VALIDATED, id="killed while validating", marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_killed_run_goes_on_as_if_nothing_had_happened(
     tmp_path: Path, kind: signal.Signals, changes: dict[str, object]
@@ -259,6 +265,52 @@ def test_unknown_preset_names_those_there_are() -> None:
 def test_diverged_run_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="lower --learning-rate"):
         train(tmp_path, learning_rate=1e30, steps=30, clip=0.0, schedule="steps")
+
+
+def test_scale_of_half_precision_is_resumed(tmp_path: Path) -> None:
+    """The scale of the loss halves where gradients overflow and grows again after a while."""
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.Adam(model.parameters())
+
+    def scaler() -> torch.amp.GradScaler:
+        return torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=3)
+
+    def step(scaler: torch.amp.GradScaler, loss: float) -> float:
+        scaler.scale(model(torch.ones(1, 2)).sum() * loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        return scaler.get_scale()
+
+    before = scaler()
+    assert [step(before, loss) for loss in (1, float("inf"), 1, 1)] == [1024, 512, 512, 512]
+    save_training_state(tmp_path, model, optimizer, 4, scaler=before)
+    after, fresh = scaler(), scaler()
+    assert load_training_state(tmp_path, model, optimizer, scaler=after) == 4
+    assert after.state_dict() == before.state_dict()
+    assert (step(after, 1), step(fresh, 1)) == (1024, 1024)  # after two good steps, the third
+    assert after.state_dict() != fresh.state_dict()
+    assert load_training_state(tmp_path, model, optimizer) == 4  # in another precision
+
+
+def test_half_precision_is_saved_and_resumed_by_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scalers = []
+
+    def with_scaler(options: TrainingOptions) -> Accelerator:
+        accelerator = make_accelerator(options)
+        scalers.append(torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=2))
+        accelerator.scaler = scalers[-1]
+        return accelerator
+
+    monkeypatch.setattr("cfrg.training.make_accelerator", with_scaler)
+    whole = train(tmp_path / "whole", steps=5)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "parts", steps=5, stop_after=3)
+    assert_same(whole, train(tmp_path / "parts", steps=5, resume=True))
+    assert scalers[0].state_dict() == scalers[2].state_dict()
+    assert scalers[0].get_scale() == 256  # grown twice: in steps 2 and 4
 
 
 def test_damaged_and_foreign_states_are_refused(tmp_path: Path) -> None:
