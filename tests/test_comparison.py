@@ -64,6 +64,39 @@ def test_published_results():
         published_result("nothing")
 
 
+def test_latex_tables_are_those_of_papers():
+    latex = compare({"mine": make(0), "PaDiM": published_result("PaDiM")}).to_latex()
+    auroc = latex[: latex.index(r"\end{tabular}")]
+    assert " & ACC & AI & AMF & ANI & ANMF & AP & CS & IS & Mean" in auroc
+    assert r"66.4 $^\dagger$" in auroc  # published with one decimal
+    two = compare({"a": make(0), "b": make(1)}, keys=["pixel_auroc"])
+    assert "(+" in two.to_markdown() or "(-" in two.to_markdown()
+    assert "(" not in two.to_latex()
+
+
+def test_rows_without_a_figure_are_left_out():
+    comparison = compare({name: published_result(name) for name in ("CFRG", "PaDiM")})
+    tables = comparison.to_markdown().split("**")
+    assert "PaDiM" in tables[tables.index("Pixel AUROC") + 1]
+    assert "PaDiM" not in tables[tables.index("Pixel AP") + 1]
+
+
+def test_figures_of_other_images_are_not_compared():
+    comparison = compare({"a": make(0, "paper"), "CFRG": published_result("CFRG")})
+    assert comparison.cells["pixel_auroc"]["CFRG"]["Copper_Stator"].obstacle == (
+        "other test images: 959 of them, not 6"
+    )
+
+
+def test_by_default_the_command_shows_what_two_results_have(tmp_path):
+    make(0, "paper").to_json(tmp_path / "mine.json")
+    line = ["compare", str(tmp_path / "mine.json")]
+    assert "Image AP" in CliRunner().invoke(main, line).output
+    run = CliRunner().invoke(main, [*line, "--published", "CFRG"])
+    assert "Image AP" not in run.output
+    assert "PRO per image" in run.output
+
+
 def test_command_line(tmp_path):
     make(0, "paper").to_json(tmp_path / "mine.json")
     options = ["--figure", "pixel_auroc", "--latex", str(tmp_path / "table.tex")]

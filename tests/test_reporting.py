@@ -46,7 +46,8 @@ def test_undefined_figures_say_why():
     evaluator = Evaluator()
     evaluator.update(np.zeros((1, 4, 4)), np.zeros((1, 4, 4), bool), [0.0], [0])
     page = render_report(title="T", result=evaluator.compute())
-    assert "Pixel AUROC is undefined: no defective pixels" in page
+    assert "Pixel AUROC, Pixel AP, Pixel F1-max" in page
+    assert "are undefined: no defective pixels" in page
 
 
 def test_unknown_pictures_are_refused(result):

@@ -11,9 +11,16 @@ from threecad.metrics.keys import IMAGE_KEYS, PAPER_PRO
 from threecad.metrics.results import FIGURE_NAMES, Figure, Result, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["Comparison", "compare", "escape_latex", "published_methods", "published_result"]
+__all__ = [
+    "Comparison",
+    "compare",
+    "escape_latex",
+    "published_methods",
+    "published_result",
+    "shared_figures",
+]
 
 MEAN = "Mean"
 
@@ -24,6 +31,15 @@ PUBLISHED_KEYS = {
     "pixel_pro": PAPER_PRO,
 }
 """Name in the published tables → our key."""
+
+PUBLISHED_COUNTS = {
+    name: {"good": category.test_good, "defective": category.test_defective}
+    for name, category in CATEGORIES.items()
+}
+PUBLISHED_COUNTS[MEAN] = {
+    kind: sum(counts[kind] for counts in PUBLISHED_COUNTS.values())
+    for kind in ("good", "defective")
+}
 
 ABSENT = "not reported"
 
@@ -45,12 +61,17 @@ class Cell:
     difference: float | None = None
     obstacle: str | None = None
 
+    @property
+    def text(self) -> str:
+        """The figure in percent, marked where it cannot be compared."""
+        marked = self.obstacle is not None and self.figure.value is not None
+        return f"{self.figure} †" if marked else str(self.figure)
+
     def __str__(self) -> str:
-        """Return the cell as tables show it."""
-        text = str(self.figure)
-        if self.obstacle is not None and self.figure.value is not None:
-            return f"{text} †"
-        return text if self.difference is None else f"{text} ({100 * self.difference:+.2f})"
+        """Return the cell as tables show it, with the difference."""
+        if self.difference is None:
+            return self.text
+        return f"{self.text} ({100 * self.difference:+.2f})"
 
 
 @dataclass(frozen=True)
@@ -99,12 +120,11 @@ class Comparison:
         }
 
     def to_markdown(self) -> str:
-        """Return one Markdown table per figure, in percent."""
+        """Return one Markdown table per figure, in percent, categories by their codes."""
         lines: list[str] = []
-        for key, rows in self.cells.items():
-            columns = self._columns_of(rows)
+        for key, columns, rows in self._tables():
             lines += [f"**{FIGURE_NAMES.get(key, key)}** (percent)", ""]
-            lines.append("| | " + " | ".join(columns) + " |")
+            lines.append("| | " + " | ".join(map(_head, columns)) + " |")
             lines.append("|---|" + "---:|" * len(columns))
             for name, row in rows.items():
                 cells = [name.replace("|", r"\|"), *(str(row[column]) for column in columns)]
@@ -114,26 +134,44 @@ class Comparison:
         return "\n".join(lines).rstrip() + "\n"
 
     def to_latex(self) -> str:
-        """Return one LaTeX ``tabular`` per figure, in percent; needs the package ``booktabs``."""
+        """Return one LaTeX ``tabular`` per figure, in percent, categories by their codes.
+
+        Differences are left out, as in the tables of papers. Needs the package ``booktabs``.
+        """
         lines: list[str] = []
-        for key, rows in self.cells.items():
-            columns = self._columns_of(rows)
+        for key, columns, rows in self._tables():
             lines += [f"% {FIGURE_NAMES.get(key, key)}, percent"]
             lines.append(r"\begin{tabular}{l" + "r" * len(columns) + "}")
             lines.append(r"\toprule")
-            lines.append(" & ".join(["", *map(escape_latex, columns)]) + r" \\")
+            heads = [escape_latex(_head(column)) for column in columns]
+            lines.append(" & ".join(["", *heads]) + r" \\")
             lines.append(r"\midrule")
             for name, row in rows.items():
-                cells = [escape_latex(str(row[column])) for column in columns]
+                cells = [escape_latex(row[column].text) for column in columns]
                 lines.append(" & ".join([escape_latex(name), *cells]) + r" \\")
             lines += [r"\bottomrule", r"\end{tabular}", ""]
         lines += [f"% not comparable with {self.names[0]}: {line}" for line in self.obstacles()]
         return "\n".join(lines).rstrip() + "\n"
 
-    def _columns_of(self, rows: Mapping[str, Mapping[str, Cell]]) -> list[str]:
-        """Leave out the columns that no result has, and the mean of a single category."""
-        columns = self.columns[:1] if len(self.columns) == 2 else self.columns
-        return [c for c in columns if any(row[c].figure.reason != ABSENT for row in rows.values())]
+    def _tables(self) -> Iterator[tuple[str, list[str], dict[str, dict[str, Cell]]]]:
+        """Yield key, columns and rows of each table.
+
+        Left out are rows and columns without any figure, and the mean of a single category.
+        """
+        every = self.columns[:1] if len(self.columns) == 2 else self.columns
+        for key, cells in self.cells.items():
+            rows = {
+                name: row
+                for name, row in cells.items()
+                if any(row[column].figure.reason != ABSENT for column in every)
+            }
+            columns = [c for c in every if any(r[c].figure.reason != ABSENT for r in rows.values())]
+            yield key, columns, rows
+
+
+def _head(column: str) -> str:
+    """Return the code of a category of 3CAD; of others, the name."""
+    return CATEGORIES[column].code if column in CATEGORIES else column
 
 
 def compare(results: Mapping[str, Result], *, keys: Sequence[str] | None = None) -> Comparison:
@@ -177,6 +215,17 @@ def compare(results: Mapping[str, Result], *, keys: Sequence[str] | None = None)
     )
 
 
+def shared_figures(results: Mapping[str, Result]) -> list[str] | None:
+    """Return the keys of the figures that several results report; ``None`` if there are none."""
+    reported = [
+        key
+        for result in results.values()
+        for key, figure in result.mean.figures.items()
+        if figure.value is not None
+    ]
+    return [key for key in dict.fromkeys(reported) if reported.count(key) > 1] or None
+
+
 def published_methods() -> list[str]:
     """Return the names of the methods in the paper's tables."""
     return list(published_results()["results"])
@@ -197,7 +246,8 @@ def published_result(method: str) -> Result:
             {
                 ours: _published_figure(figures.get(theirs))
                 for theirs, ours in PUBLISHED_KEYS.items()
-            }
+            },
+            PUBLISHED_COUNTS[names.get(code, MEAN)],
         )
         for code, figures in tables[method].items()
     }
@@ -242,6 +292,9 @@ def _obstacle(key: str, column: str, result: Result, reference: Result) -> str |
     prints = {r.provenance.get("fingerprint") for r in (result, reference)} - {None}
     if len(prints) > 1:
         return "other data: the fingerprints differ"
+    images = [count for r in (result, reference) if (count := _count_images(r, column)) is not None]
+    if len(set(images)) > 1:
+        return f"other test images: {images[0]:,} of them, not {images[1]:,}"
     rules = {r.settings.get("image_score") for r in (result, reference)} - {None}
     if key in IMAGE_KEYS and len(rules) > 1:
         return f"image scores by {' and '.join(sorted(map(str, rules)))}"
@@ -251,6 +304,13 @@ def _obstacle(key: str, column: str, result: Result, reference: Result) -> str |
     if column == MEAN and set(result.by_category) != set(reference.by_category):
         return "the mean is over other categories"
     return None
+
+
+def _count_images(result: Result, column: str) -> int | None:
+    scores = result.mean if column == MEAN else result.by_category[column]
+    if not {"good", "defective"} <= scores.counts.keys():
+        return None
+    return scores.counts["good"] + scores.counts["defective"]
 
 
 def escape_latex(text: str) -> str:

@@ -29,7 +29,7 @@ __all__ = ["compare", "evaluate"]
 @click.command(
     epilog=examples(
         "threecad evaluate 3cad predictions --out result.json",
-        "threecad evaluate 3cad predictions --protocol paper --bootstrap 0 --json",
+        "threecad evaluate 3cad predictions --protocol paper --bootstrap 0 --out Mine.json",
     )
 )
 @click.argument("root", type=click.Path(path_type=Path))
@@ -139,7 +139,8 @@ def evaluate(
     "keys",
     multiple=True,
     metavar="KEY",
-    help="Only this figure, such as pixel_auroc. May be given several times.",
+    help="Only this figure, such as pixel_auroc; by default those that two results have. "
+    "May be given several times.",
 )
 @json_option
 @click.option(
@@ -162,10 +163,13 @@ def compare(
     markdown: Path | None,
     latex: Path | None,
 ) -> None:
-    """Put RESULTS, written by evaluate --out, side by side; differences are to the first."""
+    """Put RESULTS, written by evaluate --out, side by side; differences are to the first.
+
+    A row has the name of its file. LaTeX tables leave the differences out.
+    """
     from threecad import atomic
     from threecad.comparison import compare as compare_results
-    from threecad.comparison import published_methods, published_result
+    from threecad.comparison import published_methods, published_result, shared_figures
     from threecad.errors import UsageError
     from threecad.metrics.results import Result
 
@@ -174,7 +178,7 @@ def compare(
         raise UsageError("Two of the results have the same file name. Rename one of them.")
     for method in published_methods() if "all" in methods else methods:
         named[f"{method} (published)"] = published_result(method)
-    comparison = compare_results(named, keys=keys or None)
+    comparison = compare_results(named, keys=keys or shared_figures(named))
     if markdown is not None:
         atomic.write_text(markdown, comparison.to_markdown())
     if latex is not None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
 __all__ = [
     "FIGURE_NAMES",
     "IMAGE_KEYS",
     "KEYS",
     "PAPER_PRO",
     "SHORT_NAMES",
+    "is_replaced",
     "pro_key",
     "recall_key",
 ]
@@ -47,6 +53,11 @@ SHORT_NAMES: dict[str, str] = {
 
 KEYS = tuple(FIGURE_NAMES)[:8]
 """The figures every result has at its top level."""
+
+
+def is_replaced(key: str, figures: Container[str]) -> bool:
+    """Return whether the paper's PRO stands among ``figures`` in the place of this one."""
+    return key.startswith("pro_") and key != PAPER_PRO and PAPER_PRO in figures
 
 
 def pro_key(limit: float) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from threecad import atomic
 from threecad.errors import EvaluationError
-from threecad.metrics.keys import FIGURE_NAMES, KEYS
+from threecad.metrics.keys import FIGURE_NAMES, KEYS, is_replaced
 from threecad.metrics.tables import render_result
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["FIGURE_NAMES", "KEYS", "SCHEMA", "Figure", "Result", "Scores"]
 
 SCHEMA = "threecad.result/1"
+
+COARSE = 5e-4
+"""Width of an interval above which a second decimal of the percentage says nothing."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Figure:
         """Return the figure in percent, as tables show it."""
         if self.value is None:
             return "–"
-        text = f"{100 * self.value:.2f}"
+        text = f"{100 * self.value:.{1 if _width(self) > COARSE else 2}f}"
         if self.confidence is not None:
             text += f" [{100 * self.confidence[0]:.1f}, {100 * self.confidence[1]:.1f}]"
         return text if self.within_tolerance else f"{text} ±{50 * _width(self):.2g}"
@@ -218,12 +221,19 @@ class Result:
         return render_result(self)
 
     def undefined(self) -> list[str]:
-        """Return one line for every undefined figure of a category: which, and why."""
+        """Return what is undefined in categories, and why: a line for each reason."""
+        places: dict[tuple[str, str], list[str]] = {}
+        for category, scores in self.by_category.items():
+            reasons: dict[str, list[str]] = {}
+            for key, figure in scores.figures.items():
+                if figure.value is None and not is_replaced(key, scores.figures):
+                    reasons.setdefault(str(figure.reason), []).append(FIGURE_NAMES.get(key, key))
+            for reason, names in reasons.items():
+                places.setdefault((", ".join(names), reason), []).append(category)
         return [
-            f"{category}: {FIGURE_NAMES.get(key, key)} is undefined: {figure.reason}"
-            for category, scores in self.by_category.items()
-            for key, figure in scores.figures.items()
-            if figure.value is None
+            f"{', '.join(categories)}: {names} {verb} undefined: {reason}"
+            for (names, reason), categories in places.items()
+            for verb in ["are" if "," in names else "is"]
         ]
 
 

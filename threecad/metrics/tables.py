@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from threecad.metrics.keys import FIGURE_NAMES, PAPER_PRO, SHORT_NAMES
+from threecad.metrics.keys import FIGURE_NAMES, SHORT_NAMES, is_replaced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,8 +60,8 @@ def _list_figures(scores: Scores) -> list[str]:
     """Return a line for each figure, with its interval."""
     lines = []
     for key, figure in scores.figures.items():
-        if figure.value is None and PAPER_PRO in scores.figures and key != PAPER_PRO:
-            continue  # the protocol has another figure instead
+        if is_replaced(key, scores.figures):
+            continue
         lines.append(f"  {FIGURE_NAMES.get(key, key):<22}  {figure}")
     if any(figure.confidence for figure in scores.figures.values()):
         lines += ["", "  [95 % bootstrap interval over images]"]
