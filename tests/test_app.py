@@ -358,6 +358,24 @@ def test_in_a_browser(run: Path, sample_tree: Path, tmp_path: Path) -> None:
     assert list((place / "home").iterdir()) == []
 
 
+@pytest.mark.slow
+def test_several_runs_are_chosen_from(model: CFRG, sample_tree: Path, tmp_path: Path) -> None:
+    runs = [save_run(model, tmp_path / name) for name in ("strict", "lenient")]
+    calibrate(runs[0], -1.0, -1.0)
+    calibrate(runs[1], 99.0, 99.0)
+    sample = scan(sample_tree).select(category=CATEGORY, split="test", label=1).samples[0]
+    with served(*runs, place=tmp_path / "place") as address, open_browser() as driver:
+        driver.get(address)
+        wait_for(driver, ".verdict", "Drop an image")
+        driver.find_element("css selector", "#upload input[type=file]").send_keys(str(sample.image))
+        wait_for(driver, ".verdict", "Defective")
+        driver.find_element("css selector", "input[aria-label=Detector]").click()
+        wait_until(lambda: driver.find_elements("css selector", "[role=option]"))
+        driver.find_elements("css selector", "[role=option]")[1].click()
+        wait_for(driver, ".head", "lenient")
+        wait_for(driver, ".verdict", "not above the threshold 99")
+
+
 def try_page(address: str, tree: Path, folder: Path) -> None:
     """Use the page as a person does; the thresholds are so low that everything is defective."""
     sample = scan(tree).select(category=CATEGORY, split="test", label=1).samples[0]

@@ -25,8 +25,8 @@ __all__ = ["quantize"]
 def quantize(source: Path, path: Path, batches: Iterable[npt.NDArray[Any]]) -> None:
     """Write an eight-bit copy of an ONNX graph.
 
-    Weights are signed and have a scale for each channel; activations are unsigned, their range the
-    smallest and largest value on good images.
+    Weights have a scale for each channel, activations one for all; both are signed and symmetric
+    about zero. The range of activations is that of their values on good images.
 
     Args:
         source: The float32 graph.
@@ -53,8 +53,9 @@ def quantize(source: Path, path: Path, batches: Iterable[npt.NDArray[Any]]) -> N
             op_types_to_quantize=["Conv"],
             nodes_to_exclude=_find_others(onnx.load(prepared)),
             per_channel=True,
-            activation_type=tools.QuantType.QUInt8,
+            activation_type=tools.QuantType.QInt8,
             weight_type=tools.QuantType.QInt8,
+            extra_options={"ActivationSymmetric": True},
         )
     prepared.unlink()
 
