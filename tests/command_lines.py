@@ -14,5 +14,10 @@ GROUPS = {"threecad": threecad.cli.main, "cfrg": cfrg.cli.main}
 
 def run_line(line: str) -> Result:
     """Run a command line of ours; comments in it are left out."""
-    program, *arguments = shlex.split(line, comments=True)
-    return CliRunner().invoke(GROUPS[program], arguments, catch_exceptions=False)
+    program, *words = shlex.split(line, comments=True)
+    return run_words(program, words)
+
+
+def run_words(program: str, words: list[str]) -> Result:
+    """Run a command of ours that is split already."""
+    return CliRunner().invoke(GROUPS[program], words, catch_exceptions=False)

@@ -16,6 +16,9 @@ import threecad
 # What an example may only do where there is a network, a browser or a GPU.
 NEEDS_MORE = {"threecad download", "cfrg app", "threecad push"}
 
+# Examples of what other tests prove in less time.
+LONG = ("threecad demo", "cfrg export run --to torch-export")
+
 
 def commands() -> list[tuple[str, click.Command]]:
     return [
@@ -46,7 +49,8 @@ def test_every_command_has_help_with_an_example(name: str, command: click.Comman
 
 @pytest.mark.parametrize(
     "line",
-    [line for name, command in commands() if name not in NEEDS_MORE
+    [pytest.param(line, marks=pytest.mark.slow if line.startswith(LONG) else ())
+     for name, command in commands() if name not in NEEDS_MORE
      for line in example_lines(command)],
 )  # fmt: skip
 def test_examples_run(example_folder: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:

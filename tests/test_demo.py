@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+from command_lines import run_words
 
 from threecad.demo import run_demo
 from threecad.errors import UsageError
 
 
-@pytest.mark.slow
-def test_demo_goes_from_nothing_to_a_report(tmp_path: Path) -> None:
+def run_here(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m PROGRAM.cli WORDS`` in this process: starting five takes long."""
+    _, _, module, *words = command
+    result = run_words(module.removesuffix(".cli"), words)
+    return subprocess.CompletedProcess(command, result.exit_code)
+
+
+def test_demo_goes_from_nothing_to_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("threecad.demo.subprocess.run", run_here)
     said: list[str] = []
-    report = run_demo(tmp_path / "demo", per_category=4, steps=2, say=said.append)
+    report = run_demo(tmp_path / "demo", per_category=2, steps=2, say=said.append)
     page = report.read_text(encoding="utf-8")
     assert "Image AUROC" in page
     assert page.count("data:image/") > 10

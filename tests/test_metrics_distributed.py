@@ -1,7 +1,8 @@
 """Evaluators in several processes, joined by torch.distributed."""
 
+import multiprocessing
 import pickle
-from pathlib import Path
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -36,16 +37,25 @@ def collect(chosen, join=lambda evaluator: None):
 
 def work(rank, size, folder):
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size
+        "gloo",
+        init_method=f"file://{folder}/meet",
+        rank=rank,
+        world_size=size,
+        timeout=timedelta(minutes=5),
     )
-    result = collect(list(batches())[rank::size], Evaluator.all_reduce)
-    Path(folder, f"{rank}.pickle").write_bytes(pickle.dumps(result))
-    torch.distributed.destroy_process_group()
+    try:
+        result = collect(list(batches())[rank::size], Evaluator.all_reduce)
+    finally:
+        torch.distributed.destroy_process_group()
+    (folder / f"{rank}.pickle").write_bytes(pickle.dumps(result))
 
 
 def test_two_processes_equal_one_bit_for_bit(tmp_path):
     expected = collect(list(batches()))
-    torch.multiprocessing.spawn(work, (2, str(tmp_path)), nprocs=2)
+    other = multiprocessing.get_context("spawn").Process(target=work, args=(1, 2, tmp_path))
+    other.start()
+    work(0, 2, tmp_path)
+    other.join()
     for rank in range(2):
         assert pickle.loads((tmp_path / f"{rank}.pickle").read_bytes()) == expected
 
