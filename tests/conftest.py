@@ -5,24 +5,40 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import reference_network
 from command_lines import run_line
+from hypothesis import HealthCheck, settings
 
 from threecad.procedural import write_sample
 
-# Before torch is loaded: tests that run side by side must not spin on each other's cores.
+# Before torch is loaded: tests that run side by side share the cores, and do not spin on them.
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _WORKERS > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _WORKERS)))
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+# Property tests take the same examples every time, however long a busy machine needs for one;
+# --hypothesis-profile=explore looks for new ones.
+_PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("explore", **_PATIENT)
+settings.register_profile("threecad", **_PATIENT, derandomize=True)
+settings.load_profile("threecad")
 
 
 @pytest.fixture(autouse=True)
 def _own_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the user's data, caches and settings out of the tests."""
     monkeypatch.delenv("THREECAD_ROOT", raising=False)
-    monkeypatch.setenv("THREECAD_CACHE", str(tmp_path_factory.getbasetemp() / "user-cache"))
+    cache = tmp_path_factory.getbasetemp() / "user-cache"
+    monkeypatch.setenv("THREECAD_CACHE", str(cache))
+    monkeypatch.setenv("HF_HOME", str(cache / "huggingface"))
+    if "datasets" in sys.modules:  # which has read the variable
+        monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", cache / "huggingface" / "datasets")
     monkeypatch.setenv("MPLBACKEND", "agg")
 
 

@@ -66,7 +66,6 @@ def test_a_place_that_cannot_be_written_is_said_by_its_own_name(read_only_disk: 
 _WRITER = """
 import sys
 from threecad import atomic
-from threecad.errors import UsageError
 print("ready", flush=True)
 number = 0
 while True:

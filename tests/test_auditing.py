@@ -161,7 +161,7 @@ MODES = st.sampled_from(["L", "RGB", "RGBA", "P", "I;16"])
 
 
 @given(seed=st.integers(0, 1000), width=st.integers(1, 40), height=st.integers(1, 40))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_pixel_hash_is_of_the_picture_not_of_its_mode(
     seed: int, width: int, height: int
 ) -> None:
@@ -283,7 +283,7 @@ def test_indistinguishable_categories_are_said_to_be_so(tmp_path: Path) -> None:
     flips=st.lists(st.tuples(st.integers(0, 11), st.integers(0, 80)), max_size=8),
     fraction=st.floats(0.05, 0.6),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_blocked_search_equals_brute_force(
     hashes: list[bytes], flips: list[tuple[int, int]], fraction: float
 ) -> None:
@@ -326,7 +326,6 @@ def test_the_blocked_search_equals_brute_force(
 
 
 @given(st.lists(st.tuples(st.integers(0, 15), st.integers(0, 15)), max_size=20))
-@settings(deadline=None)
 def test_merging_gives_the_connected_components(pairs: list[tuple[int, int]]) -> None:
     names = [f"{i:02d}" for i in range(16)]
     joined = np.zeros((16, 16))

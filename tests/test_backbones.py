@@ -33,7 +33,7 @@ def test_three_levels_with_the_stated_channels(name: str) -> None:
     assert shapes == [(c, 64 // stride, 96 // stride) for c, stride in expected]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     kernel=st.sampled_from([1, 3, 5]),
     stride=st.sampled_from([1, 2]),

@@ -36,7 +36,7 @@ def files(root: Path, number: int) -> list[Path]:
     return [write(root / f"{n}.png", n + 1, used=1000) for n in range(number)]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     records=st.dictionaries(
         st.integers(0, 9), st.recursive(st.none() | st.text() | st.integers(-9, 9), st.lists)

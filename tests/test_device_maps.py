@@ -52,7 +52,7 @@ def same_bins(array, tensor, max_bins):
     ),
     budget=st.integers(8, 16),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_bins_are_the_same_for_any_scores(device, values, budget):
     array = values.astype(np.float32) if values.dtype == np.float16 else values
     same_bins(array, torch.from_numpy(values).to(device), 2**budget)

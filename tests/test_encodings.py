@@ -46,7 +46,7 @@ def test_degenerate_masks_survive_both_encodings(name: str) -> None:
 
 # pycocotools 2.0 implements NumPy 1's array protocol.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(mask=masks())
 def test_rle_is_what_pycocotools_reads_and_writes(mask: np.ndarray) -> None:
     rle = mask_to_rle(mask)
@@ -62,7 +62,7 @@ def test_rle_is_what_pycocotools_reads_and_writes(mask: np.ndarray) -> None:
     assert np.array_equal(rle_to_mask({"size": rle["size"], "counts": uncompressed}), mask)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text(max_size=40), size=st.tuples(sides, sides))
 def test_no_string_crashes_the_decoder(text: str, size: tuple[int, int]) -> None:
     try:
@@ -91,7 +91,7 @@ def test_damaged_rle_is_refused(rle: dict[str, object], message: str) -> None:
         rle_to_mask(rle)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(mask=masks())
 def test_polygons_keep_every_pixel(mask: np.ndarray) -> None:
     outlines = mask_to_polygons(mask)
@@ -106,7 +106,7 @@ def test_polygons_keep_every_pixel(mask: np.ndarray) -> None:
     assert np.array_equal(polygons_to_mask(outlines, mask.shape), mask)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(mask=masks())
 def test_parts_and_holes_are_the_four_connected_ones(mask: np.ndarray) -> None:
     parts = sum(len(outline.geoms) for outline in mask_to_polygons(mask))
@@ -118,7 +118,7 @@ def test_outlines_have_corners_only() -> None:
     assert len(square.geoms[0].exterior.coords) == 5
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(mask=masks(), tolerance=st.floats(0.1, 4))
 def test_simplified_outlines_stay_within_the_tolerance(mask: np.ndarray, tolerance: float) -> None:
     exact = mask_to_polygons(mask)
@@ -132,7 +132,7 @@ def test_simplified_outlines_stay_within_the_tolerance(mask: np.ndarray, toleran
 COORDINATES = st.integers(-5 * 1024, 25 * 1024).map(lambda value: value / 1024)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(points=st.lists(st.tuples(COORDINATES, COORDINATES), min_size=3, max_size=8, unique=True))
 def test_filling_agrees_with_shapely(points: list[tuple[float, float]]) -> None:
     hull = shapely.MultiPoint(points).convex_hull

@@ -55,7 +55,7 @@ def draw(rng, kind, n):
     budget=st.integers(8, 14),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_state_is_a_function_of_the_scores_alone(dense, kinds, budget, seed):
     rng = np.random.default_rng(seed)
     parts = [draw(rng, kind, int(rng.integers(1, 900))) for kind in kinds]

@@ -255,7 +255,7 @@ values_8 = hnp.arrays(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(values=values_8)
 def test_the_rules_of_the_table(tmp_path_factory: pytest.TempPathFactory, values) -> None:
     decoded = decode_mask(save(tmp_path_factory.getbasetemp(), values, name="property.png"))

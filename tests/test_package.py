@@ -6,8 +6,10 @@ import ast
 import importlib
 import json
 import pkgutil
+import re
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,20 @@ def top_level_imports(path: Path, known: set[str]) -> set[str]:
             if parts - known:
                 names.add(node.module)
     return names & known
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    """As a dependency or an extra, rather than left to what others bring with them."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    declared = {name.replace("_", "-").lower() for name in re.findall(r'"([\w-]+)[^"]*>=', text)}
+    # By gradio, anomalib and torch, as part of what these offer.
+    brought = {"fastapi", "uvicorn", "lightning", "typing-extensions"}
+    offered = packages_distributions()
+    for path in (path for package in PACKAGES for path in sources(package)):
+        for top in {name.partition(".")[0] for name in imports(path)} - {*PACKAGES}:
+            names = {name.replace("_", "-").lower() for name in offered.get(top, ())}
+            if names and top not in sys.stdlib_module_names:
+                assert names & (declared | brought), f"{path} imports {top}"
 
 
 def test_no_module_is_a_drawer_for_everything() -> None:

@@ -31,7 +31,7 @@ def test_png_maps_share_one_scale(tmp_path):
         PredictionFolder(tmp_path)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(

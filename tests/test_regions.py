@@ -29,7 +29,7 @@ def masks(draw: st.DrawFn) -> np.ndarray:
     return np.random.default_rng(seed).random(draw(shapes)) < density
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(mask=masks())
 def test_regions_agree_with_scikit_image(mask: np.ndarray) -> None:
     labels = label(mask, connectivity=2)
@@ -48,7 +48,7 @@ def test_regions_agree_with_scikit_image(mask: np.ndarray) -> None:
         )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(mask=masks())
 def test_outlines_and_rectangles_agree_with_shapely(mask: np.ndarray) -> None:
     labels = label(mask, connectivity=2)
@@ -72,7 +72,7 @@ def rectangle(rect) -> shapely.Polygon:
     return shapely.affinity.rotate(upright, rect.angle, origin=(x, y))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(mask=masks())
 def test_the_enclosing_rectangle_holds_all_regions(mask: np.ndarray) -> None:
     enclosing = enclosing_rectangle(mask)
@@ -86,7 +86,7 @@ def test_the_enclosing_rectangle_holds_all_regions(mask: np.ndarray) -> None:
     assert rectangle(enclosing).buffer(1e-6).covers(union)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(mask=masks(), turn=st.integers(1, 3), mirror=st.booleans())
 def test_turning_and_mirroring_change_no_measure(mask: np.ndarray, turn: int, mirror: bool) -> None:
     def measures(of: np.ndarray) -> list[tuple[float, ...]]:

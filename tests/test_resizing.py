@@ -33,7 +33,7 @@ def exact_shares(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return overlap(mask.shape[0], size[0]) @ mask.astype(int) @ overlap(mask.shape[1], size[1]).T
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(mask=masks(), size=st.tuples(sides, sides))
 def test_shares_are_exact(mask: np.ndarray, size: tuple[int, int]) -> None:
     shares = exact_shares(mask, size)
@@ -42,7 +42,7 @@ def test_shares_are_exact(mask: np.ndarray, size: tuple[int, int]) -> None:
     assert np.array_equal(resize_mask(mask, size, "majority"), 2 * shares >= mask.size)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(mask=masks(), size=st.tuples(sides, sides))
 def test_no_region_vanishes(mask: np.ndarray, size: tuple[int, int]) -> None:
     resized = resize_mask(mask, size)
@@ -55,7 +55,7 @@ def test_no_region_vanishes(mask: np.ndarray, size: tuple[int, int]) -> None:
     assert (resized >= (2 * shares >= mask.size)).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(mask=masks(), size=st.tuples(sides, sides))
 def test_nearest_is_what_pillow_does(mask: np.ndarray, size: tuple[int, int]) -> None:
     image = Image.fromarray(mask.astype(np.uint8)).resize(size[::-1], Image.Resampling.NEAREST)
@@ -69,7 +69,7 @@ def test_nearest_is_what_pillow_does(mask: np.ndarray, size: tuple[int, int]) ->
 
 @pytest.mark.parametrize("rule", ["keep", "majority", "any", "nearest"])
 @given(mask=masks())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_same_size_changes_nothing(rule, mask: np.ndarray) -> None:
     resized = resize_mask(mask, mask.shape, rule)
     assert np.array_equal(resized, mask)

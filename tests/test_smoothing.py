@@ -11,7 +11,7 @@ from scipy import ndimage
 from cfrg.smoothing import smooth_maps
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     height=st.integers(1, 70),
     width=st.integers(1, 70),

@@ -352,7 +352,7 @@ def units(draw: st.DrawFn) -> list[tuple[str, str, str]]:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(content=units(), kind=st.sampled_from(KINDS[1:]), seed=st.integers(0, 5))
 def test_any_tree_is_split_without_straddling(
     content: list[tuple[str, str, str]], kind: str, seed: int

@@ -106,7 +106,7 @@ def test_noise_vanishes_at_the_lattice_and_stays_in_range() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @given(seed=seeds, height=st.integers(8, 70), width=st.integers(8, 70))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_masks_are_never_empty(shape, seed: int, height: int, width: int) -> None:  # type: ignore[no-untyped-def]
     mask = shape(np.random.default_rng(seed), (height, width))
     assert mask.shape == (height, width)
@@ -141,7 +141,7 @@ def test_paper_defects_blend_as_the_equation_says() -> None:
 
 @pytest.mark.parametrize("preset", ["paper", "lite"])
 @given(seed=seeds)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_pair_is_an_image_and_its_mask(preset, seed: int) -> None:  # type: ignore[no-untyped-def]
     image = grey_ramp()
     make = make_defects(PRESETS[preset], [image, image[::-1]])

@@ -53,7 +53,7 @@ def border_weight(reach: int, overlap: int) -> float:
     return 2 * (2 * near / (2 * near + far))  # two tiles a side at most; two axes
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     size=st.tuples(st.integers(1, 700), st.integers(1, 700)),
     tile=st.integers(40, 300),

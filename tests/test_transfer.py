@@ -57,7 +57,7 @@ def test_a_file_arrives_with_its_hash_and_leaves_nothing_else(tmp_path: Path) ->
     assert names(tmp_path) == {"3CAD.zip"}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     cuts=st.lists(st.integers(0, len(PAYLOAD)), max_size=8),
     etag=st.booleans(),
