@@ -184,6 +184,24 @@ def test_names_that_lead_elsewhere(tmp_path: Path, name: str) -> None:
     refused(zip_of((GOOD, b"x"), (info, b"evil")), tmp_path, "Refused: .*not an archive to trust")
 
 
+@pytest.mark.parametrize("path", ["good/CON.png", "good/nul.tar.png", "lpt1/1.png", "Aux /1.png"])
+def test_names_of_windows_devices(tmp_path: Path, path: str) -> None:
+    content = zip_of((GOOD, b"x"), (f"3CAD/Copper_Stator/test/{path}", b"y"))
+    refused(content, tmp_path, "is a device on Windows")
+
+
+def test_names_that_only_begin_like_devices(tmp_path: Path) -> None:
+    unpack(zip_of(("3CAD/Copper_Stator/test/contact/com10.png", b"y")), tmp_path)
+    assert read_tree(tmp_path / "root") == {"Copper_Stator/test/contact/com10.png": b"y"}
+
+
+def test_a_path_too_long_for_the_system(tmp_path: Path) -> None:
+    (tmp_path / "archive.zip").write_bytes(zip_of((GOOD, b"x")))
+    root = tmp_path.joinpath(*["d" * 200] * 25)
+    with pytest.raises(DownloadError, match=r"longer than this system takes.*--root"):
+        extract(tmp_path / "archive.zip", root, progress=False)
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [(stat.S_IFLNK, "is a link"), (stat.S_IFIFO, "neither file nor"), (stat.S_IFCHR, "neither")],

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["format_bytes", "require_room", "writing_to"]
 
+WINDOWS_LONGEST_PATH = 259
+"""Characters; a longer path does not exist to Windows, unless long ones are allowed."""
+
 
 def format_bytes(count: float) -> str:
     """Return a number of bytes for people.
@@ -55,6 +58,13 @@ def writing_to(folder: Path) -> Iterator[None]:
             said = (
                 f"{name} cannot be written: {error.strerror}. Choose another folder with --root "
                 "or THREECAD_ROOT."
+            )
+        elif error.errno == errno.ENAMETOOLONG or (
+            error.errno == errno.ENOENT and len(str(name)) > WINDOWS_LONGEST_PATH
+        ):
+            said = (
+                f"{name} is longer than this system takes ({len(str(name))} characters). Choose a "
+                "shorter folder with --root, or allow long paths in Windows."
             )
         elif error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
             said = f"{name} is in the way: {error.strerror}. Move it, or choose another --root."

@@ -55,13 +55,14 @@ def safe_parts(name: str) -> tuple[str, ...]:
         raise ExtractionError(f"Refused: {name!r} climbs out of its folder. {_UNSAFE}")
     if re.search(r'[\x00-\x1f\x7f:*?"<>|]', path):
         raise ExtractionError(
-            f"Refused: {name!r} holds characters no file name may have. {_UNSAFE}"
+            f"Refused: {name!r} holds characters that Windows allows in no name. {_UNSAFE}"
         )
     if any(len(part.encode("utf-8", "surrogatepass")) > _LONGEST_NAME for part in parts):
         raise ExtractionError(f"Refused: the name {name[:40]!r}… is too long. {_UNSAFE}")
     return parts
 
 
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\..*)?", re.IGNORECASE)
 _UNSAFE = "Nothing was unpacked; this is not an archive to trust."
 
 
@@ -125,8 +126,10 @@ class Claims:
 
         Raises:
             ExtractionError: If another member goes to the same path, or to one that differs only in
-                case or Unicode form.
+                case or Unicode form, or if Windows has a device of that name.
         """
+        if any(_DEVICE.fullmatch(part) for part in path.parts):
+            raise ExtractionError(f"Refused: {name!r} is a device on Windows. {_UNSAFE}")
         for folder in path.parents[:-1]:
             spelling = self._spellings.setdefault(_folded(folder), folder.as_posix())
             if spelling != folder.as_posix():
