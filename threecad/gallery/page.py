@@ -317,8 +317,6 @@ class _Blocks:
 
 
 def _render(title: str, data: dict[str, Any], scale: tuple[float, float] | None) -> str:
-    from markupsafe import Markup
-
     templates = files("threecad").joinpath("templates")
     style = templates.joinpath("gallery.css").read_text(encoding="utf-8")
     script = templates.joinpath("gallery.js").read_text(encoding="utf-8")
@@ -334,9 +332,9 @@ def _render(title: str, data: dict[str, Any], scale: tuple[float, float] | None)
         count=len(data["id"]),
         scale=scale,
         policy=policy,
-        style=Markup(style),  # our own files
-        script=Markup(script),
-        index=Markup(_script_json({**data, "colours": stops})),  # escaped for where it stands
+        style=style,
+        script=script,
+        index=_script_json({**data, "colours": stops}),
         colours={
             name: " ".join(f"{value / 255:.4f}" for value in colours[:, channel])
             for channel, name in enumerate(("red", "green", "blue"))
