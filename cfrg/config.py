@@ -237,7 +237,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "decoder_widths": (32, 64, 128),
         "decoder_channels": (64, 128, 256),
         "unet_channels": (64, 32, 16, 8),
-        "standardize_features": True,
         "segmentation_input": "both",
         "segmentation_map": "logit",
         "segmentation_weight": 2.0,

@@ -180,7 +180,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "average": 0.99,
         "schedule": "cosine",
         "clip": 5.0,
-        "synthesis": "varied",
         "clean_share": 0.2,
         "structural": True,
         "several_scales": True,
