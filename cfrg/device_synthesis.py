@@ -86,10 +86,12 @@ class DeviceDefects:
 
     def __init__(self, pairs: TrainingPairs, device: torch.device, *, workers: int = 0) -> None:
         self.pairs, self.recipe = pairs, cast("PaperDefects", pairs.make_defect)
-        textures = _FittedTextures(self.recipe.textures, _image_shape(pairs))
+        shape = _image_shape(pairs)
+        textures = _FittedTextures(self.recipe.textures, shape)
         loader = DataLoader(textures, batch_size=None, num_workers=workers)
-        read = tqdm(loader, desc="read textures", unit="image", leave=False)
-        self.textures = torch.stack(list(read)).to(device)
+        self.textures = torch.empty((len(textures), 3, *shape), dtype=torch.uint8, device=device)
+        for i, texture in enumerate(tqdm(loader, "read textures", unit="image", leave=False)):
+            self.textures[i] = texture
 
     @torch.no_grad()
     def __call__(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:

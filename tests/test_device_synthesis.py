@@ -30,6 +30,7 @@ from cfrg.training import Interrupted
 from threecad.errors import UsageError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+WITH_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA")
 SWITCHES = [
     {},
     {"clean_share": 0.4},
@@ -56,15 +57,16 @@ def make_pairs(
 
 
 def draw_both(
-    pairs: TrainingPairs, keys: list[PairKey]
+    pairs: TrainingPairs, keys: list[PairKey], device: torch.device = CPU
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """The batch of the data workers, and that of the device."""
     ones = [pairs[key] for key in keys]
     expected = {name: torch.stack([pair[name] for pair in ones]) for name in ones[0]}
     views = [CleanImages(pairs)[key] for key in keys]
     clean, key = (torch.stack([view[name] for view in views]) for name in ("clean", "key"))
-    defective, mask = DeviceDefects(pairs, CPU)(clean, key)
-    return expected, {"clean": clean, "defective": defective, "mask": mask}
+    defective, mask = DeviceDefects(pairs, device)(clean.to(device), key)
+    assert defective.device.type == mask.device.type == device.type
+    return expected, {"clean": clean, "defective": defective.cpu(), "mask": mask.cpu()}
 
 
 def assert_equal_up_to_rounding(
@@ -81,10 +83,13 @@ def assert_equal_up_to_rounding(
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=lambda value: "+".join(value) or "paper")
 @pytest.mark.parametrize("size", [(48, 40), (33, 128)])
-def test_pairs_are_those_of_the_workers(size: tuple[int, int], switches: dict[str, object]) -> None:
+@pytest.mark.parametrize("device", [CPU, pytest.param(CUDA, marks=WITH_CUDA)], ids=str)
+def test_pairs_are_those_of_the_workers(
+    device: torch.device, size: tuple[int, int], switches: dict[str, object]
+) -> None:
     pairs = make_pairs(*size, **switches)
     keys = [PairKey(epoch, i, place=(5 * i) % 12) for epoch in range(4) for i in range(12)]
-    expected, drawn = draw_both(pairs, keys)
+    expected, drawn = draw_both(pairs, keys, device)
     assert_equal_up_to_rounding(drawn, expected)
     with_defect = expected["mask"].flatten(1).any(1)
     assert torch.equal(drawn["mask"].flatten(1).any(1), with_defect)

@@ -25,6 +25,7 @@ import torch
 from audit import Writer
 
 from cfrg.data import PairKey, TrainingPairs
+from cfrg.device_synthesis import CleanImages, DeviceDefects
 from cfrg.images import ImageCache
 from cfrg.options import TrainingOptions
 from cfrg.preprocessing import resize
@@ -35,6 +36,8 @@ from threecad.images import read_image
 SIZE = 256
 TURNS = 5
 CATEGORY = "Housing"
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+BATCH = 10
 FASTER = 10  # how many epochs of the cache take the time of one turn, about
 
 
@@ -77,6 +80,7 @@ def measure(root: Path, folder: Path, count: int, clock: Callable[[], float]) ->
         "first epoch, read and resize": lambda i: resize(read_image(files[i]), (SIZE, SIZE)),
         "from the cache": cache.__getitem__,
         "pair, paper": lambda i: pairs["paper"][PairKey(0, i)],
+        f"pair, paper, batched on {DEVICE}": draw_batches(pairs["paper"]),
         "pair, lite": lambda i: pairs["lite"][PairKey(0, i)],
     }
     if mvtec := open_with_anomalib(root):
@@ -107,6 +111,20 @@ def take_turns(
                     sample(i)
             seconds[name].append((clock() - began) / (rounds * (last - first)))
     return seconds
+
+
+def draw_batches(pairs: TrainingPairs) -> Callable[[int], object]:
+    """What draws a batch at every tenth image, and nothing at the others."""
+    defects, views = DeviceDefects(pairs, torch.device(DEVICE)), CleanImages(pairs)
+
+    def draw(i: int) -> None:
+        if i % BATCH == 0:
+            keys = [PairKey(0, (i + j) % len(pairs)) for j in range(BATCH)]
+            clean = torch.stack([views[key]["clean"] for key in keys]).to(DEVICE)
+            _, masks = defects(clean, torch.tensor(keys))
+            masks.any().item()  # waits for the device
+
+    return draw
 
 
 def read_with_opencv(path: Path) -> object:
