@@ -187,7 +187,7 @@ def _write_graphs(
     if any(variant.endswith("int8") for variant in needed):
         for stage in ("model", "whole"):
             small[stage] = folder / f"{stage}-int8.onnx"
-            quantize(plain[stage], small[stage], inputs[stage].split(1))
+            quantize(plain[stage], small[stage], np.split(inputs[stage].numpy(), len(files)))
     for variant in needed:
         chosen = small if variant.endswith("int8") else plain
         if VARIANTS[variant] == "openvino":
