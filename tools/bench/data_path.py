@@ -37,7 +37,7 @@ SIZE = 256
 TURNS = 5
 CATEGORY = "Housing"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-BATCH = 10
+BATCH = 10  # a fifth of the images should be a multiple of it
 FASTER = 10  # how many epochs of the cache take the time of one turn, about
 
 
