@@ -295,7 +295,7 @@ def _say_too_few(number: int, rate: float) -> str:
     return (
         f"{number} good images are too few for a false-alarm rate of {rate:.2%}: "
         f"{needed(rate)} are needed. These can show a rate of {reachable:.2%} "
-        f"(--false-alarm-rate {reachable:.4f})."
+        f"(--false-alarm-rate {reachable:.4f}). Others can be named: --on FOLDER, --on test-good."
     )
 
 

@@ -50,6 +50,12 @@ def book_folder(prepared_folder: Path, tmp_path_factory: pytest.TempPathFactory)
         for name in ("bad", "ng"):
             write_photograph(folder / "photos" / name / f"{number}.png", "dent", number)
         write_photograph(folder / "new-photos" / f"{number}.png", "dent", 20 + number)
+    draw = np.random.default_rng(0)
+    for number in range(6, 150):  # as many as a threshold needs
+        pixels = np.asarray(Image.open(folder / "photos" / "good" / f"{number % 6}.png"))
+        noisy = pixels + draw.normal(0, 2, pixels.shape)
+        path = folder / "photos" / "good" / f"{number}.png"
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path)
     tiles = folder / "magnetic_tile"
     for number in range(3):
         write_photograph(tiles / "MT_Free" / "Imgs" / f"free{number}.jpg", None, number)
