@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -235,7 +235,7 @@ def make_accelerator(options: TrainingOptions) -> Accelerator:
     """Return what knows the devices and processes of this run.
 
     Raises:
-        UsageError: If the device is not there.
+        UsageError: If the device is not there, or cannot compute in the precision.
     """
     if options.device is not None and options.device.startswith("cuda"):
         if not torch.cuda.is_available():
@@ -244,7 +244,11 @@ def make_accelerator(options: TrainingOptions) -> Accelerator:
             )
         if ":" in options.device:
             torch.cuda.set_device(options.device)
-    return Accelerator(cpu=options.device == "cpu", mixed_precision=options.precision)
+    cpu = options.device == "cpu"
+    if options.precision == "fp16" and PartialState(cpu=cpu).device.type == "cpu":
+        # Accelerate would train in float32 without a word.
+        raise UsageError("--precision fp16 needs a GPU. On a CPU use no or bf16.")
+    return Accelerator(cpu=cpu, mixed_precision=options.precision)
 
 
 def _batches(
