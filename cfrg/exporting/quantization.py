@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cfrg.runtimes import import_extra
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     import numpy.typing as npt
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["quantize"]
 
 
-def quantize(source: Path, path: Path, batches: Iterable[npt.NDArray[Any]]) -> None:
+def quantize(
+    source: Path,
+    path: Path,
+    batches: Iterable[npt.NDArray[Any]],
+    parts: Collection[str] = ("unet",),
+) -> None:
     """Write an eight-bit copy of an ONNX graph.
 
     Weights have a scale for each channel, activations one for all; both are signed and symmetric
@@ -32,6 +37,7 @@ def quantize(source: Path, path: Path, batches: Iterable[npt.NDArray[Any]]) -> N
         source: The float32 graph.
         path: The eight-bit graph.
         batches: Good images as the graph takes them.
+        parts: Modules of ``CFRG`` whose convolutions to quantise.
 
     Raises:
         UsageError: If the extra ``onnx`` is not installed.
@@ -51,7 +57,7 @@ def quantize(source: Path, path: Path, batches: Iterable[npt.NDArray[Any]]) -> N
             str(path),
             reader,
             op_types_to_quantize=["Conv"],
-            nodes_to_exclude=_find_others(onnx.load(prepared)),
+            nodes_to_exclude=_find_others(onnx.load(prepared), parts),
             per_channel=True,
             activation_type=tools.QuantType.QInt8,
             weight_type=tools.QuantType.QInt8,
@@ -60,12 +66,12 @@ def quantize(source: Path, path: Path, batches: Iterable[npt.NDArray[Any]]) -> N
     prepared.unlink()
 
 
-def _find_others(model: Any) -> list[str]:
-    """Names of the convolutions outside the U-Net, told by the names of their weights."""
+def _find_others(model: Any, parts: Collection[str]) -> list[str]:
+    """Names of the convolutions outside the parts, told by the names of their weights."""
     return [
         node.name
         for node in model.graph.node
-        if node.op_type == "Conv" and ".unet." not in node.input[1]
+        if node.op_type == "Conv" and not any(f".{part}." in node.input[1] for part in parts)
     ]
 
 
