@@ -14,13 +14,14 @@ import reference_network
 from command_lines import run_line
 from hypothesis import HealthCheck, settings
 
+from cfrg.processes import suit_process_to_tensors
 from threecad.procedural import write_sample
 
 # Before torch is loaded: tests that run side by side share the cores, and do not spin on them.
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if _WORKERS > 1:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _WORKERS)))
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+suit_process_to_tensors()
 
 # Property tests take the same examples every time, however long a busy machine needs for one;
 # --hypothesis-profile=explore looks for new ones.

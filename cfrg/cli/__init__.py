@@ -5,8 +5,6 @@ The modules here import nothing heavy at module level, so that ``--help`` is ins
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from cfrg.cli.app import app
@@ -27,10 +25,9 @@ __all__ = ["main"]
 @click.version_option(package_name="threecad")
 def main() -> None:
     """Train, evaluate and use CFRG, the anomaly detector of 3CAD."""
-    # By default OpenMP's threads spin while they wait for each other. On a machine that does
-    # anything else at the same time, a training step then takes many times longer; a short spin
-    # costs nothing otherwise. It is read when torch is loaded, which the commands do.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    from cfrg.processes import suit_process_to_tensors
+
+    suit_process_to_tensors()
 
 
 for command in (
