@@ -83,9 +83,14 @@ def test_rows_without_a_figure_are_left_out():
 
 def test_figures_of_other_images_are_not_compared():
     comparison = compare({"a": make(0, "paper"), "CFRG": published_result("CFRG")})
-    assert comparison.cells["pixel_auroc"]["CFRG"]["Copper_Stator"].obstacle == (
-        "other test images: 959 of them, not 6"
-    )
+    cell = comparison.cells["pixel_auroc"]["CFRG"]["Copper_Stator"]
+    assert cell.obstacle == "other data: the numbers of test images differ"
+
+
+def test_a_reason_is_given_once():
+    named = {name: published_result(name) for name in ("CFRG", "RD++")}
+    comparison = compare({"a": make(0, "paper"), **named}, keys=["pixel_auroc"])
+    assert "CFRG, RD++: other data: the numbers of test images differ" in comparison.obstacles()
 
 
 def test_by_default_the_command_shows_what_two_results_have(tmp_path):

@@ -89,14 +89,14 @@ class Comparison:
     cells: dict[str, dict[str, dict[str, Cell]]]
 
     def obstacles(self) -> list[str]:
-        """Return one line for each result and reason why some of it cannot be compared."""
-        found: dict[str, None] = {}
+        """Return a line for each reason why something cannot be compared, with the results."""
+        found: dict[str, dict[str, None]] = {}
         for rows in self.cells.values():
             for name, row in rows.items():
                 for cell in row.values():
                     if cell.obstacle is not None and cell.figure.value is not None:
-                        found[f"{name}: {cell.obstacle}"] = None
-        return list(found)
+                        found.setdefault(cell.obstacle, {})[name] = None
+        return [f"{', '.join(names)}: {reason}" for reason, names in found.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as JSON values."""
@@ -294,7 +294,7 @@ def _obstacle(key: str, column: str, result: Result, reference: Result) -> str |
         return "other data: the fingerprints differ"
     images = [count for r in (result, reference) if (count := _count_images(r, column)) is not None]
     if len(set(images)) > 1:
-        return f"other test images: {images[0]:,} of them, not {images[1]:,}"
+        return "other data: the numbers of test images differ"
     rules = {r.settings.get("image_score") for r in (result, reference)} - {None}
     if key in IMAGE_KEYS and len(rules) > 1:
         return f"image scores by {' and '.join(sorted(map(str, rules)))}"
