@@ -41,7 +41,7 @@ SWITCHES = [
 
 
 def options(**changes: object) -> TrainingOptions:
-    values = {"steps": 4, "batch_size": 3, "device": "cpu", "checkpoint_every": 2, "log_every": 1}
+    values = {"steps": 4, "batch_size": 3, "device": "cpu", "checkpoint_every": 9, "log_every": 1}
     return TrainingOptions.preset("paper", **{**values, **changes})
 
 
@@ -239,8 +239,8 @@ import torch
 sys.path.insert(0, {tests!r})
 torch.set_num_threads(1)
 import test_device_synthesis
-stop = int(sys.argv[2]) or None
-test_device_synthesis.train(Path(sys.argv[1]), resume=True, steps=400, stop_after=stop)
+changes = {{"steps": 400, "checkpoint_every": 2, "stop_after": int(sys.argv[2]) or None}}
+test_device_synthesis.train(Path(sys.argv[1]), resume=True, **changes)
 """
 
 
@@ -258,14 +258,14 @@ def test_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
 
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = start(killed)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while not state_path(killed).is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.kill()
-    process.wait(60)
+    process.wait(300)
     done, _ = state(killed)
     for run in (killed, whole):
-        start(run, done + 2).wait(240)
+        start(run, done + 2).wait(900)
     (step, resumed), (same_step, uninterrupted) = state(killed), state(whole)
     assert step == same_step == done + 2
     for name, value in uninterrupted.items():
