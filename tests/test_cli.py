@@ -45,6 +45,8 @@ def test_every_command_has_help_with_an_example(name: str, command: click.Comman
     lines = example_lines(command)
     assert lines, f"{name} has no example"
     assert all(line.startswith(f"{name} ") or line == name for line in lines)
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    assert [option.name for option in options if not option.help] == []
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,13 @@ __all__ = ["bench"]
     metavar="HxW",
     help="Height and width to bring the images to.  [default: those of the first]",
 )
-@click.option("--repetitions", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option(
+    "--repetitions",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="How often each is timed.",
+)
 @click.option("--threads", type=click.IntRange(min=1), metavar="T", help="[default: one per core]")
 @json_option
 def bench(

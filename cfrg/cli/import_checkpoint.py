@@ -16,7 +16,14 @@ __all__ = ["import_checkpoint"]
     epilog=examples("cfrg import-checkpoint model_Copper_Stator.pth --out imported-run"),
 )
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", "run", required=True, type=click.Path(path_type=Path), metavar="RUN")
+@click.option(
+    "--out",
+    "run",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="The run folder to write.",
+)
 @click.option(
     "--category", metavar="C", help="What it was trained on.  [default: from the file's name]"
 )

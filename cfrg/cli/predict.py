@@ -30,7 +30,13 @@ __all__ = ["predict"]
     )
 )
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[RUN] PATH…")
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder for maps, scores and decisions.",
+)
 @click.option("--model", metavar="OWNER/NAME", help="A model of the Hub, in place of RUN.")
 @click.option("--revision", metavar="R", help="Its branch, tag or commit.")
 @click.option("--category", metavar="C", help="Of a tree, this category.  [default: the run's]")

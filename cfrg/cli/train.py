@@ -37,8 +37,17 @@ __all__ = ["train"]
     show_default=True,
     help="lite: small, 128 × 128, trains on a CPU. paper: the published network, 256 × 256.",
 )
-@click.option("--out", "run", required=True, type=click.Path(path_type=Path), metavar="RUN")
-@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps.")
+@click.option(
+    "--out",
+    "run",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="The run folder to write.",
+)
+@click.option(
+    "--steps", type=click.IntRange(min=1), help="Optimiser steps.  [default: the preset's]"
+)
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the images instead.")
 @click.option("--image-size", type=click.IntRange(min=32), metavar="S", help="Input size, pixels.")
 @click.option(
@@ -53,8 +62,18 @@ __all__ = ["train"]
     metavar="K",
     help="Pixels that neighbouring tiles share in prediction.  [default: a quarter of S]",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), metavar="B")
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True))
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="B",
+    help="Pairs of images, per process.  [default: the preset's]",
+)
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="R",
+    help="Its largest value.  [default: the preset's]",
+)
 @click.option("--clip", type=click.FloatRange(min=0), help="Largest norm of the gradient.")
 @click.option("--precision", type=click.Choice(["no", "bf16", "fp16"]), help="Mixed precision.")
 @click.option("--compile", is_flag=True, default=None, help="Compile the network.")

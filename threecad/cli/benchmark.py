@@ -41,7 +41,12 @@ __all__ = ["benchmark"]
     "--seeds", type=click.IntRange(min=1), default=1, show_default=True, metavar="K",
     help="Run every method with the seeds 0 to K-1.",
 )  # fmt: skip
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where all results go; what is in it already is not run again.",
+)
 @split_file_option
 @fold_option
 @errata_option
