@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import os
 
     from threecad.evaluation import Protocol
+    from threecad.masks import MaskRule
     from threecad.metrics.results import Result
     from threecad.samples import Index
 
@@ -33,6 +34,7 @@ def evaluate_run(
     split_file: str | os.PathLike[str] | None = None,
     errata: str | os.PathLike[str] | None = None,
     fold: int | None = None,
+    mask_rule: MaskRule | None = None,
     protocol: Protocol = "full",
     baseline: bool = False,
     bootstrap: int = 0,
@@ -47,6 +49,7 @@ def evaluate_run(
         split_file: Take the splits from this file.
         errata: Apply the corrections in this file.
         fold: Held-out fold, for a k-fold split file.
+        mask_rule: Decode all masks by this rule (see ``threecad.decode_mask``).
         protocol: ``"full"`` or ``"paper"``.
         baseline: Also fit and score a nearest-neighbour memory on the run's training images, with
             the run's teacher, input size and smoothing.
@@ -68,7 +71,7 @@ def evaluate_run(
         memory = fit_memory(model, index, category=record["category"], seed=seed)
         predictors["memory"] = Predictor(memory, **options)
     results = {
-        name: _evaluate(predictor, index, record, protocol, bootstrap, seed)
+        name: _evaluate(predictor, index, record, mask_rule, protocol, bootstrap, seed)
         for name, predictor in predictors.items()
     }
     with suppress(OSError):  # a read-only run can be evaluated all the same
@@ -81,6 +84,7 @@ def _evaluate(
     predictor: Predictor,
     index: Index,
     record: dict[str, Any],
+    mask_rule: MaskRule | None,
     protocol: Protocol,
     bootstrap: int,
     seed: int,
@@ -93,7 +97,13 @@ def _evaluate(
                 f"{len(broken)} test images cannot be read, first {broken[0].id}: {broken[0].error}"
             )
         result = evaluate(
-            test, folder, protocol=protocol, bootstrap=bootstrap, seed=seed, progress=True
+            test,
+            folder,
+            mask_rule=mask_rule,
+            protocol=protocol,
+            bootstrap=bootstrap,
+            seed=seed,
+            progress=True,
         )
     tiling = predictor.tiling
     model = {key: record[key] for key in ("category", "seed", "data_fingerprint")}

@@ -133,12 +133,18 @@ def test_a_method_that_raises_is_recorded(here: Path) -> None:
 
 
 def test_figures_are_those_of_evaluate(here: Path) -> None:
-    records = run_benchmark("3cad", plan("Brightness", keep_predictions=True), "out")
-    (record,) = records.values()
+    chosen = plan("Brightness", keep_predictions=True, mask_rule="binary")
+    (record,) = run_benchmark("3cad", chosen, "out").values()
     kept = Path("out/trials/detectors_here.Brightness/Copper_Stator/0/predictions")
     index = scan("3cad", categories=["Copper_Stator"])
     for protocol in ("full", "paper"):
-        expected = evaluate(index, kept, protocol=protocol, workers=0)  # type: ignore[arg-type]
+        expected = evaluate(
+            index,
+            kept,
+            protocol=protocol,  # type: ignore[arg-type]
+            mask_rule="binary",
+            workers=0,
+        )
         assert record.results[protocol].to_dict() == expected.to_dict()
 
 
@@ -170,6 +176,8 @@ def test_other_settings_or_data_are_refused(here: Path) -> None:
     run_benchmark("3cad", plan("Brightness"), "out")
     with pytest.raises(UsageError, match="another image_size"):
         run_benchmark("3cad", plan("Brightness", image_size=32), "out")
+    with pytest.raises(UsageError, match="another mask_rule"):
+        run_benchmark("3cad", plan("Brightness", mask_rule="binary"), "out")
     victim = next((here / "3cad/Copper_Stator/test/good").iterdir())
     victim.unlink()
     with pytest.raises(UsageError, match=r"another data \(Copper_Stator\)"):

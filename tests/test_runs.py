@@ -114,8 +114,9 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_model_and_memory_are_scored_on_the_same_images(run: Path, sample_tree: Path) -> None:
-    results = evaluate_run(run, sample_tree, baseline=True, device="cpu")
+    results = evaluate_run(run, sample_tree, baseline=True, mask_rule="labels", device="cpu")
     assert set(results) == {"model", "memory"}
+    assert all(result.settings["mask_rule"] == "labels" for result in results.values())
     for result in results.values():
         plain = result.to_dict()
         assert 0 <= plain["image_auroc"] <= 1

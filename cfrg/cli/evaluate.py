@@ -13,6 +13,7 @@ from threecad.cli.group import (
     examples,
     fold_option,
     json_option,
+    mask_rule_option,
     print_json,
     root_argument,
     seed_option,
@@ -21,6 +22,7 @@ from threecad.cli.group import (
 
 if TYPE_CHECKING:
     from threecad.evaluation import Protocol
+    from threecad.masks import MaskRule
 
 __all__ = ["evaluate"]
 
@@ -36,6 +38,7 @@ __all__ = ["evaluate"]
 @split_file_option
 @fold_option
 @errata_option
+@mask_rule_option
 @click.option(
     "--protocol",
     type=click.Choice(["full", "paper"]),
@@ -66,6 +69,7 @@ def evaluate(
     split_file: Path | None,
     errata: Path | None,
     fold: int | None,
+    mask_rule: MaskRule | None,
     protocol: Protocol,
     baseline: bool,
     bootstrap: int,
@@ -87,6 +91,7 @@ def evaluate(
         split_file=split_file,
         errata=errata,
         fold=fold,
+        mask_rule=mask_rule,
         protocol=protocol,
         baseline=baseline,
         bootstrap=bootstrap,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from threecad.benchmark.store import Key
+    from threecad.masks import MaskRule
     from threecad.samples import Index
 
 __all__ = ["Plan", "run_benchmark", "run_process"]
@@ -52,6 +53,7 @@ class Plan:
         split_file: Take the splits from this file.
         fold: Held-out fold of a k-fold split file.
         errata: Apply the corrections in this file.
+        mask_rule: Decode all masks by this rule (see ``threecad.decode_mask``).
         options: Method → what was given with ``--set``.
         keep_predictions: Leave maps and scores in the trials' folders.
     """
@@ -69,6 +71,7 @@ class Plan:
     split_file: Path | None = None
     fold: int | None = None
     errata: Path | None = None
+    mask_rule: MaskRule | None = None
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     keep_predictions: bool = False
 
@@ -84,7 +87,7 @@ class Plan:
 
     def shared(self, index: Index) -> dict[str, Any]:
         """Return what has to be the same for all trials of one folder."""
-        names = ("image_size", "max_steps", "backbone", "bootstrap", "fold")
+        names = ("image_size", "max_steps", "backbone", "bootstrap", "fold", "mask_rule")
         files = {"split_file": self.split_file, "errata": self.errata}
         return {
             "schema": SCHEMA,
@@ -170,6 +173,7 @@ def _jobs(plan: Plan, index: Index, out: Path) -> Iterator[Job]:
                     split_file=_absolute(plan.split_file),
                     fold=plan.fold,
                     errata=_absolute(plan.errata),
+                    mask_rule=plan.mask_rule,
                     bootstrap=plan.bootstrap,
                     keep_predictions=plan.keep_predictions,
                 )

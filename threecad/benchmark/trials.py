@@ -36,6 +36,7 @@ from threecad.predictions import PredictionWriter
 if TYPE_CHECKING:
     from threecad.benchmark.detectors import Detector
     from threecad.evaluation import Protocol
+    from threecad.masks import MaskRule
     from threecad.metrics.results import Result
     from threecad.samples import Index
 
@@ -54,6 +55,7 @@ class Job:
         split_file: Take the splits from this file.
         fold: Held-out fold of a k-fold split file.
         errata: Apply the corrections in this file.
+        mask_rule: Decode all masks by this rule (see ``threecad.decode_mask``).
         bootstrap: Replicates for the confidence intervals.
         keep_predictions: Leave maps and scores in the trial's folder.
     """
@@ -63,6 +65,7 @@ class Job:
     split_file: Path | None = None
     fold: int | None = None
     errata: Path | None = None
+    mask_rule: MaskRule | None = None
     bootstrap: int = 0
     keep_predictions: bool = False
 
@@ -125,7 +128,13 @@ def run_trial(job: Job) -> Record:
     memory, gpu_memory = peak_memory(), _peak_gpu_memory()
     results: dict[str, Result] = {
         protocol: evaluate(
-            test, folder, protocol=protocol, bootstrap=job.bootstrap, seed=0, workers=0
+            test,
+            folder,
+            mask_rule=job.mask_rule,
+            protocol=protocol,
+            bootstrap=job.bootstrap,
+            seed=0,
+            workers=0,
         )
         for protocol in PROTOCOLS
     }

@@ -12,6 +12,7 @@ from threecad.cli.group import (
     examples,
     fold_option,
     json_option,
+    mask_rule_option,
     print_json,
     root_argument,
     split_file_option,
@@ -50,6 +51,7 @@ __all__ = ["benchmark"]
 @split_file_option
 @fold_option
 @errata_option
+@mask_rule_option
 @click.option(
     "--image-size", type=click.IntRange(min=32), default=256, show_default=True, metavar="S",
     help="Input size for all methods that do not insist on one, pixels.",
