@@ -174,13 +174,16 @@ def test_failed_trials_are_run_again_on_request(here: Path) -> None:
 
 def test_other_settings_or_data_are_refused(here: Path) -> None:
     run_benchmark("3cad", plan("Brightness"), "out")
-    with pytest.raises(UsageError, match="another image_size"):
+    with pytest.raises(UsageError, match="differ in image_size"):
         run_benchmark("3cad", plan("Brightness", image_size=32), "out")
-    with pytest.raises(UsageError, match="another mask_rule"):
+    with pytest.raises(UsageError, match="differ in mask_rule"):
         run_benchmark("3cad", plan("Brightness", mask_rule="binary"), "out")
+    louder = {"detectors_here:Brightness": {"noise": 2.0}}
+    with pytest.raises(UsageError, match=r"differ in options \(detectors_here:Brightness\)"):
+        run_benchmark("3cad", plan("Brightness", options=louder), "out")
     victim = next((here / "3cad/Copper_Stator/test/good").iterdir())
     victim.unlink()
-    with pytest.raises(UsageError, match=r"another data \(Copper_Stator\)"):
+    with pytest.raises(UsageError, match=r"differ in data \(Copper_Stator\)"):
         run_benchmark("3cad", plan("Brightness"), "out")
 
 

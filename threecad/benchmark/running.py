@@ -31,6 +31,9 @@ __all__ = ["Plan", "run_benchmark", "run_process"]
 
 SCHEMA = "threecad.benchmark/1"
 
+GROWING = ("options", "data")
+"""What a folder shares by method and by category: new ones may join."""
+
 LAST_LINES = 5
 """Lines of a crashed trial's log that its record quotes."""
 
@@ -93,6 +96,7 @@ class Plan:
             "schema": SCHEMA,
             **{name: asdict(self)[name] for name in names},
             **{name: path.name if path else None for name, path in files.items()},
+            "options": {method: self.options.get(method, {}) for method in self.methods},
             "data": {
                 category: index.select(category=category).fingerprint
                 for category in index.categories
@@ -187,21 +191,25 @@ def _claim(path: Path, shared: dict[str, Any]) -> None:
     """Remember how the trials of this folder are run, or refuse to mix two ways."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
-        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"data": {}}
-        changed = [
-            key for key in shared if key != "data" and before.get(key, shared[key]) != shared[key]
-        ]
-        changed += [
-            f"data ({category})"
-            for category, fingerprint in shared["data"].items()
-            if before["data"].get(category, fingerprint) != fingerprint
-        ]
+        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        changed = []
+        for key, value in shared.items():
+            known = before.get(key, value)
+            if key in GROWING:
+                changed += [
+                    f"{key} ({name})"
+                    for name in value
+                    if known.get(name, value[name]) != value[name]
+                ]
+            elif known != value:
+                changed.append(key)
         if changed:
             raise UsageError(
-                f"{path.parent} holds trials with another {', '.join(changed)}: see {path.name}. "
+                f"{path.parent} holds trials that differ in {', '.join(changed)}: see {path.name}. "
                 "Choose another --out."
             )
-        atomic.write_json(path, {**shared, "data": {**before["data"], **shared["data"]}})
+        grown = {key: {**before.get(key, {}), **shared[key]} for key in GROWING}
+        atomic.write_json(path, {**shared, **grown})
 
 
 def _run_once(job: Job, store: Store, *, retry: bool) -> None:

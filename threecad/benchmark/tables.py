@@ -352,9 +352,10 @@ def _setting_table(records: Sequence[Record]) -> Table:
                 method,
                 *(str(facts.get(key) or "–") for key in ("input", "backbone", "steps")),
                 str(facts.get("own_budget") or "–"),
+                ", ".join(f"{k}={v}" for k, v in facts.get("options", {}).items()) or "–",
             )
         )
-    header = ("Method", "Input", "Backbone", "Optimiser steps", "Its authors' budget")
+    header = ("Method", "Input", "Backbone", "Optimiser steps", "Its authors' budget", "Set")
     return Table("How it was run", header, tuple(rows))
 
 

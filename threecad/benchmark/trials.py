@@ -123,6 +123,8 @@ def run_trial(job: Job) -> Record:
         time.process_time() - started_cpu,
     )
     facts = dict(getattr(detector, "facts", {}))
+    if trial.options:
+        facts["options"] = trial.options
     folder = trial.folder / "predictions"
     predict_seconds = _predict(detector, test, folder)
     memory, gpu_memory = peak_memory(), _peak_gpu_memory()
