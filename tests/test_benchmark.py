@@ -192,7 +192,9 @@ def test_other_settings_or_data_are_refused(here: Path) -> None:
 def test_ctrl_c_leaves_a_folder_to_go_on_with(folder: Path) -> None:
     command = "threecad benchmark 3cad --methods detectors_here:Brightness,detectors_here:Slow "
     command += "--categories Copper_Stator --bootstrap 0 --out out"
-    code = "import sys; from threecad.cli import main; main(sys.argv[1:])"
+    # What a shell starts in the background ignores SIGINT, and so would this process.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from threecad.cli import main; main(sys.argv[1:])"
     process = subprocess.Popen(
         [sys.executable, "-c", code, *command.split()[1:]],
         stdout=subprocess.PIPE,
