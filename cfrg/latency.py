@@ -144,16 +144,19 @@ def _open_torch(task: Task) -> dict[str, Callable[[Any], Any]]:
     torch.set_num_threads(task.threads)
     model = CFRG.from_pretrained(task.run)
     config = model.config
-    network: Callable[[Any], Any] = model.raw_maps
+    forward: Callable[[Any], Any] = model
     if task.variant == "torch-compile":
-        network = torch.compile(network)
+        forward = torch.compile(model)
 
     def preprocess(image: Any) -> Any:
         return normalize(to_tensor(resize(image, config.image_size))[None], config)
 
     def post(raw: Any) -> Any:
         maps = smooth_maps(raw, config.smoothing_sigma)
-        return maps, score_maps(maps[:, -1:], config.score_fraction)
+        return maps, score_maps(maps, config.score_fraction)
+
+    def network(image: Any) -> Any:
+        return forward(image).anomaly_map
 
     stages = {
         "preprocess": preprocess,

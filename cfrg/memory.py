@@ -110,12 +110,12 @@ class NearestNeighbourMemory(nn.Module):
         Raises:
             ModelError: If nothing has been remembered yet.
         """
-        maps, scored = self.predict_maps(image)
-        return maps, score_maps(scored, self.config.score_fraction)
+        maps = self.predict_maps(image)
+        return maps, score_maps(maps, self.config.score_fraction)
 
     @torch.no_grad()
-    def predict_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Smoothed anomaly maps, twice: those that image scores are read from are no others.
+    def predict_maps(self, image: Tensor) -> Tensor:
+        """Smoothed anomaly maps, (N, 1, H, W) float32.
 
         Args:
             image: As in ``predict``.
@@ -137,8 +137,7 @@ class NearestNeighbourMemory(nn.Module):
         )
         distances = nearest.clamp_min(0).sqrt().view(number, 1, height, width)
         maps = F.interpolate(distances, image.shape[-2:], mode="bilinear", align_corners=True)
-        maps = smooth_maps(maps, self.config.smoothing_sigma)
-        return maps, maps
+        return smooth_maps(maps, self.config.smoothing_sigma)
 
     def _features(self, image: Tensor) -> Tensor:
         """(N, C2 + C3, H/16, W/16): level 2 averaged over the cells of level 3, and level 3."""

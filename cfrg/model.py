@@ -64,7 +64,7 @@ class CFRGOutput(NamedTuple):
 BRANCHES = (
     *("coarse_1", "coarse_2", "coarse_3"),
     *("recovery_1", "recovery_2", "recovery_3"),  # cosine distance to what was recovered
-    *("difference_1", "difference_2", "difference_3"),  # Euclidean distance to it
+    *("difference_1", "difference_2", "difference_3"),  # Euclidean, perhaps standardised, distance
     "segmentation",
 )
 """Names of the maps that can make up the anomaly map, in the order of their calibration."""
@@ -112,6 +112,9 @@ class CFRG(PretrainedModel):
         seen = 2 if config.segmentation_input == "both" else 1
         c1, c2, c3 = channels
         self.unet = UNet((seen * c1, seen * c2, seen * c3), config.unet_channels)
+        self.differences = nn.ModuleList(
+            Standardizer(c) for c in channels if config.recovery_distance == "standardized"
+        )
         self.calibration: nn.Module = (
             Standardizer(len(BRANCHES)) if config.calibrate_maps else nn.Identity()
         )
@@ -161,9 +164,7 @@ class CFRG(PretrainedModel):
         found = self._detect(image, teacher)
         height, width = image.shape[-2:]
         return CFRGOutput(
-            anomaly_map=self._combine(
-                teacher, found, image.shape[-2:], self.config.recovery_distance
-            ),
+            anomaly_map=self._combine(teacher, found, image.shape[-2:]),
             logits=found.logits[..., :height, :width],
             teacher=teacher,
             student=found.student,
@@ -207,47 +208,25 @@ class CFRG(PretrainedModel):
 
         Returns:
             Maps ``(N, 1, H, W)`` and scores ``(N,)``, float32, higher = more anomalous. The score
-            is the maximum of the smoothed map, or the mean of its top ``config.score_fraction``,
-            of the map with ``config.score_distance`` if that is another one.
+            is the maximum of the smoothed map, or the mean of its top ``config.score_fraction``.
         """
-        maps, scored = self.predict_maps(image)
-        return maps, score_maps(scored, self.config.score_fraction)
+        maps = self.predict_maps(image)
+        return maps, score_maps(maps, self.config.score_fraction)
 
     @torch.no_grad()
-    def predict_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Smoothed anomaly maps, and those that image scores are read from.
+    def predict_maps(self, image: Tensor) -> Tensor:
+        """Smoothed anomaly maps, in evaluation mode.
 
         Args:
             image: As in ``forward``.
 
         Returns:
-            Two of ``(N, 1, H, W)`` float32; the same one where ``config.score_distance`` asks for
-            no other.
+            ``(N, 1, H, W)`` float32.
         """
         with _evaluating(self):
-            raw = self.raw_maps(image)
+            raw = self(image).anomaly_map
         with torch.autocast(image.device.type, enabled=False):  # smoothing is a matrix product
-            maps = smooth_maps(raw, self.config.smoothing_sigma)
-        return maps[:, :1], maps[:, -1:]
-
-    def raw_maps(self, image: Tensor) -> Tensor:
-        """Anomaly maps before smoothing, and those that image scores are read from.
-
-        Args:
-            image: As in ``forward``.
-
-        Returns:
-            ``(N, 1, H, W)`` float32, or ``(N, 2, H, W)`` where ``config.score_distance`` asks for
-            another map than the first.
-        """
-        config = self.config
-        distances = [config.recovery_distance]
-        if config.score_distance not in ("same", config.recovery_distance):
-            distances.append(config.score_distance)
-        teacher = self._teach(image)
-        found = self._detect(image, teacher)
-        maps = [self._combine(teacher, found, image.shape[-2:], d) for d in distances]
-        return torch.cat(maps, 1)
+            return smooth_maps(raw, self.config.smoothing_sigma)
 
     @torch.no_grad()
     def branches(self, image: Tensor) -> dict[str, Tensor]:
@@ -285,8 +264,28 @@ class CFRG(PretrainedModel):
             standardizer.fit(moment)
 
     @torch.no_grad()
+    def fit_differences(self, images: Iterable[Tensor]) -> None:
+        """Set the statistics of ``recovery_distance="standardized"``, after training.
+
+        Args:
+            images: Batches of good images, as in ``forward``; better ones not trained on.
+        """
+        standardizers = [s for s in self.differences if isinstance(s, Standardizer)]
+        if not standardizers:
+            return
+        moments = [Moments() for _ in standardizers]
+        with _evaluating(self):
+            for image in images:
+                teacher = self._teach(image)
+                recovery = self.decoder(self.fusion(teacher))
+                for moment, t, r in zip(moments, teacher, recovery, strict=False):
+                    moment.add((t - r).float().transpose(0, 1).flatten(1))  # (C, N·h·w)
+        for standardizer, moment in zip(standardizers, moments, strict=True):
+            standardizer.fit(moment)
+
+    @torch.no_grad()
     def fit_calibration(self, images: Iterable[Tensor]) -> None:
-        """Set the statistics of ``calibrate_maps``, after training.
+        """Set the statistics of ``calibrate_maps``, after ``fit_differences``.
 
         Args:
             images: Batches of good images, as in ``forward``; better ones not trained on.
@@ -334,22 +333,22 @@ class CFRG(PretrainedModel):
         kind, _, level = name.partition("_")
         i = int(level) - 1
         if kind == "difference":
-            return (teacher[i] - found.recovery[i]).float().square().mean(1, keepdim=True).sqrt()
+            difference = (teacher[i] - found.recovery[i]).float()
+            if self.differences:
+                difference = self.differences[i](difference)
+            return difference.square().mean(1, keepdim=True).sqrt()
         return (found.coarse if kind == "coarse" else found.hint)[i]
 
-    def _combine(
-        self, teacher: list[Tensor], found: _Detection, size: torch.Size, distance: str
-    ) -> Tensor:
+    def _combine(self, teacher: list[Tensor], found: _Detection, size: torch.Size) -> Tensor:
         """Weighted sum of the branches, ``(N, 1, H, W)`` float32.
 
         Args:
             teacher: T.
             found: What ``_detect`` made of it.
             size: Height and width of the image before it was padded.
-            distance: The recovery's maps, ``"cosine"`` or ``"euclidean"``.
         """
         config = self.config
-        recovery = "recovery" if distance == "cosine" else "difference"
+        recovery = "recovery" if config.recovery_distance == "cosine" else "difference"
         names = [f"{kind}_{level}" for kind in ("coarse", recovery) for level in (1, 2, 3)]
         weights = (*config.coarse_weights, *config.recovery_weights, config.segmentation_weight)
         total = torch.zeros_like(found.logits, dtype=torch.float32)

@@ -41,11 +41,8 @@ class Detector(Protocol):
 
     config: CFRGConfig
 
-    def predict_maps(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the smoothed maps (N, 1, H, W) of normalised images (N, 3, H, W), twice.
-
-        The second are those that image scores are read from.
-        """
+    def predict_maps(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the smoothed maps (N, 1, H, W) of normalised images (N, 3, H, W)."""
         ...
 
 
@@ -263,20 +260,18 @@ class Predictor:
     def _compute(self, batch: list[tuple[_Pending, torch.Tensor]]) -> None:
         begun = time.perf_counter()
         tiles = torch.stack([tile for _, tile in batch]).to(self.device)
-        maps, scored = self._network.predict_maps(normalize(tiles, self.detector.config))
-        one_map = scored.data_ptr() == maps.data_ptr()
-        shown = maps[:, 0].float().cpu().numpy()
-        read = shown if one_map else scored[:, 0].float().cpu().numpy()
+        maps = self._network.predict_maps(normalize(tiles, self.detector.config))
+        arrays = maps[:, 0].float().cpu().numpy()
         seconds = (time.perf_counter() - begun) / len(batch)
-        for (pending, _), one, other in zip(batch, shown, read, strict=True):
-            pending.add(one, None if one_map else other, seconds)
+        for (pending, _), anomaly_map in zip(batch, arrays, strict=True):
+            pending.add(anomaly_map, seconds)
 
     def _judge(self, pending: _Pending) -> Prediction:
         image = pending.image
         if pending.map is None:
             return Prediction(image.id, None, float("nan"), error=image.error)
-        anomaly_map, scored = pending.blended()
-        pixels = torch.from_numpy(np.ascontiguousarray(scored))[None, None]
+        anomaly_map = pending.map.blended
+        pixels = torch.from_numpy(np.ascontiguousarray(anomaly_map))[None, None]
         score = float(score_maps(pixels, self.detector.config.score_fraction)[0])
         begun = time.perf_counter()
         regions = None
@@ -303,7 +298,6 @@ class _Pending:
     def __init__(self, image: Prepared, tiling: Tiling) -> None:
         self.image, self.tiling, self.seconds = image, tiling, 0.0
         self.map: Mosaic | None = None
-        self.scored: Mosaic | None = None  # a map of its own where scores are read from another
         if image.canvas is not None:
             self.map = Mosaic(tiling, (image.canvas.shape[1], image.canvas.shape[2]))
 
@@ -316,24 +310,11 @@ class _Pending:
         if self.image.canvas is not None:
             yield from self.tiling.cut(self.image.canvas)
 
-    def add(
-        self,
-        tile: npt.NDArray[np.float32],
-        scored: npt.NDArray[np.float32] | None,
-        seconds: float,
-    ) -> None:
+    def add(self, tile: npt.NDArray[np.float32], seconds: float) -> None:
         """Add what the network says about the next tile."""
         assert self.map is not None
         self.seconds += seconds
         self.map.add(tile)
-        if scored is not None:
-            self.scored = self.scored or Mosaic(self.tiling, self.map.size)
-            self.scored.add(scored)
-
-    def blended(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Return the map, and the one that the score is read from."""
-        assert self.map is not None
-        return self.map.blended, (self.scored or self.map).blended
 
 
 class _PreparedFiles(Dataset[Prepared]):

@@ -29,7 +29,7 @@ def test_paper_is_the_default_and_departs_in_nothing() -> None:
     assert config.segmentation_weight == 1
     assert config.segmentation_input == "weighted"
     assert (config.recovery_loss, config.recovery_mse) == ("image", 0)
-    assert (config.recovery_distance, config.score_distance) == ("cosine", "same")
+    assert config.recovery_distance == "cosine"
     assert config.segmentation_map == "probability"
     assert config.smoothing_sigma == 4
     assert config.score_fraction == 0

@@ -118,12 +118,10 @@ def test_branches_add_up_with_their_weights() -> None:
 
 
 @torch.no_grad()
-def test_image_score_may_come_from_another_map() -> None:
-    model = build(recovery_distance="euclidean", score_distance="cosine")
-    cosine = build()
+def test_recovery_may_be_judged_by_its_euclidean_distance() -> None:
+    model = build(recovery_distance="euclidean")
     image = images(2, 50, 40)
-    maps, scores = model.predict(image)
-    torch.testing.assert_close(scores, cosine.predict(image)[1])
+    maps, _ = model.predict(image)
     branches = model.branches(image)
     names = ("difference_1", "difference_2", "difference_3", "segmentation")
     total = sum(branches[name] for name in names)
@@ -132,6 +130,25 @@ def test_image_score_may_come_from_another_map() -> None:
     output = model(images(1))
     difference = output.teacher[1] - output.recovery[1]
     expected = difference.norm(dim=1, keepdim=True) / difference.shape[1] ** 0.5
+    expected = F.interpolate(expected, (64, 64), mode="bilinear", align_corners=True)
+    torch.testing.assert_close(model.branches(images(1))["difference_2"], expected)
+
+
+@torch.no_grad()
+def test_differences_are_standardised_over_good_images() -> None:
+    model = build(recovery_distance="standardized")
+    unfitted = model.branches(images(1))["difference_2"]
+    torch.testing.assert_close(unfitted, build().branches(images(1))["difference_2"])
+    good = [images(3, seed=seed) for seed in range(2)]
+    model.fit_differences(good)
+    outputs = [model(batch) for batch in good]
+    rows = torch.cat(
+        [(o.teacher[1] - o.recovery[1]).transpose(0, 1).flatten(1) for o in outputs], dim=1
+    ).double()
+    output = model(images(1))
+    difference = (output.teacher[1] - output.recovery[1]).double()
+    mean, std = rows.mean(1)[:, None, None], rows.std(1, correction=0)[:, None, None]
+    expected = ((difference - mean) / std).square().mean(1, keepdim=True).sqrt().float()
     expected = F.interpolate(expected, (64, 64), mode="bilinear", align_corners=True)
     torch.testing.assert_close(model.branches(images(1))["difference_2"], expected)
 
@@ -163,6 +180,7 @@ OPTIONS: list[dict[str, object]] = [
     {"segmentation_input": "difference"},
     {"segmentation_input": "both", "recovery_loss": "pixel", "recovery_mse": 0.5},
     {"standardize_features": True, "recovery_distance": "euclidean"},
+    {"recovery_distance": "standardized"},
     {"calibrate_maps": True, "segmentation_map": "logit"},
     {"student": "efficientnet_b0"},
 ]

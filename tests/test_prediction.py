@@ -35,10 +35,9 @@ class Brightness:
         self.config = CFRGConfig(image_size=size, mean=(0, 0, 0), std=(1, 1, 1))
         self.batches: list[int] = []
 
-    def predict_maps(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def predict_maps(self, image: torch.Tensor) -> torch.Tensor:
         self.batches.append(len(image))
-        maps = image.mean(1, keepdim=True)
-        return maps, maps
+        return image.mean(1, keepdim=True)
 
 
 @pytest.fixture(scope="module")
@@ -354,15 +353,3 @@ def test_overlays_of_huge_images_are_scaled_down() -> None:
 def test_model_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such"):
         Predictor.from_pretrained(tmp_path / "nowhere")
-
-
-def test_score_is_read_from_the_map_made_for_it(run: Path, sample_tree: Path) -> None:
-    """The lite preset shows one distance and reads its image score from another."""
-    assert CONFIG.score_distance not in ("same", CONFIG.recovery_distance)
-    name, path = find_images([sample_tree], category="Copper_Stator")[0]
-    model = CFRG.from_pretrained(run)
-    prediction = next(Predictor(model, device="cpu").predict_files([(name, path)]))
-    pixels = torch.from_numpy(resize(read_image(path), CONFIG.image_size)).permute(2, 0, 1)
-    _, scored = model.predict_maps(normalize(pixels[None], CONFIG))
-    assert prediction.score == pytest.approx(float(scored.max()), abs=5e-6)
-    assert prediction.score != pytest.approx(float(prediction.map.max()), abs=1e-3)

@@ -17,7 +17,7 @@ from threecad import scan
 from threecad.errors import ModelError, UsageError
 from threecad.images import read_image
 
-CONFIG = CFRGConfig.preset("lite", image_size=64, score_distance="same")
+CONFIG = CFRGConfig.preset("lite", image_size=64)
 
 
 def options(**changes: object) -> TrainingOptions:

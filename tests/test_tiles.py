@@ -25,11 +25,10 @@ class LocalMean:
         self.config = CFRGConfig(image_size=size, mean=(0, 0, 0), std=(1, 1, 1))
         self.reach = reach
 
-    def predict_maps(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def predict_maps(self, image: torch.Tensor) -> torch.Tensor:
         side = 2 * self.reach + 1
         grey = image.mean(1, keepdim=True)
-        maps = F.avg_pool2d(grey, side, 1, self.reach, count_include_pad=True)
-        return maps, maps
+        return F.avg_pool2d(grey, side, 1, self.reach, count_include_pad=True)
 
 
 def tiled(detector: LocalMean, image: np.ndarray, overlap: int) -> np.ndarray:
@@ -39,7 +38,7 @@ def tiled(detector: LocalMean, image: np.ndarray, overlap: int) -> np.ndarray:
 
 def whole(detector: LocalMean, image: np.ndarray) -> np.ndarray:
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-    return detector.predict_maps(pixels)[0][0, 0].numpy()
+    return detector.predict_maps(pixels)[0, 0].numpy()
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -112,7 +111,7 @@ def test_uniform_image_shows_no_seams() -> None:
     image = np.full((192, 192, 3), 255, np.uint8)
     detector = LocalMean(6)
     blended = tiled(detector, image, 32)[20:-20, 20:-20]  # without the image's own border
-    alone = detector.predict_maps(torch.ones(1, 3, SIDE, SIDE))[0][0, 0].numpy()
+    alone = detector.predict_maps(torch.ones(1, 3, SIDE, SIDE))[0, 0].numpy()
     step = abs(alone[SIDE // 2, 0] - alone[SIDE // 2, SIDE // 2])  # were tiles put side by side
     assert step > 0.4
     assert np.abs(np.diff(blended, axis=0)).max() < 0.03 * step

@@ -97,7 +97,7 @@ class Preprocessing(nn.Module):
 
 
 class Network(nn.Module):
-    """(N, 3, h, w) float32 → (N, 1 or 2, h, w) float32, the maps before smoothing."""
+    """(N, 3, h, w) float32 → (N, 1, h, w) float32, the maps before smoothing."""
 
     def __init__(self, model: CFRG, *, half: bool = False) -> None:
         super().__init__()
@@ -108,12 +108,13 @@ class Network(nn.Module):
         self.model.to(memory_format=torch.contiguous_format)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute ``CFRG.raw_maps``."""
-        return self.model.raw_maps(x.to(self.dtype)).float()
+        """Compute the anomaly map of ``CFRG.forward``."""
+        anomaly_map: Tensor = self.model(x.to(self.dtype)).anomaly_map
+        return anomaly_map.float()
 
 
 class Postprocessing(nn.Module):
-    """Smoothing, score and decision: (N, 1 or 2, h, w) → (N, h, w), (N,), (N,) bool."""
+    """Smoothing, score and decision: (N, 1, h, w) → (N, h, w), (N,), (N,) bool."""
 
     def __init__(self, config: CFRGConfig, image_threshold: float | None) -> None:
         super().__init__()
@@ -122,7 +123,7 @@ class Postprocessing(nn.Module):
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
         """Smooth, score and decide; without a threshold there are two outputs."""
         maps = smooth_maps(raw, self.config.smoothing_sigma)
-        scores = score_maps(maps[:, -1:], self.config.score_fraction)
+        scores = score_maps(maps, self.config.score_fraction)
         if self.image_threshold is None:
             return maps[:, 0], scores
         return maps[:, 0], scores, scores > self.image_threshold
