@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from cfrg.calibration import Threshold, digest_weights
+from cfrg.devices import find_device
 from cfrg.preprocessing import normalize, resize, to_tensor
 from cfrg.regions import Region, find_regions
 from cfrg.smoothing import score_maps
+from cfrg.sources import each_image
 from cfrg.streaming import read_ahead
 from cfrg.tiles import Mosaic, Tiling
 from threecad.errors import ImageError, UsageError
@@ -125,7 +128,8 @@ class Predictor:
         pixel_threshold: Map values above it belong to a region; no regions when ``None``.
 
     Raises:
-        UsageError: If the overlap is not smaller than the tile.
+        UsageError: If the overlap is not smaller than the tile, a threshold is not finite, or
+            there is no such device.
     """
 
     def __init__(
@@ -140,7 +144,10 @@ class Predictor:
         threshold: float | None = None,
         pixel_threshold: float | None = None,
     ) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        for name, value in (("threshold", threshold), ("pixel threshold", pixel_threshold)):
+            if value is not None and not math.isfinite(value):
+                raise UsageError(f"A {name} of {value} decides nothing. Expected a finite number.")
+        self.device = find_device(device)
         self.detector, self.batch_size, self.workers = detector, batch_size, workers
         self.tiling = Tiling.from_config(detector.config, tile, overlap)
         self.threshold, self.pixel_threshold = threshold, pixel_threshold
@@ -193,17 +200,24 @@ class Predictor:
         category = companions.get("run.json", {}).get("category")
         return None if category in (None, "all") else str(category)
 
-    def predict(self, images: Iterable[Source | tuple[str, Source]]) -> Iterator[Prediction]:
+    def predict(
+        self, images: Source | Iterable[Source | tuple[str, Source]]
+    ) -> Iterator[Prediction]:
         """Yield a prediction for each image of any size.
 
         The source may be endless, such as a camera: a thread fetches a few images ahead, and a
         prediction comes when its batch is full (``batch_size=1`` for one at a time).
 
         Args:
-            images: (H, W, 3) uint8 RGB arrays, PIL images, or files; or pairs of an id and such an
-                image. Without one, the id is the position, ``"0"``, ``"1"``, …, or the file name.
+            images: (H, W, 3) uint8 RGB arrays, PIL images, files, folders or patterns; pairs of an
+                id and such an image; or a single one. Without an id, it is the position, ``"0"``,
+                ``"1"``, …, or the file name; of a folder or pattern that of ``find_images``.
+
+        Raises:
+            DataError: If a folder or pattern holds no image.
         """
-        prepared = (self._name_and_prepare(i, image) for i, image in enumerate(images))
+        each = enumerate(each_image(images, self.category))
+        prepared = (self._name_and_prepare(i, image) for i, image in each)
         return self.predict_prepared(read_ahead(prepared, self._depth))
 
     def predict_files(self, files: Sequence[tuple[str, Path]]) -> Iterator[Prediction]:
@@ -273,6 +287,9 @@ class Predictor:
         anomaly_map = pending.map.blended
         pixels = torch.from_numpy(np.ascontiguousarray(anomaly_map))[None, None]
         score = float(score_maps(pixels, self.detector.config.score_fraction)[0])
+        if not math.isfinite(score):
+            reason = "The network's answer is not a number. Its weights may be damaged."
+            return Prediction(image.id, None, float("nan"), error=reason)
         begun = time.perf_counter()
         regions = None
         if self.pixel_threshold is not None:

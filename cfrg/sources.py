@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import glob
+import os
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
 
 from threecad.errors import DataError
-from threecad.indexing import IMAGE_SUFFIXES, find_root, scan
+from threecad.indexing import IMAGE_SUFFIXES, find_root, is_category, scan
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["find_images"]
+__all__ = ["each_image", "find_images", "is_tree"]
+
+SUFFIXES = IMAGE_SUFFIXES | {".gif", ".webp"}
+"""What is taken for an image in a folder that is no tree."""
 
 
 def find_images(
@@ -25,24 +31,68 @@ def find_images(
     split_file: str | os.PathLike[str] | None = None,
     errata: str | os.PathLike[str] | None = None,
     fold: int | None = None,
+    besides: str | os.PathLike[str] | None = None,
 ) -> list[tuple[str, Path]]:
     """Return (id, file) of every image under ``paths``, sorted by id.
 
     A tree in the 3CAD layout gives the samples of ``split`` (and ``category``) under their sample
     ids; any other folder all its images under their relative paths without suffix; a pattern
-    (``photos/**/*.png``) the images that match; a file itself.
+    (``photos/**/*.png``) the images that match; a file itself. What is in the folder ``besides`` is
+    passed over.
 
     Raises:
         DataError: If a path does not exist, nothing is found, or two files get one id.
     """
+    left_out = None if besides is None else Path(besides).resolve()
     found: dict[str, Path] = {}
     for name, path in _walk(paths, category, split, split_file, errata, fold):
-        if name in found:
-            raise DataError(f"{found[name]} and {path} both have the id {name!r}. Rename one.")
+        if left_out is not None and path.resolve().is_relative_to(left_out):
+            continue
+        if name in found and not path.samefile(found[name]):
+            raise DataError(
+                f"{found[name]} and {path} both have the id {name!r}. Rename one, predict them "
+                "separately, or name a folder that holds both: ids are paths below it."
+            )
         found[name] = path
     if not found:
         raise DataError(f"There is no image in {', '.join(map(str, paths)) or 'nothing'}.")
     return sorted(found.items())
+
+
+def each_image(images: Any, category: str | None = None) -> Iterator[Any]:
+    """Yield images one by one, folders and patterns as the (id, file) pairs they stand for.
+
+    Args:
+        images: One image, file, folder or pattern, or an iterable of them.
+        category: Of a tree, only this category.
+    """
+    one = isinstance(images, (str, os.PathLike, Image.Image))
+    if one or (isinstance(images, np.ndarray) and images.ndim == 3):
+        images = [images]
+    for image in images:
+        if isinstance(image, (str, os.PathLike)) and _stands_for_many(Path(image)):
+            yield from find_images([image], category=category)
+        else:
+            yield image
+
+
+def is_tree(path: Path) -> bool:
+    """Return whether a folder is a tree in the 3CAD layout, or holds one.
+
+    Raises:
+        DataError: If it is a single category, whose masks would be taken for photographs.
+    """
+    try:
+        find_root(path)
+    except DataError:
+        if is_category(path):
+            raise  # it names the folder to give instead
+        return False
+    return True
+
+
+def _stands_for_many(path: Path) -> bool:
+    return path.is_dir() or (glob.has_magic(str(path)) and not path.exists())
 
 
 def _walk(
@@ -60,7 +110,7 @@ def _walk(
             yield from _match(path)
         elif not path.is_dir():
             raise DataError(f"There is no file or folder {path}.")
-        elif _is_tree(path):
+        elif is_tree(path):
             for sample in scan(path, split_file=split_file, errata=errata, fold=fold).select(
                 category=category, split=split
             ):
@@ -78,13 +128,5 @@ def _match(pattern: Path) -> Iterator[tuple[str, Path]]:
 
 def _name_images(files: Iterable[Path], folder: Path) -> Iterator[tuple[str, Path]]:
     for file in sorted(files):
-        if file.suffix.casefold() in IMAGE_SUFFIXES and not file.name.startswith("."):
+        if file.suffix.casefold() in SUFFIXES and not file.name.startswith("."):
             yield file.relative_to(folder).with_suffix("").as_posix(), file
-
-
-def _is_tree(path: Path) -> bool:
-    try:
-        find_root(path)
-    except DataError:
-        return False
-    return True

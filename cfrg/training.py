@@ -21,6 +21,7 @@ from tqdm import tqdm
 from cfrg.averaging import WeightAverage
 from cfrg.data import NETWORK_STREAM, PairBatches, TrainingPairs, random_stream
 from cfrg.device_synthesis import CleanImages, defects_on_device
+from cfrg.devices import find_device
 from cfrg.logs import TrainingLog, read_log
 from cfrg.options import TrainingOptions, learning_rate
 from cfrg.preprocessing import normalize
@@ -237,13 +238,8 @@ def make_accelerator(options: TrainingOptions) -> Accelerator:
     Raises:
         UsageError: If the device is not there, or cannot compute in the precision.
     """
-    if options.device is not None and options.device.startswith("cuda"):
-        if not torch.cuda.is_available():
-            raise UsageError(
-                "--device cuda: this machine has no usable CUDA device. Use --device cpu."
-            )
-        if ":" in options.device:
-            torch.cuda.set_device(options.device)
+    if find_device(options.device).type == "cuda" and ":" in (options.device or ""):
+        torch.cuda.set_device(options.device)
     cpu = options.device == "cpu"
     if options.precision == "fp16" and PartialState(cpu=cpu).device.type == "cpu":
         # Accelerate would train in float32 without a word.

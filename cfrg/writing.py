@@ -314,6 +314,7 @@ def predict_to_folder(
         split_file=split_file,
         errata=errata,
         fold=fold,
+        besides=out,  # overlays of an earlier prediction are no photographs
     )
     clear_folder(out)  # now that nothing but the images themselves can be wrong
     return write_predictions(

@@ -18,9 +18,15 @@ from cfrg.overlays import LARGEST, colour_scale, draw_overlay
 from cfrg.preprocessing import normalize, resize
 from cfrg.regions import find_regions, flag_pixels
 from cfrg.sources import find_images
-from cfrg.writing import FolderWriter, check_folder, clear_folder, predict_to_folder
+from cfrg.writing import (
+    FolderWriter,
+    check_folder,
+    clear_folder,
+    predict_to_folder,
+    write_predictions,
+)
 from threecad import scan
-from threecad.errors import ModelError, UsageError
+from threecad.errors import DataError, ModelError, UsageError
 from threecad.geometry import regions
 from threecad.images import read_image
 from threecad.predictions import PredictionFolder
@@ -154,6 +160,35 @@ def test_ids_are_positions_names_or_what_is_given(tmp_path: Path) -> None:
     assert [p.id for p in predictions] == ["0", "1.png", "part-7", "3"]
 
 
+def test_folders_patterns_and_single_images_are_sources(tmp_path: Path) -> None:
+    folder = write_photos(tmp_path / "photos", 2)
+    predictor = Predictor(Brightness(), device="cpu")
+
+    def ids(images: object) -> list[str]:
+        return [prediction.id for prediction in predictor.predict(images)]  # type: ignore[arg-type]
+
+    assert ids(str(folder)) == ids(folder / "*.png") == ["0", "1"]
+    assert ids([folder, folder / "1.png", grey(3)]) == ["0", "1", "1.png", "3"]
+    assert ids(folder / "1.png") == ["1.png"]
+    assert ids(grey(3)) == ids(Image.fromarray(grey(3))) == ["0"]
+    with pytest.raises(DataError, match="There is no image in"):
+        ids(folder / "*.jpg")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda", "cuda:99"])
+def test_a_device_that_is_not_there_is_said(name: str) -> None:
+    if name == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(UsageError, match=f"--device {name}"):
+        Predictor(Brightness(), device=name)
+
+
+@pytest.mark.parametrize("name", ["threshold", "pixel_threshold"])
+def test_a_threshold_that_decides_nothing_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="decides nothing"):
+        Predictor(Brightness(), device="cpu", **{name: float("nan")})  # type: ignore[arg-type]
+
+
 def test_batches_are_filled_across_images() -> None:
     detector = Brightness()
     predictor = Predictor(detector, device="cpu", batch_size=4)
@@ -197,6 +232,20 @@ def test_arrays_that_are_no_images_are_reported(image: np.ndarray) -> None:
     broken, good = Predictor(Brightness(), device="cpu").predict([image, grey(51)])
     assert "Expected (height, width, 3), uint8" in str(broken.error)
     assert good.score == pytest.approx(0.2)
+
+
+def test_what_is_not_a_number_is_no_prediction(tmp_path: Path) -> None:
+    class Lost(Brightness):
+        def predict_maps(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            maps, _ = super().predict_maps(image)
+            return maps / 0, maps / 0  # black pixels become not a number
+
+    files = find_images([write_photos(tmp_path / "photos", 1)])
+    written = write_predictions(Predictor(Lost(), device="cpu"), files, tmp_path / "found")
+    assert [p.error for p in written.broken] == [
+        "The network's answer is not a number. Its weights may be damaged."
+    ]
+    assert json.loads((tmp_path / "found" / "predictions.jsonl").read_text())["id"] == "0"
 
 
 def test_broken_images_are_left_out_of_the_folder(tmp_path: Path) -> None:

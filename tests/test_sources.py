@@ -52,3 +52,29 @@ def test_two_files_of_one_id_are_refused(tmp_path: Path) -> None:
         Image.new("RGB", (40, 40)).save(tmp_path / folder / "a.png")
     with pytest.raises(DataError, match="both have the id 'a'"):
         find_images([tmp_path / "x", tmp_path / "y"])
+
+
+def test_the_same_file_twice_is_one_image(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    assert find_images([tmp_path, tmp_path / "a.png"]) == [("a", tmp_path / "a.png")]
+
+
+@pytest.mark.parametrize("name", ["a.webp", "a.gif", "a.TIFF"])
+def test_what_pillow_reads_is_an_image(tmp_path: Path, name: str) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / name)
+    assert find_images([tmp_path]) == [("a", tmp_path / name)]
+
+
+def test_a_single_category_is_refused_as_its_masks_would_pass_for_photographs(
+    sample_tree: Path,
+) -> None:
+    with pytest.raises(DataError, match=r"is a single category\. Name the folder that holds it"):
+        find_images([sample_tree / "Copper_Stator"])
+
+
+def test_what_lies_in_the_folder_besides_is_passed_over(tmp_path: Path) -> None:
+    for name in ("a.png", "found/overlays/a.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    assert [name for name, _ in find_images([tmp_path])] == ["a", "found/overlays/a"]
+    assert [name for name, _ in find_images([tmp_path], besides=tmp_path / "found")] == ["a"]

@@ -36,6 +36,7 @@ __all__ = [
     "Split",
     "category_folders",
     "find_root",
+    "is_category",
     "is_stray",
     "masks_expected",
     "scan",
@@ -122,7 +123,7 @@ def find_root(root: str | os.PathLike[str] | None = None) -> Path:
     holders = [child for child in _folders(folder).values() if category_folders(child)]
     if len(holders) == 1:
         return holders[0]
-    if _is_category(folder):
+    if is_category(folder):
         raise LayoutError(
             f"{folder} is a single category. Name the folder that holds it: {folder.parent}."
         )
@@ -161,13 +162,14 @@ def is_stray(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _STRAY_NAMES
 
 
-def _is_category(folder: Path) -> bool:
+def is_category(folder: Path) -> bool:
+    """Return whether a folder is a category: holds ``train`` or ``test``."""
     return (folder / "train").is_dir() or (folder / "test").is_dir()
 
 
 def category_folders(folder: Path) -> dict[str, Path]:
     """Return the folders that hold a category (``train`` or ``test``), by NFC name."""
-    return {name: path for name, path in _folders(folder).items() if _is_category(path)}
+    return {name: path for name, path in _folders(folder).items() if is_category(path)}
 
 
 def _scan_category(

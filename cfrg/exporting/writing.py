@@ -25,11 +25,11 @@ from cfrg.exporting.parity import TOLERANCES, Comparison, Parity, compare, compa
 from cfrg.exporting.quantization import quantize
 from cfrg.model import CFRG
 from cfrg.runtimes import open_session
-from cfrg.sources import find_images
+from cfrg.sources import find_images, is_tree
 from threecad import atomic
-from threecad.errors import DataError, UsageError
+from threecad.errors import UsageError
 from threecad.images import read_image
-from threecad.indexing import find_root, scan
+from threecad.indexing import scan
 from threecad.procedural import write_sample
 from threecad.samples import Index
 
@@ -223,9 +223,7 @@ def _gather(
     if images is None:
         images = write_sample(folder / "sample", per_category=1, workers=0)
         category = None
-    try:
-        find_root(images)
-    except DataError:
+    if not is_tree(Path(images)):
         files = find_images([images])
         return _Material(_spread(files, limit), [p for _, p in files], None, size)
     index = scan(images).select(category=category)
