@@ -16,7 +16,7 @@ from cfrg.options import TrainingOptions
 from cfrg.prediction import Predictor, Prepared
 from cfrg.preprocessing import to_tensor
 from cfrg.runs import read_run
-from cfrg.sources import find_images
+from cfrg.sources import find_images, is_tree
 from cfrg.synthesis import make_defects
 from cfrg.tolerance import (
     CONFIDENCE,
@@ -227,8 +227,8 @@ def draw_scores(calibration: Calibration) -> Figure:
 def _draw_histograms(axis: Any, groups: dict[str, Values], threshold: float) -> None:
     # Defects can score many times higher than the threshold; what matters happens around it.
     lowest = min(float(values.min()) for values in groups.values())
-    end = threshold + 2 * (threshold - lowest) or lowest + 1
-    edges = np.linspace(lowest, max(end, lowest + 1e-9), 46)
+    highest = max(float(values.max()) for values in groups.values())
+    edges = _edges(lowest, min(highest, threshold + 2 * (threshold - lowest)), threshold)
     beyond = 0
     for (name, values), colour in zip(groups.items(), PALETTE, strict=False):
         beyond += int((values > edges[-1]).sum())
@@ -237,7 +237,16 @@ def _draw_histograms(axis: Any, groups: dict[str, Values], threshold: float) -> 
     axis.axvline(threshold, color="black", linewidth=1, label=f"threshold {threshold:.4g}")
     axis.set_ylabel("images")
     axis.margins(y=0.35)  # room for the legend
-    axis.legend(title=f"{beyond:,} beyond the axis, in the last bar" if beyond else None)
+    title = f"{beyond:,} beyond the axis, in the last bar" if beyond else None
+    axis.legend(title=title, frameon=True, framealpha=0.9, edgecolor="none")
+
+
+def _edges(lowest: float, highest: float, threshold: float) -> Values:
+    """Return the edges of about 40 bars, one edge just above the threshold, which is still good."""
+    middle = float(np.nextafter(threshold, np.inf))
+    width = max(highest - lowest, 1e-6 * max(1.0, abs(threshold))) / 40
+    below, above = (middle - lowest) / width, (highest - middle) / width
+    return middle + width * np.arange(-max(np.ceil(below), 1), max(np.ceil(above), 1) + 1)
 
 
 def _choose_images(
@@ -251,6 +260,11 @@ def _choose_images(
     """Return (id, file) of the good images, their fingerprint, and what they are."""
     record = read_run(run)
     if on not in ("held-out", *WARNINGS):
+        if is_tree(Path(on)):
+            raise UsageError(
+                f"{on} is a tree in the 3CAD layout, whose defective images would be taken for "
+                "good. Give it as ROOT with --on test-good, or name a folder of good images."
+            )
         files = find_images([on])
         digest = hashlib.sha256()
         for name, path in files:

@@ -16,7 +16,7 @@ from command_lines import run_line
 from scipy import stats
 
 from cfrg import CFRG, CFRGConfig, Predictor
-from cfrg.calibrating import calibrate
+from cfrg.calibrating import Calibration, calibrate, draw_scores
 from cfrg.calibration import Threshold, digest_weights, read_threshold
 from cfrg.tolerance import average_rank, clopper_pearson, needed, rate_interval, tolerance_rank
 from threecad import scan
@@ -210,6 +210,26 @@ def test_images_trained_on_are_no_measure(run: Path, sample_tree: Path, tmp_path
     folder = shutil.copytree(sample_tree / "Copper_Stator" / "test" / "good", tmp_path / "new")
     found = calibrate(run, false_alarm_rate=0.8, on=str(folder), device="cpu")
     assert (found.threshold.source, found.warning) == (str(folder), None)
+
+
+def test_a_tree_is_no_folder_of_good_images(run: Path, sample_tree: Path) -> None:
+    with pytest.raises(UsageError, match="Give it as ROOT with --on test-good"):
+        calibrate(run, false_alarm_rate=0.8, on=str(sample_tree))
+
+
+def test_the_figure_parts_its_bars_at_the_threshold() -> None:
+    scores, defects = np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.5, 3.0, 3.5, 5.0, 99.0])
+    threshold = replace(THRESHOLD, image_threshold=3.0, pixel_threshold=4.0)
+    figure = draw_scores(Calibration(threshold, None, scores, scores, defects, None))
+    axis = figure.axes[0]
+    good, defective = (list(bars) for bars in axis.containers)
+    for bars, above in ((good, 1), (defective, 3)):  # a score on the threshold is good
+        right = [bar for bar in bars if bar.get_x() > 3.0]
+        assert sum(bar.get_height() for bar in right) == above
+        assert sum(bar.get_height() for bar in bars) == len(scores if bars is good else defects)
+    low, high = axis.get_xlim()
+    assert low < 1.0
+    assert high < 9  # the lone score far off does not squeeze the rest
 
 
 def test_another_tree_than_that_of_the_training_is_refused(run: Path, sample_tree: Path) -> None:
