@@ -41,7 +41,8 @@ ROWS = 50
 _THUMBNAIL = 240
 
 STYLE = """
-.gradio-container { max-width: 84rem !important; margin: 0 auto !important; }
+.gradio-container { width: 100%; max-width: 84rem !important; margin: 0 auto !important;
+  overflow-x: hidden; }
 .head h1 { font-size: 1.25rem; font-weight: 650; margin: .2rem 0; }
 .head p, .note { font-size: .85rem; margin: 0; opacity: .75; }
 .verdict { display: flex; flex-wrap: wrap; align-items: baseline; gap: .2rem 1rem;
@@ -53,7 +54,9 @@ STYLE = """
 .verdict span { font-variant-numeric: tabular-nums; }
 .html-container { padding: 0 !important; }
 #picture img, #upload img { width: 100%; height: 100%; object-fit: contain; }
-#examples .grid-wrap { height: auto !important; max-height: none !important; min-height: 0; }
+#examples .grid-wrap { height: auto !important; max-height: none !important; min-height: 0;
+  overflow: visible; }
+#examples .grid-container { padding-top: 1.6rem; }
 .legend { display: grid; grid-template-columns: auto 1fr auto; gap: 0 .6rem; align-items: center;
   font-size: .8rem; font-variant-numeric: tabular-nums; }
 .legend div { position: relative; height: .8rem; border-radius: 3px; }
@@ -90,6 +93,8 @@ def make_app(inspectors: Sequence[Inspector]) -> Any:
                     buttons=[],
                     elem_id="upload",
                 )
+                # Gradio would open the file itself, and say nothing but "Error" if it is no image.
+                upload.preprocess = _path
                 examples = gradio.Gallery(
                     _thumbnails(first),
                     label="Examples",
@@ -202,6 +207,10 @@ def make_app(inspectors: Sequence[Inspector]) -> Any:
 # What the page shows -------------------------------------------------------------------------
 
 
+def _path(upload: Any) -> str | None:
+    return None if upload is None else str(upload.path)
+
+
 def _inspect_upload(known: dict[str, Inspector], path: str | None, *values: Any) -> list[Any]:
     return [None, *_show(known, None, *values)] if path is None else _inspect(known, path, *values)
 
@@ -213,7 +222,7 @@ def _inspect(known: dict[str, Inspector], path: str, *values: Any) -> list[Any]:
     except ThreecadError as error:
         reason = str(error).replace(path, os.path.basename(path))  # noqa: PTH119
         nothing = _show(known, None, *values)
-        return [None, _card("", "Not an image", reason), *nothing[1:]]
+        return [None, _card("", "Cannot be read", reason), *nothing[1:]]
     return [found, *_show(known, found, *values)]
 
 

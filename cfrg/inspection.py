@@ -212,7 +212,7 @@ def _origin(predictor: Predictor, given: bool) -> str:
     low, high = stored.interval
     return (
         f"Calibrated on {stored.images:,} good images for a false-alarm rate of "
-        f"{stored.false_alarm_rate:.2%} (95 % interval {low:.2%} to {high:.2%})."
+        f"{stored.false_alarm_rate:.2%} (95% interval {low:.2%} to {high:.2%})."
     )
 
 

@@ -397,10 +397,18 @@ def try_page(address: str, tree: Path, folder: Path) -> None:
         driver.find_elements("css selector", "#examples button.thumbnail-item")[0].click()
         wait_for(driver, ".verdict", "Score")
         # What is no image is said to be none; the page goes on.
-        driver.find_element("css selector", "#upload button[aria-label='Remove Image']").click()
-        wait_for(driver, ".verdict", "Drop an image")
-        driver.find_element("css selector", "#upload input[type=file]").send_keys(str(broken))
-        wait_for(driver, ".verdict", "Not an image")
+        text = folder / "text.png"
+        text.write_text("no image at all")
+        for path in (broken, text):
+            remove = "#upload button[aria-label='Remove Image']"
+            driver.find_element("css selector", remove).click()
+            wait_for(driver, ".verdict", "Drop an image")
+            driver.find_element("css selector", "#upload input[type=file]").send_keys(str(path))
+            wait_for(driver, ".verdict", f"{path.name} cannot be read")
+        # On the screen of a phone nothing sticks out.
+        driver.set_window_size(500, 900)
+        width = "const page = document.documentElement; return page.scrollWidth - page.clientWidth"
+        wait_until(lambda: driver.execute_script(width) == 0, "a narrow page")
         own = "Method not implemented"  # what gradio's script says of itself
         assert [error for error in console_errors(driver) if own not in error] == []
         foreign = [
