@@ -13,6 +13,8 @@ from PIL import Image
 model, *images = sys.argv[1:]
 session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 known = json.loads(session.get_modelmeta().custom_metadata_map["cfrg"])
+if known["threshold"] is None:
+    sys.exit("The model has no threshold: run `cfrg calibrate`, then export it again.")
 
 for path in images:
     image = Image.open(path).convert("RGB")

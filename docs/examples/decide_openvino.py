@@ -13,6 +13,8 @@ from PIL import Image
 path_of_model, *images = sys.argv[1:]
 model = openvino.Core().read_model(path_of_model)
 known = json.loads(model.get_rt_info("cfrg").value)
+if known["threshold"] is None:
+    sys.exit("The model has no threshold: run `cfrg calibrate`, then export it again.")
 # Processors with bfloat16 would otherwise compute in it, and the numbers would differ.
 compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
