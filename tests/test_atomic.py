@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import time
@@ -85,7 +84,7 @@ def test_killed_writer_leaves_a_whole_file(tmp_path: Path, delay: float) -> None
     while not path.is_file():
         time.sleep(0.001)
     time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     process.stdout.close()
     data = path.read_bytes()

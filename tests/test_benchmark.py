@@ -109,6 +109,7 @@ def plan(*names: str, **options: Any) -> Plan:
     )
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_a_crash_does_not_stop_the_others(folder: Path) -> None:
     records = run_benchmark("3cad", plan("Killed", "Brightness"), "out")
     by_method = {method.partition(":")[2]: record for (method, _, _), record in records.items()}
@@ -120,7 +121,7 @@ def test_a_crash_does_not_stop_the_others(folder: Path) -> None:
     assert good.fit_seconds is not None
     assert good.images_per_second is not None
     assert good.images_per_second > 0
-    assert sys.platform == "win32" or (good.peak_memory or 0) > 50e6
+    assert (good.peak_memory or 0) > 50e6
 
 
 def test_a_method_that_raises_is_recorded(here: Path) -> None:
@@ -201,11 +202,11 @@ def test_ctrl_c_leaves_a_folder_to_go_on_with(folder: Path) -> None:
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (folder / "started.txt").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
-    output = process.communicate(timeout=60)[0].decode()
+    output = process.communicate(timeout=300)[0].decode()
     assert process.returncode != 0
     assert "Traceback" not in output
     assert [record.method for record in Store("out/trials.jsonl").read().values()] == [

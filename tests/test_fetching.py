@@ -35,6 +35,7 @@ FILES = tree_files()
 ARCHIVE = zip_bytes(FILES)
 DIGEST = hashlib.sha256(ARCHIVE).hexdigest()
 NAME = f"drive:{FILE_ID}"
+KILLED = 1 if sys.platform == "win32" else -signal.SIGKILL  # the exit code
 COMMAND = [sys.executable, "-c", "from threecad.cli import main; main()", "download"]
 
 
@@ -342,7 +343,7 @@ def test_killed_again_and_again_while_downloading(drive: FileServer, tmp_path: P
         process = subprocess.Popen([*COMMAND, "--root", tmp_path], stderr=subprocess.DEVNULL)
         wait_for(lambda held=held: part.is_file() and part.stat().st_size == held, process)
         process.kill()
-        assert process.wait() == -signal.SIGKILL
+        assert process.wait() == KILLED
         assert part.read_bytes() == drive.payload[:held]
         assert read_tree(tmp_path) == {}
         drive.behaviour.go_on.set()
@@ -365,7 +366,7 @@ def test_killed_again_and_again_while_unpacking(tmp_path: Path) -> None:
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         wait_for(lambda before=before: count_files(root) > before + 200, process)
         process.kill()
-        killed += process.wait() == -signal.SIGKILL
+        killed += process.wait() == KILLED
         for name, content in read_tree(root).items():
             if atomic.TEMPORARY_PREFIX not in name:
                 assert content == files[name], name
