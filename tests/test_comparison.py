@@ -69,6 +69,8 @@ def test_latex_tables_are_those_of_papers():
     auroc = latex[: latex.index(r"\end{tabular}")]
     assert " & ACC & AI & AMF & ANI & ANMF & AP & CS & IS & Mean" in auroc
     assert r"66.4 $^\dagger$" in auroc  # published with one decimal
+    assert f"{make(0)['image_auroc'].value * 100:.1f} & " in auroc  # and so are the others then
+    assert latex.startswith(r"% Needs \usepackage{booktabs}.")
     two = compare({"a": make(0), "b": make(1)}, keys=["pixel_auroc"])
     assert "(+" in two.to_markdown() or "(-" in two.to_markdown()
     assert "(" not in two.to_latex()
@@ -90,7 +92,9 @@ def test_figures_of_other_images_are_not_compared():
 def test_a_reason_is_given_once():
     named = {name: published_result(name) for name in ("CFRG", "RD++")}
     comparison = compare({"a": make(0, "paper"), **named}, keys=["pixel_auroc"])
-    assert "CFRG, RD++: other data: the numbers of test images differ" in comparison.obstacles()
+    assert "all others: other data: the numbers of test images differ" in comparison.obstacles()
+    comparison = compare({"a": make(0, "paper"), "b": make(1, "paper"), **named})
+    assert any(line.startswith("CFRG, RD++: ") for line in comparison.obstacles())
 
 
 def test_by_default_the_command_shows_what_two_results_have(tmp_path):

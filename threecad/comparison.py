@@ -61,17 +61,16 @@ class Cell:
     difference: float | None = None
     obstacle: str | None = None
 
-    @property
-    def text(self) -> str:
-        """The figure in percent, marked where it cannot be compared."""
+    def to_text(self, decimals: int) -> str:
+        """Return the figure in percent, marked where it cannot be compared."""
         marked = self.obstacle is not None and self.figure.value is not None
-        return f"{self.figure} †" if marked else str(self.figure)
+        text = self.figure.to_text(decimals)
+        return f"{text} †" if marked else text
 
     def __str__(self) -> str:
         """Return the cell as tables show it, with the difference."""
-        if self.difference is None:
-            return self.text
-        return f"{self.text} ({100 * self.difference:+.2f})"
+        text = self.to_text(self.figure.decimals)
+        return text if self.difference is None else f"{text} ({100 * self.difference:+.2f})"
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,11 @@ class Comparison:
                 for cell in row.values():
                     if cell.obstacle is not None and cell.figure.value is not None:
                         found.setdefault(cell.obstacle, {})[name] = None
-        return [f"{', '.join(names)}: {reason}" for reason, names in found.items()]
+        others = len(self.names) - 1
+        return [
+            f"{'all others' if 1 < others == len(names) else ', '.join(names)}: {reason}"
+            for reason, names in found.items()
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as JSON values."""
@@ -136,9 +139,10 @@ class Comparison:
     def to_latex(self) -> str:
         """Return one LaTeX ``tabular`` per figure, in percent, categories by their codes.
 
-        Differences are left out, as in the tables of papers. Needs the package ``booktabs``.
+        Differences are left out, as in the tables of papers, and all figures of a table have as
+        many decimals as the coarsest: one beside published figures. Needs the package ``booktabs``.
         """
-        lines: list[str] = []
+        lines = [r"% Needs \usepackage{booktabs}.", ""]
         for key, columns, rows in self._tables():
             lines += [f"% {FIGURE_NAMES.get(key, key)}, percent"]
             lines.append(r"\begin{tabular}{l" + "r" * len(columns) + "}")
@@ -146,8 +150,11 @@ class Comparison:
             heads = [escape_latex(_head(column)) for column in columns]
             lines.append(" & ".join(["", *heads]) + r" \\")
             lines.append(r"\midrule")
+            decimals = min(
+                row[column].figure.decimals for row in rows.values() for column in columns
+            )
             for name, row in rows.items():
-                cells = [escape_latex(row[column].text) for column in columns]
+                cells = [escape_latex(row[column].to_text(decimals)) for column in columns]
                 lines.append(" & ".join([escape_latex(name), *cells]) + r" \\")
             lines += [r"\bottomrule", r"\end{tabular}", ""]
         lines += [f"% not comparable with {self.names[0]}: {line}" for line in self.obstacles()]
@@ -272,7 +279,7 @@ def _cell(key: str, column: str, result: Result, reference: Result) -> Cell:
         return Cell(figure)
     other = _figure(reference, key, column)
     if column != MEAN and column not in reference.by_category:
-        return Cell(figure, obstacle="the reference has other categories")
+        return Cell(figure, obstacle="the first lacks some of their categories")
     if other.value is None:
         return Cell(figure, obstacle=f"the reference has no {FIGURE_NAMES.get(key, key)}")
     if obstacle := _obstacle(key, column, result, reference):

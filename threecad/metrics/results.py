@@ -80,11 +80,20 @@ class Figure:
             within_tolerance=plain.get("within_tolerance", True),
         )
 
+    @property
+    def decimals(self) -> int:
+        """How many decimals of the percentage say something: two, or one."""
+        return 1 if _width(self) > COARSE else 2
+
     def __str__(self) -> str:
         """Return the figure in percent, as tables show it."""
+        return self.to_text(self.decimals)
+
+    def to_text(self, decimals: int) -> str:
+        """Return the figure in percent with so many decimals."""
         if self.value is None:
             return "–"
-        text = f"{100 * self.value:.{1 if _width(self) > COARSE else 2}f}"
+        text = f"{100 * self.value:.{decimals}f}"
         if self.confidence is not None:
             text += f" [{100 * self.confidence[0]:.1f}, {100 * self.confidence[1]:.1f}]"
         return text if self.within_tolerance else f"{text} ±{50 * _width(self):.2g}"
