@@ -219,7 +219,7 @@ def test_bad_arguments(index, maps):
     for arguments in ({"protocol": "mine"}, {"image_score": "mean"}, {"image_score": "table"}):
         with pytest.raises(UsageError):
             evaluate(index, maps, **arguments)
-    with pytest.raises(EvaluationError, match="no samples"):
+    with pytest.raises(EvaluationError, match="no images of split 'val'"):
         evaluate(index, maps, split="val")
     with pytest.raises(UsageError, match="predictions is list; expected a folder"):
         evaluate(index, list(maps.values()))

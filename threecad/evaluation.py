@@ -91,7 +91,7 @@ def evaluate(
         raise UsageError(f"protocol is {protocol!r}; expected 'full' or 'paper'.")
     samples = [sample for sample in index if split is None or sample.split == split]
     if not samples:
-        raise EvaluationError(f"There are no samples of split {split!r} to evaluate.")
+        raise EvaluationError(f"{index.root} has no images of split {split!r} to evaluate.")
     in_folder = isinstance(predictions, (str, os.PathLike))
     source = PredictionFolder(predictions) if in_folder else predictions  # type: ignore[arg-type]
     if not (isinstance(source, (PredictionFolder, Mapping)) or callable(source)):

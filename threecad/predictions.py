@@ -242,8 +242,8 @@ def read_map(
 
 
 _EXPECTED = (
-    "Expected maps/<Category>/<split>/<defect_type>/<stem>.npy (or npz, tiff, png) in it, and "
-    "scores.csv or scores.jsonl with the columns id and score."
+    "Expected maps/<Category>/<split>/<defect_type>/<stem>.npy (or npz, tiff, png) in it, or "
+    "scores.csv or scores.jsonl with the columns id and score, or both."
 )
 
 
