@@ -112,7 +112,14 @@ def test_what_systems_leave_behind_is_not_unpacked(tmp_path: Path) -> None:
     }
     done = unpack(zip_bytes(FILES | junk, ""), tmp_path)
     assert read_tree(tmp_path / "root") == FILES
-    assert done.ignored == len(junk)
+    assert (done.ignored, done.left_out) == (len(junk), 0)
+
+
+def test_images_outside_the_layout_are_counted(tmp_path: Path) -> None:
+    outside = {"Copper_Stator/ground truth/dent/000001.png": b"x", "cover.jpg": b"x"}
+    done = unpack(zip_bytes(FILES | outside, ""), tmp_path)
+    assert read_tree(tmp_path / "root") == FILES
+    assert done.left_out == 2
 
 
 @pytest.mark.parametrize("encoding", ["gbk", "utf-8"])
@@ -174,7 +181,6 @@ def test_archives_nested_too_deep(tmp_path: Path) -> None:
         "c:\\Windows\\train\\good\\1.png",
         "Copper_Stator/train/good/1.png:stream.png",
         "Copper_Stator/train/good/\x1b[2J.png",
-        "Copper_Stator/train/good/" + "n" * 300 + ".png",
         "../outside.txt",
     ],
 )
@@ -182,6 +188,17 @@ def test_names_that_lead_elsewhere(tmp_path: Path, name: str) -> None:
     info = zipfile.ZipInfo("X")
     info.filename = name
     refused(zip_of((GOOD, b"x"), (info, b"evil")), tmp_path, "Refused: .*not an archive to trust")
+
+
+def test_names_too_long_for_most_systems(tmp_path: Path) -> None:
+    content = zip_of((GOOD, b"x"), ("3CAD/Copper_Stator/train/good/" + "n" * 300 + ".png", b"y"))
+    refused(content, tmp_path, "the name 'nnn.* has 304 bytes.*unpack it yourself")
+
+
+@pytest.mark.parametrize("path", ["dent./1.png", "dent /1.png", "dent/1.png.", "dent/1.png "])
+def test_names_that_windows_would_shorten(tmp_path: Path, path: str) -> None:
+    content = zip_of((GOOD, b"x"), (f"3CAD v1./Copper_Stator/test/{path}", b"y"))
+    refused(content, tmp_path, "ends in a dot or space")
 
 
 @pytest.mark.parametrize("path", ["good/CON.png", "good/nul.tar.png", "lpt1/1.png", "Aux /1.png"])

@@ -467,7 +467,7 @@ def test_the_examples_of_the_help_run(
 def test_the_command_says_a_mistake_in_one_sentence(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["download", "--root", str(tmp_path), "--source", "nope"])
     assert result.exit_code == 2
-    assert result.stderr.startswith("Error: source is 'nope'")
+    assert result.stderr.startswith("Error: source is nope, and there")
 
 
 def test_cite() -> None:

@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING
 from threecad.catalog import find_category
 from threecad.disk import format_bytes, require_room
 from threecad.errors import ExtractionError
-from threecad.fetching.naming import Claims, decode_name, is_junk, is_wanted, safe_parts, tree_path
-from threecad.indexing import IMAGE_SUFFIXES
+from threecad.fetching.naming import (
+    Claims,
+    decode_name,
+    is_image,
+    is_junk,
+    is_wanted,
+    safe_parts,
+    tree_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -76,7 +83,8 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         raise ExtractionError(f"{path} cannot be read: {error.strerror}.") from error
     except DAMAGED as error:
         raise ExtractionError(
-            f"{path} is not a zip, or only the beginning of one ({error}). Download it again."
+            f"{path} is not a zip, or only the beginning of one ({error}). Download it again; "
+            "a 7z, rar or tar unpack yourself, and name its folder as ROOT."
         ) from error
     with archive:
         yield archive
@@ -84,8 +92,8 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 def plan_members(
     archive: zipfile.ZipFile, path: Path, wanted: tuple[str, ...] | None
-) -> tuple[list[Member], list[Member], int]:
-    """Return the images to unpack, the archives inside the archive, and how many are neither.
+) -> tuple[list[Member], list[Member], list[tuple[str, ...]]]:
+    """Return the images to unpack, the archives inside the archive, and the paths of the rest.
 
     Raises:
         ExtractionError: If any member is unsafe.
@@ -95,7 +103,7 @@ def plan_members(
         raise ExtractionError(f"{path} has {len(infos)} members; 3CAD has under 100,000. Refused.")
     if sum(info.compress_size for info in infos) > path.stat().st_size:
         raise ExtractionError(f"{path}: members overlap, as in a zip bomb. Nothing was unpacked.")
-    members, inner, ignored = [], [], 0
+    members, inner, ignored = [], [], []
     claims = Claims()
     for info in infos:
         name = decode_name(info)
@@ -109,7 +117,7 @@ def plan_members(
                 if _may_hold(parts[-1], wanted):
                     inner.append(Member(info, name, PurePosixPath(parts[-1])))
             else:
-                ignored += 1
+                ignored.append(parts)
             continue
         if claims.add(target, name, (info.file_size, info.CRC)) and is_wanted(
             target.parts[0], wanted
@@ -147,8 +155,7 @@ def _reject_special(info: zipfile.ZipInfo, name: str) -> None:
             f"Refused: {name!r} claims {format_bytes(info.file_size)} out of "
             f"{format_bytes(info.compress_size)}, as in a zip bomb. Nothing was unpacked."
         )
-    is_image = PurePosixPath(name.replace("\\", "/")).suffix.casefold() in IMAGE_SUFFIXES
-    if is_image and info.file_size > _LARGEST_FILE:
+    if is_image(name) and info.file_size > _LARGEST_FILE:
         raise ExtractionError(
             f"Refused: {name!r} claims {format_bytes(info.file_size)}; no image of 3CAD is that "
             "large. Nothing was unpacked."

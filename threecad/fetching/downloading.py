@@ -219,6 +219,11 @@ class _Job:
                 f"{sum(done.files.values())} files of {len(done.files)} categories are in "
                 f"{self.root} ({done.written} written, {done.skipped} were there already)."
             )
+        if self.progress and done.left_out:
+            say(
+                f"{done.left_out} other images are not at …/<Category>/<split>/<defect type>/ in "
+                "the archive and were left out."
+            )
 
     def _keeps_archive(self) -> bool:
         kept = any(

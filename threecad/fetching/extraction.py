@@ -22,6 +22,7 @@ from threecad import atomic
 from threecad.disk import writing_to
 from threecad.errors import ExtractionError
 from threecad.fetching.archives import DAMAGED, Member, open_zip, plan_members, reject_too_large
+from threecad.fetching.naming import is_image, is_junk
 from threecad.locations import own_folder
 from threecad.parallel import worker_count
 
@@ -49,6 +50,7 @@ class Extraction:
         written: How many of the files were written now.
         skipped: How many were already there, checked by size and CRC.
         ignored: How many members of the archive are no part of the layout.
+        left_out: How many of these are images.
     """
 
     files: Counter[str] = field(default_factory=Counter)
@@ -56,6 +58,7 @@ class Extraction:
     written: int = 0
     skipped: int = 0
     ignored: int = 0
+    left_out: int = 0
 
     def count(self, category: str, size: int, written: bool) -> None:
         """Count one file of ``size`` bytes that is in place, written now or before."""
@@ -71,6 +74,7 @@ class Extraction:
         self.written += other.written
         self.skipped += other.skipped
         self.ignored += other.ignored
+        self.left_out += other.left_out
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts as JSON-able data."""
@@ -80,7 +84,8 @@ class Extraction:
     def from_dict(cls, data: dict[str, Any]) -> Extraction:
         """Return what `to_dict` was called on, nothing of it written now."""
         files, sizes = Counter(data["files"]), Counter(data["bytes"])
-        return cls(files, sizes, 0, data["written"] + data["skipped"], data["ignored"])
+        skipped = data["written"] + data["skipped"]
+        return cls(files, sizes, 0, skipped, data["ignored"], data.get("left_out", 0))
 
 
 def check_zip(path: str | os.PathLike[str]) -> None:
@@ -155,7 +160,8 @@ def _extract(
 ) -> Extraction:
     with open_zip(path) as archive:
         members, inner, ignored = plan_members(archive, path, wanted)
-        done = Extraction(ignored=ignored)
+        left_out = sum(is_image(parts[-1]) and not is_junk(parts) for parts in ignored)
+        done = Extraction(ignored=len(ignored), left_out=left_out)
         reject_too_large(path, members or inner, root)
         if members:
             for folder in {member.target.parent for member in members}:

@@ -14,7 +14,15 @@ from threecad.indexing import IMAGE_SUFFIXES
 if TYPE_CHECKING:
     import zipfile
 
-__all__ = ["Claims", "decode_name", "is_junk", "is_wanted", "safe_parts", "tree_path"]
+__all__ = [
+    "Claims",
+    "decode_name",
+    "is_image",
+    "is_junk",
+    "is_wanted",
+    "safe_parts",
+    "tree_path",
+]
 
 _SPLITS = ("train", "val", "test", "ground_truth")
 _JUNK = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
@@ -57,13 +65,26 @@ def safe_parts(name: str) -> tuple[str, ...]:
         raise ExtractionError(
             f"Refused: {name!r} holds characters that Windows allows in no name. {_UNSAFE}"
         )
-    if any(len(part.encode("utf-8", "surrogatepass")) > _LONGEST_NAME for part in parts):
-        raise ExtractionError(f"Refused: the name {name[:40]!r}… is too long. {_UNSAFE}")
+    for part in parts:
+        if (length := len(part.encode("utf-8", "surrogatepass"))) > _LONGEST_NAME:
+            raise ExtractionError(
+                f"Refused: the name {part[:40]!r}… has {length} bytes; systems take "
+                f"{_LONGEST_NAME}. {_UNFIT}"
+            )
     return parts
 
 
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\..*)?", re.IGNORECASE)
 _UNSAFE = "Nothing was unpacked; this is not an archive to trust."
+_UNFIT = (
+    "Nothing was unpacked. If you trust the archive, unpack it yourself, rename what is wrong and "
+    "name the folder as ROOT."
+)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its name; a trailing dot or space does not count."""
+    return PurePosixPath(name.rstrip(" .")).suffix.casefold() in IMAGE_SUFFIXES
 
 
 def tree_path(parts: tuple[str, ...]) -> PurePosixPath | None:
@@ -75,10 +96,7 @@ def tree_path(parts: tuple[str, ...]) -> PurePosixPath | None:
     if len(parts) < 4 or is_junk(parts):
         return None
     category, split, defect_type, file = parts[-4:]
-    if (
-        split.casefold() not in _SPLITS
-        or PurePosixPath(file).suffix.casefold() not in IMAGE_SUFFIXES
-    ):
+    if split.casefold() not in _SPLITS or not is_image(file):
         return None
     return PurePosixPath(category, split.casefold(), defect_type, file)
 
@@ -126,24 +144,28 @@ class Claims:
 
         Raises:
             ExtractionError: If another member goes to the same path, or to one that differs only in
-                case or Unicode form, or if Windows has a device of that name.
+                case or Unicode form, or if Windows has no such name.
         """
         if any(_DEVICE.fullmatch(part) for part in path.parts):
-            raise ExtractionError(f"Refused: {name!r} is a device on Windows. {_UNSAFE}")
+            raise ExtractionError(f"Refused: {name!r} is a device on Windows. {_UNFIT}")
         for folder in path.parents[:-1]:
             spelling = self._spellings.setdefault(_folded(folder), folder.as_posix())
             if spelling != folder.as_posix():
                 raise ExtractionError(
                     f"Refused: the folders {spelling!r} and {folder.as_posix()!r} are one folder "
-                    f"on many systems. {_UNSAFE}"
+                    f"on many systems. {_UNFIT}"
                 )
+        if any(part.endswith((".", " ")) for part in path.parts):
+            raise ExtractionError(
+                f"Refused: a name in {name!r} ends in a dot or space, which Windows drops. {_UNFIT}"
+            )
         owner = self._owners.setdefault(_folded(path), (name, path, identity))
         if owner[0] is name:
             return True
         if owner[1:] == (path, identity):
             return False
         raise ExtractionError(
-            f"Refused: {owner[0]!r} and {name!r} would be one file, {path.as_posix()}. {_UNSAFE}"
+            f"Refused: {owner[0]!r} and {name!r} would be one file, {path.as_posix()}. {_UNFIT}"
         )
 
 

@@ -63,7 +63,7 @@ def parse_source(text: str, edition: str = "english") -> Source:
         return _web(text)
     if "://" in text or not Path(text).expanduser().exists():
         raise UsageError(
-            f"source is {text!r}, and there is no such file. Expected drive, hf:OWNER/NAME, "
+            f"source is {text}, and there is no such file. Expected drive, hf:OWNER/NAME, "
             "https://… or the path of a zip."
         )
     path = Path(text).expanduser().resolve()
