@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from command_lines import run_line
 
 from cfrg import latency
-from cfrg.benchmarking import benchmark_run, print_benchmark
+from cfrg.benchmarking import Benchmark, benchmark_run
 from cfrg.config import CFRGConfig
 from cfrg.latency import STAGES, VARIANTS, Task, measure
 from cfrg.model import CFRG
@@ -27,12 +29,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_stage_is_timed_in_a_process_of_its_own(
-    run: Path, sample_tree: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, sample_tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = sample_tree / "Copper_Stator"
-    result = benchmark_run(
-        run, variants=["torch"], images=images, input_size=(80, 100), repetitions=4, threads=1
+    results: list[Benchmark] = []
+
+    def benchmark(*arguments: Any, **options: Any) -> Benchmark:
+        results.append(benchmark_run(*arguments, **options))
+        return results[-1]
+
+    monkeypatch.setattr("cfrg.benchmarking.benchmark_run", benchmark)
+    line = run_line(
+        f"cfrg bench {run} --runtime torch --images {sample_tree / 'Copper_Stator'}"
+        " --input-size 80x100 --repetitions 4 --threads 1"
     )
+    assert line.exit_code == 0, line.output
+    (result,) = results
     (torch_times,) = result.variants
     assert torch_times.problem is None
     assert tuple(torch_times.stages) == STAGES
@@ -43,8 +54,7 @@ def test_every_stage_is_timed_in_a_process_of_its_own(
     assert result.image_size == (80, 100)
     assert result.network_size == (64, 64)
     assert json.loads(json.dumps(result.to_dict()))["variants"][0]["name"] == "torch"
-    print_benchmark(result)
-    assert "torch" in capsys.readouterr().out
+    assert "torch" in line.stdout
 
 
 def test_a_missing_runtime_is_listed(

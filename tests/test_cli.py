@@ -12,12 +12,14 @@ import pytest
 from command_lines import GROUPS, run_line
 
 import threecad
+from threecad.benchmark import running
+from threecad.benchmark.trials import attempt_trial
 
 # What an example may only do where there is a network, a browser or a GPU.
 NEEDS_MORE = {"threecad download", "cfrg app", "threecad push"}
 
 # Examples of what other tests prove in less time.
-LONG = ("threecad demo", "cfrg export run --to torch-export")
+LONG = ("threecad demo", "cfrg bench run", "cfrg export run")
 
 
 def commands() -> list[tuple[str, click.Command]]:
@@ -58,6 +60,7 @@ def test_every_command_has_help_with_an_example(name: str, command: click.Comman
 def test_examples_run(example_folder: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(example_folder)
     monkeypatch.setenv("THREECAD_ROOT", str(example_folder / "3cad"))
+    monkeypatch.setattr(running, "run_process", attempt_trial)  # starting a process takes seconds
     result = run_line(line)
     assert result.exit_code == 0, f"$ {line}\n{result.output}"
 
