@@ -19,7 +19,7 @@ __all__ = ["PRESETS", "CFRGConfig"]
 CHOICES = {  # the paper's first
     "segmentation_input": ["weighted", "difference", "both"],
     "recovery_loss": ["image", "pixel"],
-    "recovery_distance": ["cosine", "euclidean", "standardized"],
+    "recovery_distance": ["cosine", "euclidean"],
     "segmentation_map": ["probability", "logit"],
 }
 
@@ -60,9 +60,7 @@ class CFRGConfig:
         recovery_loss: Cosine distance of the recovery loss over the whole image (``"image"``) or
             at each place (``"pixel"``).
         recovery_mse: Weight of a mean squared error beside it.
-        recovery_distance: What the recovery's maps show: ``"cosine"`` or ``"euclidean"`` distance,
-            or ``"standardized"``, the Euclidean one after each channel's difference is put on mean
-            0, deviation 1 over good images (``CFRG.fit_differences``).
+        recovery_distance: What the recovery's maps show: ``"cosine"`` or ``"euclidean"``.
         segmentation_map: What stands for the segmentation in the anomaly map: its
             ``"probability"`` or its ``"logit"``.
         recovery_weights: Weight of each level's recovery map in the anomaly map.
@@ -241,7 +239,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "segmentation_weight": 2.0,
         "recovery_loss": "pixel",
         "recovery_mse": 0.5,
-        "recovery_distance": "standardized",
+        "recovery_distance": "euclidean",
         "recovery_weights": (0.0, 1.0, 1.0),
         "calibrate_maps": True,
         "smoothing_sigma": 2.0,

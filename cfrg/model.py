@@ -64,7 +64,7 @@ class CFRGOutput(NamedTuple):
 BRANCHES = (
     *("coarse_1", "coarse_2", "coarse_3"),
     *("recovery_1", "recovery_2", "recovery_3"),  # cosine distance to what was recovered
-    *("difference_1", "difference_2", "difference_3"),  # Euclidean, perhaps standardised, distance
+    *("difference_1", "difference_2", "difference_3"),  # Euclidean distance to it
     "segmentation",
 )
 """Names of the maps that can make up the anomaly map, in the order of their calibration."""
@@ -112,9 +112,6 @@ class CFRG(PretrainedModel):
         seen = 2 if config.segmentation_input == "both" else 1
         c1, c2, c3 = channels
         self.unet = UNet((seen * c1, seen * c2, seen * c3), config.unet_channels)
-        self.differences = nn.ModuleList(
-            Standardizer(c) for c in channels if config.recovery_distance == "standardized"
-        )
         self.calibration: nn.Module = (
             Standardizer(len(BRANCHES)) if config.calibrate_maps else nn.Identity()
         )
@@ -264,28 +261,8 @@ class CFRG(PretrainedModel):
             standardizer.fit(moment)
 
     @torch.no_grad()
-    def fit_differences(self, images: Iterable[Tensor]) -> None:
-        """Set the statistics of ``recovery_distance="standardized"``, after training.
-
-        Args:
-            images: Batches of good images, as in ``forward``; better ones not trained on.
-        """
-        standardizers = [s for s in self.differences if isinstance(s, Standardizer)]
-        if not standardizers:
-            return
-        moments = [Moments() for _ in standardizers]
-        with _evaluating(self):
-            for image in images:
-                teacher = self._teach(image)
-                recovery = self.decoder(self.fusion(teacher))
-                for moment, t, r in zip(moments, teacher, recovery, strict=False):
-                    moment.add((t - r).float().transpose(0, 1).flatten(1))  # (C, N·h·w)
-        for standardizer, moment in zip(standardizers, moments, strict=True):
-            standardizer.fit(moment)
-
-    @torch.no_grad()
     def fit_calibration(self, images: Iterable[Tensor]) -> None:
-        """Set the statistics of ``calibrate_maps``, after ``fit_differences``.
+        """Set the statistics of ``calibrate_maps``, after training.
 
         Args:
             images: Batches of good images, as in ``forward``; better ones not trained on.
@@ -333,10 +310,7 @@ class CFRG(PretrainedModel):
         kind, _, level = name.partition("_")
         i = int(level) - 1
         if kind == "difference":
-            difference = (teacher[i] - found.recovery[i]).float()
-            if self.differences:
-                difference = self.differences[i](difference)
-            return difference.square().mean(1, keepdim=True).sqrt()
+            return (teacher[i] - found.recovery[i]).float().square().mean(1, keepdim=True).sqrt()
         return (found.coarse if kind == "coarse" else found.hint)[i]
 
     def _combine(self, teacher: list[Tensor], found: _Detection, size: torch.Size) -> Tensor:

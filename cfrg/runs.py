@@ -113,7 +113,6 @@ def train(
 
     fit(model, pairs, run, options, resume=resume, prepare=prepare, validation=validation)
     if accelerator.is_main_process:
-        model.fit_differences(_batches(unseen, model))
         model.fit_calibration(_batches(unseen, model))
         model.cpu().save_pretrained(run)
         _draw_curve(run)

@@ -86,7 +86,6 @@ class Validation:
         def prepare(images: torch.Tensor) -> torch.Tensor:
             return normalize(images.to(device), model.config)
 
-        model.fit_differences(prepare(batch["clean"]) for batch in self._batches())
         model.fit_calibration(prepare(batch["clean"]) for batch in self._batches())
         evaluator = Evaluator(breakdowns=False)
         for batch in self._batches():
