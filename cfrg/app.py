@@ -75,7 +75,13 @@ def make_app(inspectors: Sequence[Inspector]) -> Any:
     gradio = import_gradio()
     known = {inspector.name: inspector for inspector in inspectors}
     first = inspectors[0]
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
+    # One queue for all events: an older answer must not arrive after a newer one.
+    private: dict[str, Any] = {
+        "api_visibility": "private",
+        "show_progress": "minimal",
+        "concurrency_id": "page",
+        "concurrency_limit": 1,
+    }
     with gradio.Blocks(title="CFRG", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         state = gradio.State(None, time_to_live=3600)
         head = gradio.HTML(describe_detector(first), padding=False)
@@ -136,6 +142,8 @@ def make_app(inspectors: Sequence[Inspector]) -> Any:
                         elem_id="pixel-threshold",
                         **_slider(first.pixel_threshold),
                     )
+                # A field being typed in is empty for a moment, which gradio would call an error.
+                threshold.preprocess = pixel_threshold.preprocess = _unchanged
                 reset = gradio.Button("Back to the first thresholds", size="sm", elem_id="reset")
                 table = gradio.Dataframe(
                     headers=["Region", "Score", "Left", "Top", "Width", "Height", "Pixels", "%"],
@@ -156,7 +164,7 @@ def make_app(inspectors: Sequence[Inspector]) -> Any:
             **private,
         )
         gradio.on(
-            [threshold.input, pixel_threshold.input, view.input],
+            [threshold.change, pixel_threshold.change, view.input],
             partial(_show, known),
             [state, *settings],
             shown,
@@ -193,18 +201,20 @@ def make_app(inspectors: Sequence[Inspector]) -> Any:
             **private,
         )
 
-        def go_back(found: Inspection | None, name: str, view: str) -> list[Any]:
-            new = known[name]
-            values = (name, new.threshold, new.pixel_threshold, view)
-            return [new.threshold, new.pixel_threshold, *_show(known, found, *values)]
+        def go_back(name: str) -> tuple[float, float]:
+            return known[name].threshold, known[name].pixel_threshold
 
-        reset.click(
-            go_back, [state, chooser, view], [threshold, pixel_threshold, *shown], **private
-        )
+        # What shows them follows by the event of their change, like any other move of theirs: two
+        # ways to show could overtake each other.
+        reset.click(go_back, [chooser], [threshold, pixel_threshold], **private)
     return page
 
 
 # What the page shows -------------------------------------------------------------------------
+
+
+def _unchanged(value: Any) -> Any:
+    return value
 
 
 def _path(upload: Any) -> str | None:
@@ -230,8 +240,8 @@ def _show(
     known: dict[str, Inspector],
     found: Inspection | None,
     name: str,
-    threshold: float,
-    pixel_threshold: float,
+    threshold: float | None,
+    pixel_threshold: float | None,
     view: str,
 ) -> list[Any]:
     """Return verdict, picture, legend and table."""
@@ -318,9 +328,9 @@ def _short(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _exact(shown: float, exact: float) -> float:
-    """Return the threshold itself where the slider shows its rounded value."""
-    return exact if shown == _short(exact) else shown
+def _exact(shown: float | None, exact: float) -> float:
+    """Return the threshold itself where the slider shows its rounded value, or nothing."""
+    return exact if shown is None or shown == _short(exact) else shown
 
 
 def _thumbnails(inspector: Inspector) -> list[tuple[Any, str]]:
