@@ -39,7 +39,7 @@ def test_every_stage_is_timed_in_a_process_of_its_own(
 
     monkeypatch.setattr("cfrg.benchmarking.benchmark_run", benchmark)
     line = run_line(
-        f"cfrg bench {run} --runtime torch --images {sample_tree / 'Copper_Stator'}"
+        f"cfrg bench {run} --runtime torch --images {sample_tree}"
         " --input-size 80x100 --repetitions 4 --threads 1"
     )
     assert line.exit_code == 0, line.output
