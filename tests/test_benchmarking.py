@@ -81,7 +81,5 @@ def test_all_runtimes(run: Path, sample_tree: Path) -> None:
     for package in ("onnxscript", "onnxruntime", "openvino"):
         pytest.importorskip(package)
     variants = [name for name in VARIANTS if name != "torch-compile"]
-    result = benchmark_run(
-        run, variants=variants, images=sample_tree / "Copper_Stator", repetitions=2, threads=1
-    )
+    result = benchmark_run(run, variants=variants, images=sample_tree, repetitions=2, threads=1)
     assert [variant.problem for variant in result.variants] == [None] * len(variants)
