@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["each_image", "find_images", "is_tree"]
 
-SUFFIXES = IMAGE_SUFFIXES | {".gif", ".webp"}
+SUFFIXES = IMAGE_SUFFIXES | {".gif"}
 """What is taken for an image in a folder that is no tree."""
 
 

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,9 @@ def test_slow_blocks_run(
         for line in block.command_lines if block.language in SHELL else ():
             words = shlex.join(shlex.split(line, comments=True))
             if words not in done:
+                started = time.monotonic()
                 run_command(shorten(line), block.place)
+                print(f"{time.monotonic() - started:4.0f} s  {block.place}: {line}", flush=True)
                 done.add(words)
 
 

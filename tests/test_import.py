@@ -103,6 +103,19 @@ def test_copies_of_one_photograph_stay_on_one_side(tmp_path: Path) -> None:
     assert not sides[0] & sides[1]
 
 
+def test_a_photograph_that_is_not_read_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    for number, suffix in enumerate(("png", "webp", "TIFF")):
+        write_image(tmp_path / "ok" / f"{number}.{suffix}", number)
+    for name in ("notes.txt", ".hidden.heic"):
+        (tmp_path / "ok" / name).write_bytes(b"")
+    convert(None, tmp_path / "out", to="3cad", good=tmp_path / "ok", workers=0)
+    assert len(scan(tmp_path / "out")) == 3
+    write_image(tmp_path / "ok" / "deep" / "4.gif", 4)
+    with pytest.raises(ConversionError, match=r"1 images in formats .* first .*4\.gif"):
+        convert(None, tmp_path / "new", to="3cad", good=tmp_path / "ok", workers=0)
+    assert not (tmp_path / "new").exists()
+
+
 def test_photographs_without_masks(tmp_path: Path) -> None:
     for number in range(5):
         write_image(tmp_path / "photos" / "ok" / f"{number}.jpg", number)

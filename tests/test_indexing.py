@@ -56,6 +56,7 @@ def test_default_root_comes_from_the_environment(
     [
         (lambda root: None, "There is no folder"),
         (lambda root: root.mkdir(), "holds no category folder"),
+        (lambda root: (root / "maps").mkdir(parents=True), "holds predictions, not images"),
         (lambda root: write_image(root / "train" / "good" / "1.png"), "is a single category"),
     ],
 )

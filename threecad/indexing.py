@@ -42,7 +42,7 @@ __all__ = [
     "scan",
 ]
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 """Suffixes of images and masks, compared without case."""
 
 _STRAY_NAMES = frozenset({"__macosx", "__pycache__", "desktop.ini", "thumbs.db"})
@@ -126,6 +126,11 @@ def find_root(root: str | os.PathLike[str] | None = None) -> Path:
     if is_category(folder):
         raise LayoutError(
             f"{folder} is a single category. Name the folder that holds it: {folder.parent}."
+        )
+    if (folder / "maps").is_dir():
+        raise LayoutError(
+            f"{folder} holds predictions, not images. Name the folder of images first, then the "
+            "predictions."
         )
     raise LayoutError(
         f"{folder} holds no category folder. "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import mimetypes
 from typing import TYPE_CHECKING
 
 from threecad.errors import ConversionError, UsageError
 from threecad.formats.items import File, Item, make_id
 from threecad.formats.reading import category_name, image_files
+from threecad.indexing import IMAGE_SUFFIXES, is_stray
 from threecad.samples import GOOD
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ def read(source: Path, options: ReadOptions) -> list[Item]:
 
     Raises:
         UsageError: If no folder of good parts is given.
-        ConversionError: If a folder holds no image, or two images come to the same id.
+        ConversionError: If a folder holds no image, or one in a format that is not read, or two
+            images come to the same id.
     """
     if options.good is None:
         raise UsageError("Photographs need --good, the folder of defect-free parts.")
@@ -38,10 +41,11 @@ def read(source: Path, options: ReadOptions) -> list[Item]:
     for folder, good in folders:
         if folder is None:
             continue
+        _refuse_unread(folder)
         found = list(_read_folder(folder, category, good=good))
         if not found:
             raise ConversionError(
-                f"{folder} holds no image. Expected .png, .jpg, .bmp or .tif files."
+                f"{folder} holds no image. Expected .png, .jpg, .bmp, .tif or .webp files."
             )
         for item in found:
             if item.id in items:
@@ -52,6 +56,22 @@ def read(source: Path, options: ReadOptions) -> list[Item]:
                 )
             items[item.id] = item
     return list(items.values())
+
+
+def _refuse_unread(folder: Path) -> None:
+    """Photographs are never left out without a word; notes and lists between them may be."""
+    unread = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.casefold() not in IMAGE_SUFFIXES
+        and (mimetypes.guess_type(path.name)[0] or "").startswith("image/")
+        and not any(map(is_stray, path.relative_to(folder).parts))
+    ]
+    if unread:
+        raise ConversionError(
+            f"{folder} holds {len(unread)} images in formats that are not read here, first "
+            f"{unread[0]}. Save them as .png, or move them away."
+        )
 
 
 def _read_folder(folder: Path, category: str, *, good: bool) -> Iterator[Item]:
