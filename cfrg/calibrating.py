@@ -342,7 +342,7 @@ def _score_defects(predictor: Predictor, files: Sequence[tuple[str, Path]], seed
     """Return the scores of synthetic defects, drawn on the images in turn."""
     images = _Canvases(predictor, files)
     total = max(len(files), LEAST_DEFECTS)
-    # Always the varied recipe, whatever the run was trained with: misses can then be compared.
+    # Always the recipe of `lite`, whatever the run was trained with: misses can then be compared.
     options = TrainingOptions.preset("lite", clean_share=0.0, seed=seed)
     make_defect = make_defects(options, images)
 

@@ -193,7 +193,7 @@ def hold_out(
 ) -> tuple[Subset[dict[str, Any]], Subset[dict[str, Any]]]:
     """Divide good images into those to train on and those held out for model selection.
 
-    The choice hangs on the ids alone (a hash), so it is the same in every run and hardly changes
+    The choice depends on the ids alone (a hash), so it is the same in every run and hardly changes
     when images are added.
 
     Args:

@@ -74,7 +74,7 @@ class DeviceDefects:
 
     Pairs are those of ``TrainingPairs`` up to rounding: fewer than one in a thousand pixels of the
     masks differ, those at their borders; elsewhere images differ by one grey level at most. Where
-    it hangs on a single such pixel whether a mask is empty and drawn again, the mask is another
+    it depends on a single such pixel whether a mask is empty and drawn again, the mask is another
     one.
 
     Args:

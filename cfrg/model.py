@@ -227,7 +227,9 @@ class CFRG(PretrainedModel):
 
     @torch.no_grad()
     def branches(self, image: Tensor) -> dict[str, Tensor]:
-        """The maps that ``forward`` weighs and sums, each alone.
+        """The maps that the anomaly map can be made of, each alone.
+
+        The configuration says which of them ``forward`` sums.
 
         Args:
             image: As in ``forward``.

@@ -1,6 +1,6 @@
 """Model selection on good images that are held out of training, never on the test images.
 
-Every held-out image is scored twice, as it is and with a synthetic defect that hangs on the seed
+Every held-out image is scored twice, as it is and with a synthetic defect that depends on the seed
 and the image alone. So all validations of a run, and of its resumed parts, see the same pixels.
 """
 

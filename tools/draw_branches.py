@@ -68,10 +68,11 @@ def branch_maps(model: CFRG, picture: npt.NDArray[np.uint8]) -> list[Array]:
     sized = resize(picture, model.config.image_size)
     image = normalize(to_tensor(sized)[None], model.config)
     branches = {name: values[0, 0].numpy() for name, values in model.branches(image).items()}
-    coarse, recovery = (
-        np.asarray(sum(branches[f"{name}_{level}"] for level in (1, 2, 3)))
-        for name in ("coarse", "recovery")
-    )
+    config = model.config
+    kind = "recovery" if config.recovery_distance == "cosine" else "difference"
+    coarse = np.asarray(sum(branches[f"coarse_{level}"] for level in (1, 2, 3)))
+    levels = zip((1, 2, 3), config.recovery_weights, strict=True)
+    recovery = np.asarray(sum(weight * branches[f"{kind}_{level}"] for level, weight in levels))
     anomaly_map, _ = model.predict(image)
     return [coarse, recovery, branches["segmentation"], anomaly_map[0, 0].numpy()]
 

@@ -252,7 +252,7 @@ class AnomalibDetector:
         return model
 
     def _own_arguments(self) -> dict[str, Any]:
-        """Return the arguments that hang on the backbone, the textures and the like."""
+        """Return the arguments that depend on the backbone, the textures and the like."""
         trial, recipe = self.trial, self.recipe
         arguments: dict[str, Any] = {}
         if self.backbone:

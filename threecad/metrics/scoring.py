@@ -138,7 +138,7 @@ def _type_scores(tally: CategoryTally, defect_type: str, pro_limits: Sequence[fl
 def _size_scores(tally: CategoryTally, size: str, pro_limits: Sequence[float]) -> Scores:
     """Return the scores of the regions of one size against all defect-free pixels."""
     figures = _pixel_figures(tally, None, size, pro_limits)
-    for key in ("pixel_ap", "pixel_f1_max"):  # they hang on how many regions have the size
+    for key in ("pixel_ap", "pixel_f1_max"):  # they depend on how many regions have the size
         del figures[key]
     pixels = tally.by_size[size]
     counts = {"regions": pixels.found.total, "defective_pixels": pixels.defective.total}

@@ -108,7 +108,7 @@ def check_masks(
 
 
 def _ambiguous(sample: Sample, path: str, fact: MaskFacts) -> Finding:
-    """Say what the guess was, and how much hangs on it."""
+    """Say what the guess was, and how much depends on it."""
     message = f"{path}: {sum(fact.areas):,} pixels are defect by the rule {fact.rule}"
     if fact.rule == "threshold":
         message += f", {fact.grey:,} more would be by the rule binary"
