@@ -18,13 +18,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from threecad import evaluate, scan
+from threecad import evaluate, scan, split
 from threecad.benchmark import Plan, Record, Store, make_report, run_benchmark, running
 from threecad.benchmark.backbones import BackboneSource, find_weights, read_weights
 from threecad.benchmark.detectors import Trial, check_method, find_detector, list_methods
 from threecad.benchmark.tables import average_ranks
 from threecad.benchmark.trials import attempt_trial
 from threecad.cli import main
+from threecad.comparison import published_result
 from threecad.errors import EvaluationError, ModelError, UsageError
 from threecad.metrics.results import Figure, Result, Scores
 
@@ -79,6 +80,22 @@ class Slow(Brightness):
 class Lazy(Brightness):
     def predict(self, paths):
         yield from list(super().predict(paths))[:-1]
+
+
+class Eager(Brightness):
+    def predict(self, paths):
+        return 2 * list(super().predict(paths))
+
+
+class AllAtOnce(Brightness):
+    def predict(self, paths):
+        time.sleep(0.05 * len(paths))
+        return list(super().predict(paths))
+
+
+class Picky(Brightness):
+    def fit(self, images):
+        assert self.noise, "noise is needed"
 '''
 
 
@@ -125,10 +142,12 @@ def test_a_crash_does_not_stop_the_others(folder: Path) -> None:
 
 
 def test_a_method_that_raises_is_recorded(here: Path) -> None:
-    records = run_benchmark("3cad", plan("Broken", "Lazy"), "out")
-    broken, lazy = records.values()
+    records = run_benchmark("3cad", plan("Broken", "Lazy", "Eager"), "out")
+    broken, lazy, eager = records.values()
     assert broken.error == "RuntimeError: no luck"
     assert "predictions for" in str(lazy.error)
+    assert "more predictions than" in str(eager.error)
+    assert not list(Path("out").rglob("predictions")), "maps of trials that failed are removed"
     text = make_report(records.values()).to_markdown()
     assert "detectors_here:Broken, Copper_Stator, seed 0 failed: RuntimeError: no luck" in text
 
@@ -162,6 +181,22 @@ def test_what_is_done_is_not_done_again(here: Path) -> None:
     assert {key[1:] for key in records} == {(c, seed) for c in both for seed in (0, 1)}
 
 
+def test_work_before_the_first_map_is_timed(here: Path) -> None:
+    (record,) = run_benchmark("3cad", plan("AllAtOnce"), "out").values()
+    assert 0 < (record.images_per_second or 0) < 20
+
+
+def test_options_of_a_method_that_never_succeeded_can_be_mended(here: Path) -> None:
+    (first,) = run_benchmark("3cad", plan("Picky"), "out").values()
+    assert "noise is needed" in str(first.error)
+    louder = {"detectors_here:Picky": {"noise": 2.0}}
+    mended = plan("Picky", options=louder)
+    (again,) = run_benchmark("3cad", mended, "out", retry=True).values()
+    assert again.error is None
+    with pytest.raises(UsageError, match=r"differ in options \(detectors_here:Picky\)"):
+        run_benchmark("3cad", plan("Picky"), "out")
+
+
 def test_failed_trials_are_run_again_on_request(here: Path) -> None:
     (first,) = run_benchmark("3cad", plan("Broken"), "out").values()
     text = (here / "detectors_here.py").read_text()
@@ -179,12 +214,33 @@ def test_other_settings_or_data_are_refused(here: Path) -> None:
         run_benchmark("3cad", plan("Brightness", image_size=32), "out")
     with pytest.raises(UsageError, match="differ in mask_rule"):
         run_benchmark("3cad", plan("Brightness", mask_rule="binary"), "out")
+    with pytest.raises(UsageError, match="differ in textures"):
+        run_benchmark("3cad", plan("Brightness", textures=here), "out")
     louder = {"detectors_here:Brightness": {"noise": 2.0}}
     with pytest.raises(UsageError, match=r"differ in options \(detectors_here:Brightness\)"):
         run_benchmark("3cad", plan("Brightness", options=louder), "out")
     victim = next((here / "3cad/Copper_Stator/test/good").iterdir())
     victim.unlink()
     with pytest.raises(UsageError, match=r"differ in data \(Copper_Stator\)"):
+        run_benchmark("3cad", plan("Brightness"), "out")
+
+
+def test_another_split_file_of_the_same_name_is_refused(here: Path) -> None:
+    for seed in (0, 1):
+        made = split(scan("3cad"), kind="k-fold", folds=2, seed=seed)
+        made.save(here / str(seed) / "folds.csv")
+    first, other = (
+        plan("Brightness", split_file=here / str(seed) / "folds.csv", fold=0) for seed in (0, 1)
+    )
+    run_benchmark("3cad", first, "out")
+    with pytest.raises(UsageError, match="differ in split_file"):
+        run_benchmark("3cad", other, "out")
+
+
+def test_a_damaged_record_of_the_settings_is_said(here: Path) -> None:
+    run_benchmark("3cad", plan("Brightness"), "out")
+    Path("out/benchmark.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"benchmark\.json is damaged"):
         run_benchmark("3cad", plan("Brightness"), "out")
 
 
@@ -221,6 +277,8 @@ def test_names_that_mean_nothing_are_refused(here: Path) -> None:
         find_detector("uniad")
     with pytest.raises(UsageError, match="cannot be imported"):
         find_detector("nowhere:Nothing")
+    with pytest.raises(UsageError, match="is no detector"):
+        check_method("../../elsewhere:Detector")
     with pytest.raises(UsageError, match="not among the methods"):
         run_benchmark("3cad", plan("Brightness", options={"padim": {"a": 1}}), "out")
 
@@ -267,13 +325,31 @@ def test_tables_show_mean_spread_interval_and_rank() -> None:
     assert "protocol paper, not full" in text
 
 
+def test_a_mean_over_fewer_categories_does_not_stand_beside_means_over_all() -> None:
+    records = [
+        make_record("partial", "Copper_Stator", 0, 0.99),
+        make_record("partial", "Iron_Stator", 0, 0.99, error="no luck"),
+        make_record("whole", "Copper_Stator", 0, 0.80),
+        make_record("whole", "Iron_Stator", 0, 0.60),
+    ]
+    summary, by_category = make_report(records, protocols=["paper"]).tables[:2]
+    rows = {row[0]: row for row in summary.rows}
+    assert rows["whole"][1].startswith("70.0")
+    assert rows["partial"][1:] == ("–",) * (len(summary.header) - 1)
+    mean = by_category.header.index("Mean")
+    assert {row[0]: row for row in by_category.rows}["partial"][mean] == "–"
+    assert rows["CFRG (published)"][1].endswith("†"), "a mean over eight categories"
+
+
 def test_published_figures_of_the_same_protocol_are_ranked_where_they_compare() -> None:
     text = make_report([make_record("padim", "Copper_Stator", 0, 0.80)], protocols=["paper"])
     table = text.tables[0]
     rows = {row[0]: row for row in table.rows}
     assert list(rows)[:2] == ["padim", "PaDiM (published)"]
-    # Its mean is over eight categories, ours over one.
-    assert rows["PaDiM (published)"][1].endswith("†")
+    # Not its mean over eight categories, but what it reaches on this one.
+    published = published_result("PaDiM").by_category["Copper_Stator"].figures["image_auroc"]
+    assert published.value is not None
+    assert rows["PaDiM (published)"][1].startswith(f"{100 * published.value:.1f}")
 
 
 def test_other_results_join_the_tables(here: Path) -> None:
@@ -344,6 +420,15 @@ def test_settings_on_the_command_line(here: Path) -> None:
     result = CliRunner().invoke(main, [*base.split(), "--methods", method, "--set", "noise=1"])
     assert result.exit_code == 2
     assert "METHOD.KEY=VALUE" in result.output
+    result = CliRunner().invoke(main, [*base.split(), "--methods", "detectors_here:Broken"])
+    assert result.exit_code == 1, "no trial succeeded"
+    result = CliRunner().invoke(main, [*base.split(), "--methods", ","])
+    assert result.exit_code == 2
+    taken = Path(f"{method}.json")
+    taken.write_text("{}", encoding="utf-8")
+    result = CliRunner().invoke(main, [*base.split(), "--methods", method, "--results", str(taken)])
+    assert result.exit_code == 2
+    assert "Rename it" in result.output
 
 
 # What follows needs anomalib; its weights are random or from an installed package.

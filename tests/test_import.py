@@ -111,9 +111,26 @@ def test_a_photograph_that_is_not_read_is_not_left_out_in_silence(tmp_path: Path
     convert(None, tmp_path / "out", to="3cad", good=tmp_path / "ok", workers=0)
     assert len(scan(tmp_path / "out")) == 3
     write_image(tmp_path / "ok" / "deep" / "4.gif", 4)
-    with pytest.raises(ConversionError, match=r"1 images in formats .* first .*4\.gif"):
+    with pytest.raises(ConversionError, match=r"4\.gif is in a format that is not read"):
         convert(None, tmp_path / "new", to="3cad", good=tmp_path / "ok", workers=0)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_of_good_parts_within_that_of_bad_ones(tmp_path: Path) -> None:
+    for number, name in enumerate(("good", "good", "dent", ".", "good/ng")):
+        write_image(tmp_path / "photos" / name / f"{number}.png", number)
+    photos = tmp_path / "photos"
+    convert(photos, tmp_path / "a", to="3cad", good="good", bad=photos, category="P", workers=0)
+    assert {(s.defect_type, s.image.stem) for s in scan(tmp_path / "a")} == {
+        ("good", "0"), ("good", "1"), ("good", "ng_4"), ("dent", "2"), ("bad", "3"),
+    }  # fmt: skip
+    good = photos / "good"
+    convert(good, tmp_path / "b", to="3cad", good=good, bad="ng", category="P", workers=0)
+    assert {(s.defect_type, s.image.stem) for s in scan(tmp_path / "b")} == {
+        ("good", "0"), ("good", "1"), ("bad", "4"),
+    }  # fmt: skip
+    with pytest.raises(UsageError, match="of good parts and of bad ones"):
+        convert(photos, tmp_path / "c", to="3cad", good="good", bad="good", workers=0)
 
 
 def test_photographs_without_masks(tmp_path: Path) -> None:

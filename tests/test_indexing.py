@@ -6,10 +6,12 @@ import dataclasses
 import hashlib
 import os
 import shutil
+import sys
 import unicodedata
 from pathlib import Path
 
 import pytest
+import trees
 from PIL import Image
 
 from threecad import CATEGORIES, Index, scan
@@ -208,3 +210,19 @@ def test_fingerprint_follows_ids_and_bytes_only(tree: Path, tmp_path: Path) -> N
 def test_samples_are_frozen(tree: Path) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         scan(tree).samples[0].label = 1  # type: ignore[misc]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such names")
+def test_names_that_are_no_text_are_left_out_and_said(tmp_path: Path) -> None:
+    root = trees.write_tree(tmp_path)
+    before = len(scan(root))
+    some = next(sample.image for sample in scan(root))
+    shutil.copy(some, os.fsencode(some.parent) + b"/\xff.png")
+    index = scan(root)
+    assert len(index) == before
+    (finding,) = [f for f in index.findings if f.code == "file-broken"]
+    assert "no UTF-8" in finding.message
+    finding.message.encode()
+    (some.parent.parent / os.fsdecode(b"dent\xe9")).mkdir()
+    with pytest.raises(LayoutError, match=r"dent\\udce9', no UTF-8. Rename"):
+        scan(root)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -107,3 +109,46 @@ def test_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "squares" in captured.err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL and parents")
+def test_a_killed_caller_leaves_no_worker(tmp_path: Path) -> None:
+    (tmp_path / "work_here.py").write_text(KILLED, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "work_here.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    with process:
+        workers = {int(process.stdout.readline()) for _ in range(2)}
+        process.kill()
+    deadline = time.monotonic() + 60
+    while any(map(is_alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(is_alive, workers))
+
+
+KILLED = """
+import os
+import time
+
+from threecad import parallel
+
+
+def work(value):
+    time.sleep(0.05)
+    return os.getpid()
+
+
+if __name__ == "__main__":
+    for worker in parallel.map(work, range(10_000), workers=2, batch_size=1):
+        print(worker, flush=True)
+"""
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{process}/stat")  # what nobody waits for stays a zombie
+    return not (state.is_file() and state.read_text().rpartition(")")[2].split()[0] == "Z")

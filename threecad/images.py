@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_PIXELS", "png_bytes", "read_image", "read_size", "rgb_array", "write_png"]
 
-MAX_PIXELS = 1 << 28
-"""Largest image decoded: 16,384 × 16,384. More is taken for a decompression bomb."""
+MAX_PIXELS = 178_956_970
+"""Largest image or mask decoded, where Pillow, too, takes a file for a decompression bomb."""
 
 
 def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:

@@ -153,13 +153,17 @@ def masks_expected(root: str | os.PathLike[str]) -> bool:
 
 
 def _folders(folder: Path) -> dict[str, Path]:
-    """Return the sub-folders that can hold data, by NFC name."""
+    """Return the sub-folders that can hold data, by NFC name.
+
+    Raises:
+        LayoutError: If the name of one cannot be part of a sample id.
+    """
     with os.scandir(folder) as entries:
-        return {
-            unicodedata.normalize("NFC", entry.name): Path(entry.path)
-            for entry in entries
-            if entry.is_dir() and not is_stray(entry.name)
-        }
+        found = [entry for entry in entries if entry.is_dir() and not is_stray(entry.name)]
+    for entry in found:
+        if not is_text(entry.name):
+            raise LayoutError(f"{folder} holds a folder {entry.name!a}, no UTF-8. Rename it.")
+    return {unicodedata.normalize("NFC", entry.name): Path(entry.path) for entry in found}
 
 
 def is_stray(name: str) -> bool:
@@ -250,6 +254,9 @@ def _files(root: Path, folder: Path, findings: list[Finding]) -> dict[str, Path]
         if is_stray(entry.name):
             continue
         path = Path(entry.path)
+        if not is_text(entry.name):
+            findings.append(_not_text(root, path))
+            continue
         if not entry.is_file():
             findings.append(_not_a_file(root, path))
             continue
@@ -271,6 +278,26 @@ def _files(root: Path, folder: Path, findings: list[Finding]) -> dict[str, Path]
             )
         files[stem] = path
     return files
+
+
+def is_text(name: str) -> bool:
+    """Whether the name of a file can be written down: in UTF-8, that is."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _not_text(root: Path, path: Path) -> Finding:
+    name = relative_path(path, root).encode(errors="surrogateescape").decode(errors="replace")
+    return Finding(
+        "file-broken",
+        "error",
+        f"{name} has a name that is no UTF-8. It is left out.",
+        path=name,
+        advice="Rename it; an archive may have been unpacked under another encoding.",
+    )
 
 
 def _not_a_file(root: Path, path: Path) -> Finding:

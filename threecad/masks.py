@@ -28,6 +28,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from threecad.errors import MaskError, UsageError
+from threecad.images import MAX_PIXELS
 
 if TYPE_CHECKING:
     import os
@@ -40,7 +41,6 @@ __all__ = ["DecodedMask", "MaskRule", "decode_mask", "read_mask", "read_sample_m
 
 MaskRule = Literal["uniform", "binary", "labels", "threshold"]
 
-MAX_PIXELS = 89_478_485  # what Pillow warns about: 1/4 GiB of RGB
 MAX_CLASSES = 32
 LABEL_LIMIT = 64
 
@@ -54,7 +54,6 @@ _BROKEN = (
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
 )
 
 
@@ -135,14 +134,16 @@ def decode_mask(path: str | os.PathLike[str], *, rule: MaskRule | None = None) -
         raise UsageError(f"Mask rule {rule!r} is unknown. Expected binary, labels or threshold.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            # Pillow warns about half of what is the limit of images and masks.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 values, half, inverted = _raw_values(image)
     except FileNotFoundError:
         raise MaskError(f"{path}: there is no such mask file.") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except Image.DecompressionBombError:
         raise MaskError(
-            f"{path}: the mask declares more than {MAX_PIXELS:,} pixels; it was not decoded."
+            f"{path}: the mask declares more than {MAX_PIXELS:,} pixels; it was not decoded. Crop "
+            "or scale image and mask first."
         ) from None
     except _BROKEN as error:
         raise MaskError(f"{path}: the mask cannot be decoded ({_one_line(error)}).") from None

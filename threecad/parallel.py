@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -81,7 +83,7 @@ def _map_batches(
     import joblib
 
     # Workers outlive a call, and with it the folder they were started in.
-    apply = joblib.delayed(partial(_apply_in, Path.cwd(), function))
+    apply = joblib.delayed(partial(_apply_in, os.getpid(), Path.cwd(), function))
     with _backend(cluster):
         if cluster is not None and cluster.startswith("ray"):
             yield from _take_turns(apply, batches)
@@ -104,12 +106,27 @@ def _take_turns(apply: Callable[..., Any], batches: list[Any]) -> Iterator[list[
 
 
 def _apply_in(
-    folder: Path, function: Callable[[Item], Value], batch: Sequence[Item]
+    caller: int, folder: Path, function: Callable[[Item], Value], batch: Sequence[Item]
 ) -> list[Value]:
     """Apply in the caller's working folder, so that relative paths mean what they say."""
+    _end_with(caller)
     if folder.is_dir():  # on another machine of a cluster it may not be
         os.chdir(folder)
     return _apply(function, batch)
+
+
+@cache
+def _end_with(caller: int) -> None:
+    """End this worker when the process that started it was killed, so that none is left behind."""
+    if os.name != "posix" or os.getppid() != caller:  # a cluster's workers are not ours to end
+        return
+
+    def watch() -> None:
+        while os.getppid() == caller:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _apply(function: Callable[[Item], Value], batch: Sequence[Item]) -> list[Value]:

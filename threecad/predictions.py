@@ -242,8 +242,9 @@ def read_map(
 
 
 _EXPECTED = (
-    "Expected maps/<Category>/<split>/<defect_type>/<stem>.npy (or npz, tiff, png) in it, or "
-    "scores.csv or scores.jsonl with the columns id and score, or both."
+    "Expected maps/<Category>/<split>/<defect_type>/<stem>.npy (or npz, tiff, png) in it and, "
+    "where image scores are not read from the maps, scores.csv or scores.jsonl with the columns "
+    "id and score."
 )
 
 

@@ -7,6 +7,7 @@ entry point in the group ``threecad.detectors`` (``cfrg`` is one), or ``module:C
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
@@ -167,6 +168,8 @@ def check_method(name: str) -> None:
             f"There is no method {name!r}.{hint} There are: {', '.join(known)}, and your own as "
             "module:Class."
         )
+    if ":" in name and not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name):
+        raise UsageError(f"{name!r} is no detector. Expected module:Class, as in Python.")
 
 
 def find_detector(name: str) -> Callable[[Trial], Detector]:

@@ -19,6 +19,7 @@ from threecad.benchmark.store import Record, Store
 from threecad.benchmark.trials import Job, select_images
 from threecad.errors import UsageError
 from threecad.indexing import scan
+from threecad.samples import hash_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,10 +93,15 @@ class Plan:
         """Return what has to be the same for all trials of one folder."""
         names = ("image_size", "max_steps", "backbone", "bootstrap", "fold", "mask_rule")
         files = {"split_file": self.split_file, "errata": self.errata}
+        folders = {"backbone_weights": self.backbone_weights, "textures": self.textures}
         return {
             "schema": SCHEMA,
             **{name: asdict(self)[name] for name in names},
-            **{name: path.name if path else None for name, path in files.items()},
+            **{
+                name: f"{path.name}, SHA-256 {hash_file(path)}" if path else None
+                for name, path in files.items()
+            },
+            **{name: path.name if path else None for name, path in folders.items()},
             "options": {method: self.options.get(method, {}) for method in self.methods},
             "data": {
                 category: index.select(category=category).fingerprint
@@ -139,15 +145,25 @@ def run_benchmark(
     index = plan.scan(root)
     for category in index.categories:
         select_images(index, category)
-    _claim(out / "benchmark.json", plan.shared(index))
     store = Store(out / "trials.jsonl")
+    _claim(out / "benchmark.json", plan.shared(index), _failed_methods(store))
     jobs = list(_jobs(plan, index, out))
+    elsewhere = 0
     with tqdm(jobs, desc="benchmark", unit="trial", disable=not progress) as bar:
         for job in bar:
             trial = job.trial
             bar.set_postfix_str(f"{trial.method} {trial.category} seed {trial.seed}")
-            _run_once(job, store, retry=retry)
+            elsewhere += not _run_once(job, store, retry=retry)
+    if elsewhere and progress:
+        tqdm.write(f"{elsewhere} trials are being run by another process.", file=sys.stderr)
     return store.read()
+
+
+def _failed_methods(store: Store) -> set[str]:
+    """Return the methods of which no trial has succeeded: how they were run binds nobody."""
+    records = store.read().values()
+    done = {record.method for record in records if record.error is None}
+    return {record.method for record in records} - done
 
 
 def _jobs(plan: Plan, index: Index, out: Path) -> Iterator[Job]:
@@ -187,11 +203,13 @@ def _absolute(path: Path | None) -> Path | None:
     return None if path is None else path.resolve()
 
 
-def _claim(path: Path, shared: dict[str, Any]) -> None:
+def _claim(path: Path, shared: dict[str, Any], failed: set[str]) -> None:
     """Remember how the trials of this folder are run, or refuse to mix two ways."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
-        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        before = _read_claim(path)
+        for method in failed:
+            before.get("options", {}).pop(method, None)
         changed = []
         for key, value in shared.items():
             known = before.get(key, value)
@@ -212,8 +230,23 @@ def _claim(path: Path, shared: dict[str, Any]) -> None:
         atomic.write_json(path, {**shared, **grown})
 
 
-def _run_once(job: Job, store: Store, *, retry: bool) -> None:
-    """Run a trial and store its record, unless it is there or another process is at it."""
+def _read_claim(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if all(isinstance(before.get(key, {}), dict) for key in GROWING):
+            return dict(before)
+    except (ValueError, AttributeError, RecursionError):
+        pass
+    raise UsageError(
+        f"{path} is damaged, so it cannot be told how the trials beside it were run. Choose "
+        "another --out, or remove the file if you know that they were run in the same way."
+    )
+
+
+def _run_once(job: Job, store: Store, *, retry: bool) -> bool:
+    """Run a trial and store its record if it is not there; false if another process is at it."""
     trial = job.trial
     trial.folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -222,7 +255,8 @@ def _run_once(job: Job, store: Store, *, retry: bool) -> None:
             if known is None or (retry and known.error is not None):
                 store.append(run_process(job))
     except Timeout:
-        return
+        return False
+    return True
 
 
 def run_process(job: Job) -> Record:

@@ -170,21 +170,20 @@ def _make_rows(
 ) -> tuple[Rows, list[str]]:
     """Return the cells of all methods, and one line per reason why some cannot be compared."""
     keys = KEYS_OF[protocol]
-    rows: Rows = {method: _measured_cells(by_seed, keys) for method, by_seed in seeds.items()}
-    first = next(iter(next(iter(seeds.values())).values())) if seeds else None
+    measured = [result for by_seed in seeds.values() for result in by_seed.values()]
+    columns = sorted({column for result in measured for column in result.by_category})
+    rows: Rows = {
+        method: _measured_cells(by_seed, keys, columns) for method, by_seed in seeds.items()
+    }
+    widest = max(measured, key=lambda result: len(result.by_category), default=None)
     others = dict(added)
-    if any(
-        category in CATEGORIES for by_seed in seeds.values() for r in by_seed.values()
-        for category in r.by_category
-    ):  # fmt: skip
+    if any(category in CATEGORIES for category in columns):
         asked = {PUBLISHED_NAMES.get(method) for method in seeds}
         names = sorted(published_methods(), key=lambda name: (name not in asked, name))
         others |= {f"{name} (published)": published_result(name) for name in names}
-    notes: list[str] = []
     for name, result in others.items():
-        reference = {"the measured methods": first} if first is not None else {}
+        reference = {"the measured methods": widest} if widest is not None else {}
         comparison = compare({**reference, name: result})
-        notes += [f"† {line}" for line in comparison.obstacles()]
         rows[name] = {
             key: {
                 column: Cell(
@@ -196,24 +195,38 @@ def _make_rows(
             }
             for key in keys
         }
-    columns = {
-        column for by_seed in seeds.values() for r in by_seed.values() for column in r.by_category
-    }
     if columns:  # what else a result covers has nothing beside it
+        # With one category its figures are the mean; that of a result over more is another.
+        shown = columns if len(columns) == 1 else [*columns, MEAN]
         rows = {
             name: {
-                key: {c: cell for c, cell in by_column.items() if c in columns or c == MEAN}
+                key: {column: by_column[column] for column in shown if column in by_column}
                 for key, by_column in by_key.items()
             }
             for name, by_key in rows.items()
         }
-    return rows, notes
+    rows = {
+        name: by_key
+        for name, by_key in rows.items()
+        if any(cell.values for by_column in by_key.values() for cell in by_column.values())
+    }
+    return rows, _obstacles(rows)
+
+
+def _obstacles(rows: Rows) -> list[str]:
+    """Return a line for each reason that a mark in the tables stands for."""
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for name, by_key in rows.items():
+        for by_column in by_key.values():
+            for cell in by_column.values():
+                if cell.values and cell.obstacle is not None:
+                    found[cell.obstacle][name] = None
+    return [f"† {', '.join(names)}: {reason}" for reason, names in found.items()]
 
 
 def _measured_cells(
-    by_seed: Mapping[int, Result], keys: Sequence[str]
+    by_seed: Mapping[int, Result], keys: Sequence[str], columns: Sequence[str]
 ) -> dict[str, dict[str, Cell]]:
-    columns = list(dict.fromkeys(c for result in by_seed.values() for c in result.by_category))
     return {
         key: {
             **{
@@ -221,7 +234,7 @@ def _measured_cells(
                                if column in r.by_category])
                 for column in columns
             },
-            # A seed that has not done every category has no mean yet.
+            # Who has not done every category has no mean: it would stand beside others' of more.
             MEAN: _cell([r.mean.figures.get(key) for r in by_seed.values()
                          if set(r.by_category) == set(columns)]),
         }
@@ -252,7 +265,8 @@ def _figure_tables(rows: Rows, protocol: str) -> list[Table]:
     ranks = {key: average_ranks(_comparable(rows, key, columns)) for key in keys}
     overall = _mean_ranks(ranks)
     names = [FIGURE_NAMES.get(key, key) for key in keys]
-    where = columns[0] if len(columns) == 1 else f"mean of {len(columns)} categories"
+    column = columns[0] if len(columns) == 1 else MEAN
+    where = column if len(columns) == 1 else f"mean of {len(columns)} categories"
     note = (
         "Percent. ± is the standard deviation over seeds; in brackets the 95 % bootstrap interval "
         "over test images. Rank: mean over figures and categories, 1 is best."
@@ -263,7 +277,7 @@ def _figure_tables(rows: Rows, protocol: str) -> list[Table]:
         tuple(
             (
                 method,
-                *(str(row.get(key, {}).get(MEAN, Cell())) for key in keys),
+                *(str(row.get(key, {}).get(column, Cell())) for key in keys),
                 f"{overall[method]:.1f}" if method in overall else "–",
             )
             for method, row in rows.items()
@@ -283,6 +297,7 @@ def _figure_tables(rows: Rows, protocol: str) -> list[Table]:
                     f"{ranks[key][method]:.1f}" if method in ranks[key] else "–",
                 )
                 for method, row in rows.items()
+                if any(cell.values for cell in row.get(key, {}).values())
             ),
         )
         for key, name in zip(keys, names, strict=True)

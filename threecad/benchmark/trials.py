@@ -126,22 +126,24 @@ def run_trial(job: Job) -> Record:
     if trial.options:
         facts["options"] = trial.options
     folder = trial.folder / "predictions"
-    predict_seconds = _predict(detector, test, folder)
-    memory, gpu_memory = peak_memory(), _peak_gpu_memory()
-    results: dict[str, Result] = {
-        protocol: evaluate(
-            test,
-            folder,
-            mask_rule=job.mask_rule,
-            protocol=protocol,
-            bootstrap=job.bootstrap,
-            seed=0,
-            workers=0,
-        )
-        for protocol in PROTOCOLS
-    }
-    if not job.keep_predictions:
-        _remove(folder)
+    try:
+        predict_seconds = _predict(detector, test, folder)
+        memory, gpu_memory = peak_memory(), _peak_gpu_memory()
+        results: dict[str, Result] = {
+            protocol: evaluate(
+                test,
+                folder,
+                mask_rule=job.mask_rule,
+                protocol=protocol,
+                bootstrap=job.bootstrap,
+                seed=0,
+                workers=0,
+            )
+            for protocol in PROTOCOLS
+        }
+    finally:
+        if not job.keep_predictions:
+            _remove(folder)
     trained_before = bool(facts.get("trained_before"))
     return Record(
         method=trial.method,
@@ -183,9 +185,9 @@ def _predict(detector: Detector, test: Index, folder: Path) -> float:
     seconds = 0.0
     _remove(folder)
     with PredictionWriter(folder) as writer:
+        started = time.perf_counter()  # a detector may do all its work before the first map
         predictions = iter(detector.predict(paths))
         for sample in test:
-            started = time.perf_counter()
             try:
                 anomaly_map, score = next(predictions)
             except StopIteration:
@@ -196,6 +198,9 @@ def _predict(detector: Detector, test: Index, folder: Path) -> float:
             values = np.asarray(anomaly_map)
             score = score_image(values, "max") if score is None else float(score)
             writer.add(sample.id, values, score)
+            started = time.perf_counter()
+        if next(predictions, None) is not None:
+            raise UsageError(f"predict() yielded more predictions than the {len(paths)} images.")
     return seconds
 
 

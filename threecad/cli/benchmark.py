@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,9 @@ from threecad.cli.group import (
     root_argument,
     split_file_option,
 )
+
+if TYPE_CHECKING:
+    from threecad.metrics.results import Result
 
 __all__ = ["benchmark"]
 
@@ -122,12 +126,15 @@ def benchmark(
     if methods is None or out is None:
         raise click.UsageError("Give --methods and --out, or --list.")
     from threecad.benchmark import Plan, make_report, run_benchmark
-    from threecad.metrics.results import Result
 
     names = tuple(_split(methods))
+    chosen = tuple(_split(categories)) if categories is not None else None
+    if not names or chosen == ():
+        raise click.UsageError("--methods and --categories name nothing.")
+    results = _read_results(result_files, names)
     planned = Plan(
         methods=names,
-        categories=tuple(_split(categories)) if categories else None,
+        categories=chosen,
         options=_parse_settings(settings),
         **plan,
     )
@@ -135,15 +142,32 @@ def benchmark(
     report = make_report(
         records.values(),
         protocols=("full", "paper") if protocol == "both" else (protocol,),
-        results={path.stem: Result.from_json(path) for path in result_files},
+        results=results,
         methods=names,
-        index=planned.scan(root) if result_files else None,
+        index=replace(planned, categories=None).scan(root),
     )
     report.write(out)
     if as_json:
         print_json([record.to_dict() for record in records.values()])
     else:
         click.echo(report.to_markdown(), nl=False)
+    if not any(record.error is None for record in records.values() if record.method in names):
+        raise click.exceptions.Exit(1)
+
+
+def _read_results(files: tuple[Path, ...], methods: tuple[str, ...]) -> dict[str, Result]:
+    """Return the results by the names of their files, which must be told apart in the tables."""
+    from threecad.metrics.results import Result
+
+    results: dict[str, Result] = {}
+    for path in files:
+        if path.stem in results or path.stem in methods:
+            raise click.UsageError(
+                f"{path} would stand in the tables as {path.stem}, and so would another row. "
+                "Rename it."
+            )
+        results[path.stem] = Result.from_json(path)
+    return results
 
 
 def _split(text: str) -> list[str]:

@@ -94,9 +94,13 @@ def evaluate(
     html: Path | None,
 ) -> None:
     """Score PREDICTIONS, a folder of anomaly maps and scores, on the test images of ROOT."""
+    from threecad import atomic
     from threecad.evaluation import evaluate as evaluate_predictions
     from threecad.indexing import scan
 
+    for path in (out, html):
+        if path is not None:
+            atomic.check_writable(path.parent)
     index = scan(
         root, categories=categories or None, split_file=split_file, errata=errata, fold=fold
     )

@@ -133,6 +133,8 @@ def convert(
         ConversionError: If the source is not what it should be, or the destination is in the way.
     """
     target = Path(destination)
+    if bad is not None and good is None:
+        raise UsageError("--bad, the folder of defective parts, needs --good beside it.")
     folders = [Path(f) for f in (source, good, bad) if f is not None]
     _check_apart(folders, target)
     check_replaceable(target, force=force)

@@ -75,7 +75,7 @@ def read(source: Path, options: ReadOptions) -> list[Item]:
 def _pair(source: Path) -> dict[Path, Path | None]:
     """Return the mask of every image."""
     groups: dict[tuple[Path, str], list[Path]] = defaultdict(list)
-    for path in image_files(source):
+    for path in image_files(source, all_must_be_read=True):
         groups[path.parent, path.stem].append(path)
     pairs: dict[Path, Path | None] = {}
     for (folder, stem), files in groups.items():

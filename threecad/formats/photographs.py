@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import mimetypes
 from typing import TYPE_CHECKING
 
 from threecad.errors import ConversionError, UsageError
 from threecad.formats.items import File, Item, make_id
 from threecad.formats.reading import category_name, image_files
-from threecad.indexing import IMAGE_SUFFIXES, is_stray
 from threecad.samples import GOOD
 
 if TYPE_CHECKING:
@@ -26,23 +24,26 @@ BAD = "bad"
 def read(source: Path, options: ReadOptions) -> list[Item]:
     """Return the photographs without masks; the split is left open.
 
-    Folders below the one of bad parts name defect types.
+    Folders below the one of bad parts name defect types. If one of the two holds the other, what
+    is in the inner one belongs to it alone.
 
     Raises:
-        UsageError: If no folder of good parts is given.
+        UsageError: If no folder of good parts is given, or it is that of the bad ones, too.
         ConversionError: If a folder holds no image, or one in a format that is not read, or two
             images come to the same id.
     """
     if options.good is None:
         raise UsageError("Photographs need --good, the folder of defect-free parts.")
+    if options.bad is not None and options.bad.resolve() == options.good.resolve():
+        raise UsageError(f"{options.good} is named as the folder of good parts and of bad ones.")
     category = category_name(source, options)
     folders = [(options.good, True), (options.bad, False)]
     items: dict[str, Item] = {}
     for folder, good in folders:
         if folder is None:
             continue
-        _refuse_unread(folder)
-        found = list(_read_folder(folder, category, good=good))
+        besides = options.bad if good else options.good
+        found = list(_read_folder(folder, category, good=good, besides=besides))
         if not found:
             raise ConversionError(
                 f"{folder} holds no image. Expected .png, .jpg, .bmp, .tif or .webp files."
@@ -58,24 +59,13 @@ def read(source: Path, options: ReadOptions) -> list[Item]:
     return list(items.values())
 
 
-def _refuse_unread(folder: Path) -> None:
-    """Photographs are never left out without a word; notes and lists between them may be."""
-    unread = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.casefold() not in IMAGE_SUFFIXES
-        and (mimetypes.guess_type(path.name)[0] or "").startswith("image/")
-        and not any(map(is_stray, path.relative_to(folder).parts))
-    ]
-    if unread:
-        raise ConversionError(
-            f"{folder} holds {len(unread)} images in formats that are not read here, first "
-            f"{unread[0]}. Save them as .png, or move them away."
-        )
-
-
-def _read_folder(folder: Path, category: str, *, good: bool) -> Iterator[Item]:
-    for path in image_files(folder):
+def _read_folder(
+    folder: Path, category: str, *, good: bool, besides: Path | None
+) -> Iterator[Item]:
+    inner = besides is not None and besides.resolve().is_relative_to(folder.resolve())
+    for path in image_files(folder, all_must_be_read=True):
+        if besides is not None and inner and path.resolve().is_relative_to(besides.resolve()):
+            continue
         *parents, _ = path.relative_to(folder).parts
         if good:
             defect_type = GOOD

@@ -33,6 +33,11 @@ __all__ = [
     "split_of_hub",
 ]
 
+_OTHER_PICTURES = frozenset({
+    ".arw", ".avif", ".cr2", ".cr3", ".dng", ".exr", ".gif", ".heic", ".heif", ".jfif", ".jp2",
+    ".jxl", ".nef", ".orf", ".pbm", ".pgm", ".ppm", ".psd", ".raf", ".raw", ".rw2", ".tga",
+})  # fmt: skip
+
 _GOOD_NAMES = frozenset({"defectfree", "free", "good", "nodefect", "normal", "ok", "nondefective"})
 
 
@@ -59,11 +64,15 @@ class ReadOptions:
     errata: Path | None = None
 
 
-def image_files(folder: Path) -> Iterator[Path]:
+def image_files(folder: Path, *, all_must_be_read: bool = False) -> Iterator[Path]:
     """Yield the images below ``folder``, sorted, leaving out stray and hidden files.
 
+    Args:
+        folder: The folder.
+        all_must_be_read: Do not leave out pictures in formats that are not read either.
+
     Raises:
-        ConversionError: If there is no such folder.
+        ConversionError: If there is no such folder, or it holds such a picture.
     """
     if not folder.is_dir():
         raise ConversionError(f"There is no folder {folder}. Check the path.")
@@ -71,8 +80,14 @@ def image_files(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not is_stray(name))
         for name in sorted(names):
             path = Path(parent, name)
-            if path.suffix.casefold() in IMAGE_SUFFIXES and not is_stray(name):
+            suffix = path.suffix.casefold()
+            if suffix in IMAGE_SUFFIXES and not is_stray(name):
                 yield path
+            elif all_must_be_read and suffix in _OTHER_PICTURES and not is_stray(name):
+                raise ConversionError(
+                    f"{path} is in a format that is not read here. Save it and its like as .png, "
+                    "or move them away."
+                )
 
 
 def category_name(source: Path, options: ReadOptions) -> str:
