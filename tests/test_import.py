@@ -19,8 +19,9 @@ from PIL import Image
 
 from threecad import scan
 from threecad.cli import main
-from threecad.errors import ConversionError, UsageError
+from threecad.errors import ConversionError, ImageError, UsageError
 from threecad.formats import convert
+from threecad.images import read_image
 from threecad.masks import read_mask
 
 
@@ -131,6 +132,13 @@ def test_a_folder_of_good_parts_within_that_of_bad_ones(tmp_path: Path) -> None:
     }  # fmt: skip
     with pytest.raises(UsageError, match="of good parts and of bad ones"):
         convert(photos, tmp_path / "c", to="3cad", good="good", bad="good", workers=0)
+
+
+def test_photographs_of_floats_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "ok").mkdir()
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "ok" / "0.tif")
+    with pytest.raises(ImageError, match="floating-point values; save it with 8 or 16 bits"):
+        read_image(tmp_path / "ok" / "0.tif")
 
 
 def test_photographs_without_masks(tmp_path: Path) -> None:

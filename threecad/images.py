@@ -75,7 +75,13 @@ def _open_image(
 
 
 def rgb_array(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Return a PIL image as (H, W, 3) uint8 RGB, as ``read_image`` does; decodes it if need be."""
+    """Return a PIL image as (H, W, 3) uint8 RGB, as ``read_image`` does; decodes it if need be.
+
+    Raises:
+        ValueError: If it holds floating-point values, whose range nobody knows.
+    """
+    if image.mode == "F":
+        raise ValueError("it holds floating-point values; save it with 8 or 16 bits a channel")
     if image.mode.startswith("I;16") or image.mode == "I":
         grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
