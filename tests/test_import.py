@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from format_trees import content, write_hard_tree
 from PIL import Image
 
-from threecad import scan
+from threecad import scan, verify
 from threecad.cli import main
 from threecad.errors import ConversionError, ImageError, UsageError
 from threecad.formats import convert
@@ -139,6 +139,9 @@ def test_photographs_of_floats_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "ok" / "0.tif")
     with pytest.raises(ImageError, match="floating-point values; save it with 8 or 16 bits"):
         read_image(tmp_path / "ok" / "0.tif")
+    convert(None, tmp_path / "P", to="3cad", good=tmp_path / "ok", workers=0)
+    findings = verify(tmp_path / "P", deep=True, workers=0).findings
+    assert any("cannot be decoded: it holds floating-point" in f.message for f in findings)
 
 
 def test_photographs_without_masks(tmp_path: Path) -> None:
