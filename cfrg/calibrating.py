@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -15,7 +15,7 @@ from cfrg.data import PairKey, random_stream
 from cfrg.options import TrainingOptions
 from cfrg.prediction import Predictor, Prepared
 from cfrg.preprocessing import to_tensor
-from cfrg.runs import read_run
+from cfrg.runs import read_run, read_trained_on
 from cfrg.sources import find_images, is_tree
 from cfrg.synthesis import make_defects
 from cfrg.tolerance import (
@@ -149,7 +149,8 @@ def calibrate(
         false_alarm_rate: Largest share of good images that may be called defective.
         on: Which good images: ``"held-out"``, those that training held out, or the split ``val``
             of a split file; ``"test-good"`` or ``"train-good"``, at the price of a warning; or a
-            file, folder or pattern of other good images.
+            file, folder or pattern of other good images, of which those that the run was trained
+            on are left out.
         split_file: Take the splits from this file.
         errata: Apply the corrections in this file.
         fold: Held-out fold, for a k-fold split file.
@@ -162,7 +163,8 @@ def calibrate(
         DataError: If an image cannot be read or is no longer there.
     """
     needed(false_alarm_rate)  # a rate that is impossible is said before anything takes time
-    files, fingerprint, source = _choose_images(Path(run), root, on, split_file, errata, fold)
+    chosen = _choose_images(Path(run), root, on, split_file, errata, fold)
+    files = chosen.files
     rank = tolerance_rank(len(files), false_alarm_rate)
     if rank is None:
         raise UsageError(_say_too_few(len(files), false_alarm_rate))
@@ -181,8 +183,8 @@ def calibrate(
             false_alarm_rate=false_alarm_rate,
             interval=rate_interval(rank, len(files)),
             images=len(files),
-            source=source,
-            data_fingerprint=fingerprint,
+            source=chosen.source,
+            data_fingerprint=chosen.fingerprint,
             weights_digest=digest,
             tile=predictor.tiling.tile,
             tile_overlap=predictor.tiling.overlap,
@@ -196,7 +198,7 @@ def calibrate(
         scores=scores,
         peaks=peaks,
         defect_scores=_score_defects(predictor, files, seed),
-        warning=WARNINGS.get(on),
+        warning=chosen.warning,
     )
     atomic.write_json(Path(run) / FILE, calibration.to_dict())
     save_figure(draw_scores(calibration), Path(run) / "figures", "calibration", formats=("png",))
@@ -249,6 +251,15 @@ def _edges(lowest: float, highest: float, threshold: float) -> Values:
     return middle + width * np.arange(-max(np.ceil(below), 1), max(np.ceil(above), 1) + 1)
 
 
+class _Chosen(NamedTuple):
+    """The good images, by (id, file), and what they are."""
+
+    files: list[tuple[str, Path]]
+    fingerprint: str
+    source: str
+    warning: str | None = None
+
+
 def _choose_images(
     run: Path,
     root: str | os.PathLike[str] | None,
@@ -256,8 +267,7 @@ def _choose_images(
     split_file: str | os.PathLike[str] | None,
     errata: str | os.PathLike[str] | None,
     fold: int | None,
-) -> tuple[list[tuple[str, Path]], str, str]:
-    """Return (id, file) of the good images, their fingerprint, and what they are."""
+) -> _Chosen:
     record = read_run(run)
     if on not in ("held-out", *WARNINGS):
         if is_tree(Path(on)):
@@ -265,11 +275,7 @@ def _choose_images(
                 f"{on} is a tree in the 3CAD layout, whose defective images would be taken for "
                 "good. Give it as ROOT with --on test-good, or name a folder of good images."
             )
-        files = find_images([on])
-        digest = hashlib.sha256()
-        for name, path in files:
-            digest.update(f"{name}\t{hash_file(path)}\t\n".encode())
-        return files, digest.hexdigest(), on
+        return _choose_others(run, on)
     index = scan(root, split_file=split_file, errata=errata, fold=fold)
     if on == "held-out":
         chosen, source = _find_held_out(run, record, index)
@@ -277,7 +283,29 @@ def _choose_images(
         category = None if record["category"] == "all" else record["category"]
         chosen = index.select(category=category, split=on.removesuffix("-good"), label=0)
         source = on
-    return [(sample.id, sample.image) for sample in chosen], chosen.fingerprint, source
+    files = [(sample.id, sample.image) for sample in chosen]
+    return _Chosen(files, chosen.fingerprint, source, WARNINGS.get(on))
+
+
+def _choose_others(run: Path, on: str) -> _Chosen:
+    """Return the images of a file, folder or pattern that the run was not trained on."""
+    found = find_images([on])
+    trained_on = read_trained_on(run)
+    hashed = [(name, path, hash_file(path)) for name, path in found]
+    unseen = [entry for entry in hashed if entry[2] not in trained_on]
+    if not unseen:
+        raise UsageError(
+            f"{run} was trained on every image of {on}, and these score too low to find a "
+            "threshold. Name other good images."
+        )
+    digest = hashlib.sha256()
+    for name, _, sha256 in unseen:
+        digest.update(f"{name}\t{sha256}\t\n".encode())
+    warning = None
+    if seen := len(found) - len(unseen):
+        warning = f"{seen} of the {len(found)} images of {on} were trained on, and left out."
+    files = [(name, path) for name, path, _ in unseen]
+    return _Chosen(files, digest.hexdigest(), on, warning)
 
 
 def _find_held_out(run: Path, record: dict[str, Any], index: Index) -> tuple[Index, str]:

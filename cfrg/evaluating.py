@@ -19,8 +19,8 @@ from threecad.indexing import scan
 if TYPE_CHECKING:
     import os
 
-    from threecad.evaluation import Protocol
     from threecad.masks import MaskRule
+    from threecad.metrics.evaluator import Protocol
     from threecad.metrics.results import Result
     from threecad.samples import Index
 

@@ -2,7 +2,7 @@
 
 ``RUN`` is itself what ``CFRG.from_pretrained`` reads: ``config.json``, ``model.safetensors``,
 ``README.md``; beside them ``run.json`` (seed, data fingerprint, category, versions, split),
-``log.jsonl``, ``checkpoints/`` and ``figures/``.
+``trained_on.sha256``, ``log.jsonl``, ``checkpoints/`` and ``figures/``.
 """
 
 from __future__ import annotations
@@ -30,15 +30,19 @@ from threecad import atomic
 from threecad.dataset import ThreeCAD
 from threecad.errors import ModelError, UsageError
 from threecad.indexing import Index, scan
+from threecad.samples import hash_files, relative_path
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cfrg.config import CFRGConfig
     from cfrg.data import DefectMaker
 
-__all__ = ["fit_memory", "read_run", "train"]
+__all__ = ["fit_memory", "read_run", "read_trained_on", "train"]
+
+TRAINED_ON = "trained_on.sha256"
+"""The images that a run was trained on, as ``sha256sum --check`` in the tree's root reads them."""
 
 
 def train(
@@ -96,6 +100,7 @@ def train(
     model.load_teacher(Path(teacher_weights) if teacher_weights else None)
     if accelerator.is_main_process:
         _claim(run, record, resume=resume, force=force)
+        _write_trained_on(run, index, [ids[i] for i in training.indices])
     with accelerator.main_process_first():
         images = ImageCache(training, Tiling.from_config(config), workers=options.workers)
         unseen = images
@@ -149,6 +154,29 @@ def read_run(run: str | os.PathLike[str]) -> dict[str, Any]:
             "Name a folder that `cfrg train --out` has written."
         ) from error
     return record
+
+
+def read_trained_on(run: str | os.PathLike[str]) -> frozenset[str]:
+    """Return the SHA-256 of each image file that a run was trained on; none if that is not known.
+
+    Raises:
+        ModelError: If the list cannot be read.
+    """
+    path = Path(run) / TRAINED_ON
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}, the list of training images, cannot be read: {error}.") from None
+    return frozenset(line.split(" ", 1)[0] for line in lines)
+
+
+def _write_trained_on(run: Path, index: Index, ids: Sequence[str]) -> None:
+    files = [index[name].image for name in ids]
+    digests = hash_files(index.root, files)
+    lines = (f"{digests[path]}  {relative_path(path, index.root)}\n" for path in files)
+    atomic.write_text(run / TRAINED_ON, "".join(lines))
 
 
 def _good_images(index: Index, category: str) -> Index:

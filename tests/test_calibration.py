@@ -21,6 +21,7 @@ from cfrg.calibration import Threshold, digest_weights, read_threshold
 from cfrg.tolerance import average_rank, clopper_pearson, needed, rate_interval, tolerance_rank
 from threecad import scan
 from threecad.errors import DataError, ModelError, UsageError
+from threecad.samples import hash_file
 
 CONFIG = CFRGConfig.preset("lite", image_size=64)
 
@@ -210,6 +211,16 @@ def test_images_trained_on_are_no_measure(run: Path, sample_tree: Path, tmp_path
     folder = shutil.copytree(sample_tree / "Copper_Stator" / "test" / "good", tmp_path / "new")
     found = calibrate(run, false_alarm_rate=0.8, on=str(folder), device="cpu")
     assert (found.threshold.source, found.warning) == (str(folder), None)
+    photographs = sorted(folder.iterdir())
+    lines = [f"{hash_file(path)}  train/good/{path.name}\n" for path in photographs]
+    (run / "trained_on.sha256").write_text("".join(lines[1:]))
+    calibrate(run, false_alarm_rate=0.96, on=str(folder), device="cpu")
+    kept = json.loads((run / "calibration.json").read_text())
+    assert kept["images"] == 1
+    assert f"{len(lines) - 1} of the {len(lines)} images" in kept["warning"]
+    (run / "trained_on.sha256").write_text("".join(lines))
+    with pytest.raises(UsageError, match="was trained on every image of"):
+        calibrate(run, false_alarm_rate=0.8, on=str(folder))
 
 
 def test_a_tree_is_no_folder_of_good_images(run: Path, sample_tree: Path) -> None:

@@ -218,6 +218,31 @@ def test_a_single_category_is_a_tree_of_one(tmp_path: Path) -> None:
     assert content(tmp_path / "out") == expected
 
 
+def test_what_the_source_decides_cannot_be_asked_for(pairs: Path, tmp_path: Path) -> None:
+    convert(pairs, tmp_path / "tree", from_="pairs", category="Tile", workers=0)
+    for name in ("mvtec", "visa", "coco"):
+        foreign = tmp_path / name
+        convert(tmp_path / "tree", foreign, to=name, workers=0)
+        with pytest.raises(UsageError, match=f"--category Part cannot rename what is in {name}"):
+            convert(foreign, tmp_path / "no", to="3cad", category="Part", workers=0)
+        with pytest.raises(UsageError, match=f"images without splits, and {name} has them"):
+            convert(foreign, tmp_path / "no", to="3cad", test_fraction=0.5, workers=0)
+        assert not (tmp_path / "no").exists()
+
+
+def test_the_destination_is_not_in_what_is_read(pairs: Path, tmp_path: Path) -> None:
+    for target in (pairs, pairs / "tree", pairs / "MT_Free" / "tree"):
+        with pytest.raises(UsageError, match="which is to be read"):
+            convert(pairs, target, from_="pairs", workers=0)
+        with pytest.raises(UsageError, match="which is to be read"):
+            convert(None, target, good=pairs, workers=0)
+    for name in ("ok", "nok"):
+        write_image(tmp_path / "photos" / name / "0.png", len(name))
+    photos = tmp_path / "photos"
+    convert(photos, photos / "tree", good="ok", bad="nok", workers=0)  # only these two are read
+    assert len(scan(photos / "tree")) == 2
+
+
 def test_a_missing_folder_is_said(tmp_path: Path) -> None:
     for options in ({"from_": "mvtec"}, {"to": "3cad"}):
         with pytest.raises(ConversionError, match="There is no folder"):

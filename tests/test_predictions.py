@@ -19,6 +19,15 @@ def test_maps_survive(suffix, dtype, tmp_path):
     assert np.array_equal(read_map(tmp_path / f"m.{suffix}"), values)
 
 
+def test_the_other_order_of_bytes_is_read(tmp_path):
+    values = np.linspace(-1, 3, 35).reshape(5, 7)
+    for kind in (">f2", ">f4", ">f8", "<f4"):
+        np.save(tmp_path / "m.npy", values.astype(kind))
+        found = read_map(tmp_path / "m.npy")
+        assert found.dtype.isnative
+        assert np.array_equal(found, values.astype(kind))
+
+
 def test_png_maps_share_one_scale(tmp_path):
     values = np.linspace(-1, 3, 35).reshape(5, 7)
     with PredictionWriter(tmp_path, map_format="png", scale=4 / 65535, offset=-1.0) as writer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -40,6 +41,12 @@ def test_run_folder_is_what_from_pretrained_reads(run: Path, sample_tree: Path) 
     names = {path.name for path in run.iterdir()}
     assert names >= {"config.json", "model.safetensors", "README.md", "run.json", "log.jsonl"}
     assert (run / "figures" / "curve.png").is_file()
+    lines = (run / "trained_on.sha256").read_text().splitlines()
+    listed = dict(reversed(line.split("  ")) for line in lines)
+    assert len(listed) + len(read_run(run)["held_out"]) == read_run(run)["images"]
+    assert listed == {
+        name: hashlib.sha256((sample_tree / name).read_bytes()).hexdigest() for name in listed
+    }
     model = CFRG.from_pretrained(run)
     assert model.config == CONFIG
     record = read_run(run)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import cv2
 import numpy as np
@@ -29,13 +29,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from threecad.masks import MaskRule
+    from threecad.metrics.evaluator import Protocol
     from threecad.metrics.results import Result
     from threecad.metrics.scoring import CategoryScores
     from threecad.samples import Index, Sample
 
-__all__ = ["Protocol", "evaluate", "resize_map", "score_image"]
-
-Protocol = Literal["full", "paper"]
+__all__ = ["evaluate", "resize_map", "score_image"]
 
 Predictions = Union[
     "str | os.PathLike[str]", Mapping[str, Any], Callable[[str], Any], PredictionFolder

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_PIXELS", "png_bytes", "read_image", "read_size", "rgb_array", "write_png"]
 
-FLOATS = "it holds floating-point values; save it with 8 or 16 bits a channel"
+NO_FLOATS = "it holds floating-point values; save it with 8 or 16 bits a channel"
 
 MAX_PIXELS = 178_956_970
 """Largest image or mask decoded, where Pillow, too, takes a file for a decompression bomb."""
@@ -83,7 +83,7 @@ def rgb_array(image: Image.Image) -> npt.NDArray[np.uint8]:
         ValueError: If it holds floating-point values, whose range nobody knows.
     """
     if image.mode == "F":
-        raise ValueError(FLOATS)
+        raise ValueError(NO_FLOATS)
     if image.mode.startswith("I;16") or image.mode == "I":
         grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)

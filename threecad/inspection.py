@@ -21,7 +21,7 @@ from threecad.caching import FileCache
 from threecad.errors import MaskError
 from threecad.geometry import regions
 from threecad.hashing import gradient_hash, pixel_hash
-from threecad.images import FLOATS
+from threecad.images import NO_FLOATS
 from threecad.masks import decode_mask
 from threecad.samples import hash_file
 
@@ -235,7 +235,7 @@ def _decode(path: Path) -> tuple[ImageFacts, Image.Image | None]:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
             if image.mode == "F":
-                return ImageFacts(size, sha256, problem=FLOATS), None
+                return ImageFacts(size, sha256, problem=NO_FLOATS), None
             return ImageFacts(size, sha256, image.width, image.height), image
     except _DECODING_ERRORS as error:
         return ImageFacts(size, sha256, problem=describe_damage(data, error)), None

@@ -263,7 +263,7 @@ def _read_values(path: Path) -> NDArray[Any]:
         if isinstance(stored, np.lib.npyio.NpzFile):
             with stored as archive:
                 stored = archive["map"]
-        return np.asarray(stored)
+        return np.asarray(stored, stored.dtype.newbyteorder("="))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what matters of damage is an error too
         with Image.open(path) as image:

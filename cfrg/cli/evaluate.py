@@ -21,8 +21,8 @@ from threecad.cli.group import (
 )
 
 if TYPE_CHECKING:
-    from threecad.evaluation import Protocol
     from threecad.masks import MaskRule
+    from threecad.metrics.evaluator import Protocol
 
 __all__ = ["evaluate"]
 

@@ -11,6 +11,7 @@ from threecad.benchmark.detectors import PUBLISHED_NAMES, UNAVAILABLE
 from threecad.benchmark.reports import Report, Table
 from threecad.catalog import CATEGORIES
 from threecad.comparison import (
+    MEAN,
     PUBLISHED_KEYS,
     compare,
     published_methods,
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from threecad.samples import Index
 
 __all__ = ["KEYS_OF", "average_ranks", "combine_seeds", "make_report"]
-
-MEAN = "Mean"
 
 KEYS_OF: dict[str, tuple[str, ...]] = {"full": KEYS, "paper": tuple(PUBLISHED_KEYS.values())}
 """Protocol → the figures that its tables show."""

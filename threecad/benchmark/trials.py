@@ -35,8 +35,8 @@ from threecad.predictions import PredictionWriter
 
 if TYPE_CHECKING:
     from threecad.benchmark.detectors import Detector
-    from threecad.evaluation import Protocol
     from threecad.masks import MaskRule
+    from threecad.metrics.evaluator import Protocol
     from threecad.metrics.results import Result
     from threecad.samples import Index
 

@@ -138,10 +138,8 @@ def convert(source: Path, destination: Path, *, as_json: bool, **options: Any) -
 @click.option(
     "--test-fraction",
     type=click.FloatRange(0, 1),
-    default=0.2,
-    show_default=True,
     metavar="F",
-    help="Part of the good images for testing, if SRC has no splits.",
+    help="Part of the good images for testing, if SRC has no splits.  [default: 0.2]",
 )
 @seed_option
 @split_file_option

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Conversion", "convert"]
 
+TEST_FRACTION = 0.2
+"""Of the good images that nothing assigns to a split."""
+
 
 @dataclass(frozen=True)
 class Conversion:
@@ -83,7 +86,7 @@ def convert(
     fold: int | None = None,
     errata: str | os.PathLike[str] | None = None,
     supervised: bool = False,
-    test_fraction: float = 0.2,
+    test_fraction: float | None = None,
     seed: int = 0,
     placement: Placement = "copy",
     size: int | None = None,
@@ -106,7 +109,7 @@ def convert(
         to: Name of a layout in ``FORMATS``; 3CAD's own if only ``from_`` is given.
         from_: Name of a layout in ``FORMATS``; found out from the folder if ``None``.
         categories: Only these categories of the source; all of them when empty.
-        category: Name of the category, for sources that name none.
+        category: Name of the category, for sources that name none; refused for others.
         good: Folder of defect-free photographs, instead of a layout; relative to ``source``.
         bad: Folder of defective photographs; its sub-folders name defect types.
         split_file: Which image belongs to which split. With a source that is no 3CAD tree, images
@@ -115,8 +118,8 @@ def convert(
         errata: Corrections to apply to a 3CAD tree.
         supervised: Divide anew into training, validation and test, with defects in each
             (``threecad.splitting``), as ``yolo`` needs it. The images must be files.
-        test_fraction: Fraction of the good images that is for testing, where the source has no
-            splits. They are chosen by the hash of their content.
+        test_fraction: Fraction of the good images that is for testing, 0.2 if ``None``, where the
+            source has no splits; refused for others. They are chosen by the hash of their content.
         seed: Part of that hash, and of the draw of ``supervised``.
         placement: ``"copy"`` the images, ``"link"`` (hard links; copies where that cannot be) or
             ``"reference"`` them where they are.
@@ -135,10 +138,9 @@ def convert(
     target = Path(destination)
     if bad is not None and good is None:
         raise UsageError("--bad, the folder of defective parts, needs --good beside it.")
-    folders = [Path(f) for f in (source, good, bad) if f is not None]
-    _check_apart(folders, target)
-    check_replaceable(target, force=force)
     good, bad = (_below(source, folder) for folder in (good, bad))
+    _check_apart(source, good, bad, target)
+    check_replaceable(target, force=force)
     name, reason, base = choose_reader(source, from_, good)
     writer = choose_writer(to, from_ or (TREE if good else None), placement, size)
     _check_divisions(name, split_file, fold, errata, supervised=supervised)
@@ -159,7 +161,9 @@ def convert(
     lost = _written(base, categories) - len([i for i in items if _is_wanted(i, categories)])
     if split_file is not None and name != TREE:
         items = apply_split_file(items, read_split(split_file).with_fold(fold), base)
-    items = assign_splits(items, test_fraction=test_fraction, seed=seed)
+    _check_needed(items, name, category, test_fraction)
+    fraction = TEST_FRACTION if test_fraction is None else test_fraction
+    items = assign_splits(items, test_fraction=fraction, seed=seed)
     if supervised:
         items = divide(items, seed=seed, workers=workers)
     items = _select(items, categories)
@@ -265,12 +269,38 @@ def _check_masks(items: Sequence[Item], writer: str) -> None:
         )
 
 
-def _check_apart(sources: Sequence[Path], target: Path) -> None:
-    inner = target.resolve()
-    for source in sources:
-        if source.resolve() == inner or source.resolve().is_relative_to(inner):
+def _check_needed(
+    items: Sequence[Item], name: str, category: str | None, test_fraction: float | None
+) -> None:
+    """Refuse a category or a test fraction that the source does not leave open."""
+    named = sorted({item.category for item in items})
+    if category is not None and named != [category]:
+        raise UsageError(
+            f"--category {category} cannot rename what is in {name}, which names its categories "
+            f"itself: {', '.join(named)}. Leave it out; `threecad convert --category` picks one."
+        )
+    if test_fraction is not None and all(item.split or item.label for item in items):
+        raise UsageError(
+            f"--test-fraction is for images without splits, and {name} has them. Leave it out."
+        )
+
+
+def _check_apart(
+    source: str | os.PathLike[str] | None, good: Path | None, bad: Path | None, target: Path
+) -> None:
+    """Refuse to write over what is read, or into it, where it would be read the next time."""
+    outer = target.resolve()
+    named = [Path(f) for f in (source, good, bad) if f is not None]
+    for folder in named:
+        if folder.resolve().is_relative_to(outer):
             raise UsageError(
-                f"{target} holds {source}, which is to be read. Choose another folder."
+                f"{target} holds {folder}, which is to be read. Choose another folder."
+            )
+    read = named if good is None else [folder for folder in (good, bad) if folder is not None]
+    for folder in read:
+        if outer.is_relative_to(folder.resolve()):
+            raise UsageError(
+                f"{target} is in {folder}, which is to be read. Choose another folder."
             )
 
 
