@@ -325,6 +325,15 @@ def test_tables_show_mean_spread_interval_and_rank() -> None:
     assert "protocol paper, not full" in text
 
 
+def test_the_mean_over_categories_has_an_interval() -> None:
+    values = {"Copper_Stator": 0.8, "Iron_Stator": 0.7}
+    report = make_report(
+        [make_record("one", name, 0, value) for name, value in values.items()], protocols=["full"]
+    )
+    # 10 points each way in both categories: √(10² + 10²) / 2 for their mean.
+    assert "| one | 75.0 [67.9, 82.1] |" in report.to_markdown()
+
+
 def test_a_mean_over_fewer_categories_does_not_stand_beside_means_over_all() -> None:
     records = [
         make_record("partial", "Copper_Stator", 0, 0.99),

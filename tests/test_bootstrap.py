@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from exact_metrics import pixel_figures
 
 from threecad.metrics import Evaluator
+from threecad.metrics.bootstrap import add_mean_confidence
 from threecad.metrics.curves import Counts, interpolated_recall
 
 
@@ -71,6 +74,26 @@ def test_mean_over_categories_is_narrower_than_its_parts():
 
     parts = [width(scores) for scores in result.by_category.values()]
     assert width(result.mean) < 0.8 * np.mean(parts)
+
+
+def test_interval_of_a_mean_from_those_of_its_parts_is_that_of_joint_replicates():
+    rng = np.random.default_rng(3)
+    evaluator = Evaluator(bootstrap=2000)
+    for name, n in (("a", 10), ("b", 20), ("c", 40)):
+        maps, masks, scores, labels = draw(rng, n, n)
+        evaluator.update(maps, masks, scores, labels, {"category": [name] * 2 * n})
+    result = evaluator.compute()
+    parts = list(result.by_category.values())
+    bare = {key: replace(f, confidence=None) for key, f in result.mean.figures.items()}
+    found = add_mean_confidence(replace(result.mean, figures=bare), parts).figures
+    for key, figure in result.mean.figures.items():
+        low, high = figure.confidence
+        assert np.subtract(found[key].confidence, (low, high)) == pytest.approx(
+            0, abs=0.15 * (high - low)
+        ), key
+    some = replace(parts[0], figures=bare)
+    unknown = add_mean_confidence(replace(result.mean, figures=bare), [some, *parts[1:]])
+    assert all(figure.confidence is None for figure in unknown.figures.values())
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from threecad.comparison import (
     published_methods,
     published_result,
 )
+from threecad.metrics.bootstrap import add_mean_confidence
 from threecad.metrics.results import FIGURE_NAMES, KEYS, Result
 from threecad.metrics.scoring import mean_scores
 
@@ -155,7 +156,7 @@ def _join(by_category: Mapping[str, Result], index: Index | None) -> Result:
     if index is not None:
         fingerprint = index.select(category=list(by_category), split="test").fingerprint
     return Result(
-        mean=mean_scores(by_name.values()),
+        mean=add_mean_confidence(mean_scores(by_name.values()), list(by_name.values())),
         by_category=by_name,
         by_defect_type={name: s for r in results for name, s in r.by_defect_type.items()},
         protocol=results[0].protocol,

@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 
     from threecad.metrics.results import Scores
 
-__all__ = ["LEVEL", "Deviations", "add_confidence", "mean_deviations", "resample"]
+__all__ = [
+    "LEVEL",
+    "Deviations",
+    "add_confidence",
+    "add_mean_confidence",
+    "mean_deviations",
+    "resample",
+]
 
 LEVEL = 0.95
 """Confidence level of the intervals."""
@@ -105,6 +112,29 @@ def mean_deviations(parts: Iterable[Deviations]) -> Deviations:
             if np.isfinite(moved).any():
                 keys.setdefault(key, []).append(moved)
     return {key: np.mean(moved, axis=0) for key, moved in keys.items()}
+
+
+def add_mean_confidence(mean: Scores, parts: Sequence[Scores]) -> Scores:
+    """Return the mean over categories with intervals made from theirs, as drawn independently.
+
+    For results whose replicates are no longer there: each limit of the mean lies from it at the
+    root of the sum of squares of the parts' distances, over their number (MOVER; Zou and Donner,
+    2008, Statistics in Medicine 27, 1693).
+    """
+    figures = dict(mean.figures)
+    for key, figure in figures.items():
+        defined = [f for f in (part.figures[key] for part in parts) if f.value is not None]
+        limits = [
+            (f.value - f.confidence[0], f.confidence[1] - f.value)
+            for f in defined
+            if f.value is not None and f.confidence is not None
+        ]
+        if figure.value is None or len(limits) < len(defined):
+            continue
+        below, above = np.linalg.norm(np.array(limits), axis=0) / len(limits)
+        low, high = np.clip([figure.value - below, figure.value + above], 0, 1)
+        figures[key] = replace(figure, confidence=(float(low), float(high)))
+    return replace(mean, figures=figures)
 
 
 def _draw(
