@@ -241,6 +241,12 @@ def test_a_category_without_train_and_test_is_not_passed_over(widgets: Path) -> 
     assert found.path == "Copper_Stator"
 
 
+def test_a_category_without_images_is_not_passed_over_in_silence(widgets: Path) -> None:
+    (widgets / "Gadget" / "train" / "good").mkdir(parents=True)
+    found = only(check(widgets, expect="none"), "category-empty")
+    assert (found.severity, found.path) == ("warning", "Gadget")
+
+
 def test_images_where_no_images_are_looked_for(widgets: Path) -> None:
     trees.write_image(widgets, "Widget/test/loose")
     trees.write_image(widgets, "Widget/test/Dent/more/000")

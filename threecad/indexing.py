@@ -87,7 +87,10 @@ def scan(
     findings: list[Finding] = []
     samples: list[Sample] = []
     for name, path in sorted(found.items()):
-        samples += _scan_category(folder, name, path, findings)
+        of_category = list(_scan_category(folder, name, path, findings))
+        if not of_category:
+            findings.append(_category_empty(folder, path))
+        samples += of_category
     index = Index(folder, samples, findings=findings)
     excluded: Collection[str] = ()
     if errata is not None:
@@ -297,6 +300,17 @@ def _not_text(root: Path, path: Path) -> Finding:
         f"{name} has a name that is no UTF-8. It is left out.",
         path=name,
         advice="Rename it; an archive may have been unpacked under another encoding.",
+    )
+
+
+def _category_empty(root: Path, path: Path) -> Finding:
+    name = relative_path(path, root)
+    return Finding(
+        "category-empty",
+        "warning",
+        f"{name} holds no image and is passed over.",
+        path=name,
+        advice="Expected train/good/*.png and test/<defect type>/*.png in it; or remove it.",
     )
 
 
