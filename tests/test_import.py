@@ -192,6 +192,39 @@ def test_split_file_gives_ids_splits_and_masks(pairs: Path, tmp_path: Path) -> N
         convert(pairs, tmp_path / "o", from_="pairs", split_file=tmp_path / "split.csv", workers=0)
 
 
+def test_split_file_without_ids_decides_where_images_go(pairs: Path, tmp_path: Path) -> None:
+    table = tmp_path / "split.csv"
+    lines = [
+        "object,split,label,image,mask",
+        "Tile,train,normal,MT_Free/Imgs/g1.jpg,",
+        "Tile,val,normal,MT_Free/Imgs/g3.jpg,",
+        "Tile,test,normal,MT_Free/Imgs/g2.jpg,",
+        "Tile,test,anomaly,MT_Break/Imgs/d0.jpg,MT_Break/Imgs/d0.png",
+    ]
+    table.write_text("\n".join(lines) + "\n")
+    result = convert(pairs, tmp_path / "out", to="3cad", split_file=table, workers=0)
+    index = scan(tmp_path / "out")
+    assert [sample.id for sample in index] == [
+        "Tile/test/Break/d0",
+        "Tile/test/good/g2",
+        "Tile/train/good/g1",
+        "Tile/val/good/g3",
+    ]
+    assert index["Tile/test/Break/d0"].mask is not None
+    kinds = ("test defective", "test good", "train good", "val good")
+    assert result.counts == {"Tile": dict.fromkeys(kinds, 1)}
+    assert not result.notes.get("split-not-kept")
+    # Folders hold one split; another one that a split file brings is said to be lost.
+    rows = ["object,split,label,image,mask"]
+    rows += [f"Tile,train,normal,{s.image.relative_to(index.root).as_posix()}," for s in index]
+    table.write_text("\n".join(rows[:1] + rows[2:]) + "\n")
+    for name in ("3cad", "mvtec"):
+        again = convert(tmp_path / "out", tmp_path / name, to=name, split_file=table, workers=0)
+        assert again.notes["split-not-kept"] == 2
+    kept = convert(tmp_path / "out", tmp_path / "visa", to="visa", split_file=table, workers=0)
+    assert "split-not-kept" not in kept.notes
+
+
 def test_mvtec_pairs_by_stem_never_by_position(tmp_path: Path) -> None:
     root = tmp_path / "bottle"
     write_image(root / "train/good/000.png", 0)
@@ -440,3 +473,12 @@ def test_magnetic_tiles(test_data: Path, tmp_path: Path) -> None:
         values = np.asarray(Image.open(source).convert("L"))
         assert sample.mask is not None
         np.testing.assert_array_equal(read_mask(sample.mask), values >= 128)
+    published = Path(__file__).parents[1] / "docs" / "examples" / "magnetic_tile_split.csv"
+    convert(
+        test_data / "magnetic_tile",
+        tmp_path / "published",
+        to="3cad",
+        split_file=published,
+        placement="link",
+    )
+    assert scan(tmp_path / "published").fingerprint == index.fingerprint

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, cast
 
 from threecad.errors import ConversionError, UsageError
 from threecad.formats.items import File, MaskImage, make_id
+from threecad.formats.photographs import BAD
 from threecad.formats.reading import item_of_id
-from threecad.samples import Index, Sample
+from threecad.samples import GOOD, Index, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,8 @@ def _with_split(item: Item, split: str) -> Item:
 def apply_split_file(items: Sequence[Item], split_file: SplitFile, source: Path) -> list[Item]:
     """Return the items that a split file names, as it names them.
 
-    Images are found by their path. Where a row has an id, category, defect type and id are its.
+    Images are found by their path. Where a row has an id, category, defect type and id are its;
+    where it has none, an image that the layout leaves without split gets the id of its place.
 
     Raises:
         ConversionError: If it names an image or mask that the source has not.
@@ -90,7 +92,16 @@ def _item_of_row(item: Item, row: SplitRow, mask: Path | None) -> Item:
             mask=MaskImage(File(mask)) if mask is not None else None,
             split=row.split,
         )
-    return replace(item, split=row.split)
+    if item.split:
+        return replace(item, split=row.split)
+    found = item.defect_type if item.label else BAD
+    defect_type = GOOD if row.label == "normal" else row.defect_type or found
+    return item_of_id(
+        make_id(row.object, row.split, defect_type, item.stem),
+        image=item.image,
+        mask=MaskImage(File(mask)) if mask is not None else item.mask,
+        split=row.split,
+    )
 
 
 def divide(items: Sequence[Item], *, seed: int, workers: int | None) -> list[Item]:

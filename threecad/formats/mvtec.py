@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from threecad.errors import ConversionError
 from threecad.formats.items import File, Item, MaskImage, make_id
-from threecad.formats.placing import Tally, place_image, place_mask, work_through
+from threecad.formats.placing import Tally, note_split, place_image, place_mask, work_through
 from threecad.formats.reading import category_name, image_files, is_good_name, item_of_id
 from threecad.formats.renaming import read_ids, with_padded_names, write_ids
 from threecad.indexing import category_folders
@@ -119,6 +119,7 @@ def _image_path(item: Item) -> str:
 def _place(item: Item, folder: Path, options: WriteOptions) -> Tally:
     tally = Tally()
     place_image(item, folder, _image_path(item), options, tally)
+    note_split(item, tally)
     if item.label and item.mask is not None:
         mask = f"{item.category}/ground_truth/{item.defect_type}/{item.name}{_ENDING}.png"
         place_mask(item, folder / mask, options, tally)

@@ -34,6 +34,7 @@ __all__ = [
     "WriteOptions",
     "check_disk_space",
     "encode_mask",
+    "note_split",
     "place_image",
     "place_mask",
     "read_item_mask",
@@ -94,6 +95,12 @@ class Tally:
         self.images.update(other.images)
         self.masks.update(other.masks)
         self.notes.update(other.notes)
+
+
+def note_split(item: Item, tally: Tally) -> None:
+    """Count an image whose folder, in layouts where that alone tells the split, tells another."""
+    if item.split != item.folder:
+        tally.notes["split-not-kept"] += 1
 
 
 def work_through(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from threecad.errors import LayoutError
 from threecad.formats.items import Item, make_id
-from threecad.formats.placing import Tally, place_image, place_mask, work_through
+from threecad.formats.placing import Tally, note_split, place_image, place_mask, work_through
 from threecad.indexing import find_root, scan
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
 def _place(item: Item, folder: Path, options: WriteOptions) -> Tally:
     tally = Tally()
     place_image(item, folder, f"{item.id}{item.image.suffix}", options, tally)
+    note_split(item, tally)
     if item.label and item.mask is not None:
         mask = folder / item.category / "ground_truth" / item.defect_type / f"{item.stem}.png"
         place_mask(item, mask, options, tally)
