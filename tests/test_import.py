@@ -243,6 +243,18 @@ def test_mvtec_pairs_by_stem_never_by_position(tmp_path: Path) -> None:
         convert(root, tmp_path / "again", from_="mvtec", workers=0)
 
 
+def test_validation_images_are_no_loss(tmp_path: Path) -> None:
+    root = tmp_path / "bottle"
+    for number, folder in enumerate(("train", "validation", "test")):
+        write_image(root / folder / "good" / "000.png", number)
+    convert(root, tmp_path / "tree", to="3cad", from_="mvtec", workers=0)
+    ids = [f"bottle/{split}/good/000" for split in ("test", "train", "val")]
+    assert [sample.id for sample in scan(tmp_path / "tree")] == ids
+    convert(tmp_path / "tree", tmp_path / "mvtec", to="mvtec", workers=0)
+    convert(tmp_path / "mvtec", tmp_path / "again", to="3cad", from_="mvtec", workers=0)
+    assert scan(tmp_path / "again").fingerprint == scan(tmp_path / "tree").fingerprint
+
+
 def test_a_single_category_is_a_tree_of_one(tmp_path: Path) -> None:
     tree = write_hard_tree(tmp_path / "3cad")
     result = convert(tree / "Iron_Stator", tmp_path / "out", to="3cad", workers=0)

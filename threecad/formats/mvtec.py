@@ -28,6 +28,9 @@ __all__ = ["looks_like", "read", "write"]
 
 _ENDING = "_mask"
 
+_SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
+"""Folder → split; ``validation`` is that of MVTec's later datasets."""
+
 
 def looks_like(source: Path) -> str | None:
     """Return why ``source`` looks like this layout, or ``None``."""
@@ -73,8 +76,8 @@ def _read_category(folder: Path, source: Path, category: str, ids: Mapping[str, 
         for path in _images_below(folder / "ground_truth")
     }
     items = []
-    for split in ("train", "test"):
-        for path in _images_below(folder / split):
+    for place, split in _SPLITS.items():
+        for path in _images_below(folder / place):
             defect_type = GOOD if is_good_name(path.parent.name) else path.parent.name
             mask = masks.pop((path.parent.name, path.stem), None) if split == "test" else None
             own_id = ids.get(path.relative_to(source).as_posix())
