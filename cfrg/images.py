@@ -118,8 +118,8 @@ class _ArrayFile(Dataset["npt.NDArray[np.uint8]"]):
         if self._opened is None:
             content = np.memmap(self.path, np.uint8, mode="r")
             count, rank = np.frombuffer(content[-16:].tobytes(), np.int64)
-            shapes = np.frombuffer(content[-16 - 8 * count * rank : -16].tobytes(), np.int64)
-            shapes = shapes.reshape(count, rank)
+            sizes = np.frombuffer(content[-16 - 8 * count * rank : -16].tobytes(), np.int64)
+            shapes = sizes.reshape(count, rank)
             self._opened = content, shapes, shapes.prod(1).cumsum()
         return self._opened
 

@@ -12,7 +12,7 @@ Both take the same ``Switches``. All draws come from the generator that is passe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
@@ -239,7 +239,7 @@ def change_brightness(x: Floats, rng: np.random.Generator) -> Floats:
         amount = amount * x.mean()
     if rng.random() < 0.4:
         mottle = np.abs(perlin_noise(rng, x.shape[:2], random_periods(rng, 2, 6)))
-        changed = x + amount * 2 * mottle[..., None]
+        changed: npt.NDArray[np.floating[Any]] = x + amount * 2 * mottle[..., None]
     else:
         changed = x + amount
     if rng.random() < 0.25:

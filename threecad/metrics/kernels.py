@@ -52,7 +52,7 @@ def _key(score: float) -> Any:
 
 
 @compiled
-def scan(scores: NDArray[np.floating[Any]]) -> tuple[int, bool]:
+def scan(scores: NDArray[np.floating[Any]]) -> tuple[Any, Any]:
     """Return the magnitude bits of all scores, or-ed, and whether all scores are finite."""
     union = np.uint64(0)
     largest = np.uint64(0)

@@ -48,9 +48,8 @@ def per_image_pro(anomaly_map: NDArray[np.floating[Any]], mask: NDArray[np.bool_
     # Number of thresholds strictly below each score: the pixel is flagged at these.
     passed = np.searchsorted(thresholds, anomaly_map.astype(np.float64), side="left")
     _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    overlaps = [
-        _flagged(passed[labels == region], thresholds.size) for region in range(1, labels.max() + 1)
-    ]
+    regions = range(1, int(labels.max()) + 1)
+    overlaps = [_flagged(passed[labels == region], thresholds.size) for region in regions]
     overlap = np.mean(overlaps, axis=0)
     rate = _flagged(passed[~mask], thresholds.size)
     kept = rate < RATE_LIMIT
