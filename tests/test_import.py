@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -264,7 +265,9 @@ def test_a_single_category_is_a_tree_of_one(tmp_path: Path) -> None:
 
 
 def test_what_the_source_decides_cannot_be_asked_for(pairs: Path, tmp_path: Path) -> None:
-    convert(pairs, tmp_path / "tree", from_="pairs", category="Tile", workers=0)
+    decomposed = unicodedata.normalize("NFD", "Gehäuse")
+    convert(pairs, tmp_path / "tree", from_="pairs", category=decomposed, workers=0)
+    assert {sample.category for sample in scan(tmp_path / "tree")} == {"Gehäuse"}
     for name in ("mvtec", "visa", "coco"):
         foreign = tmp_path / name
         convert(tmp_path / "tree", foreign, to=name, workers=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -274,7 +275,7 @@ def _check_needed(
 ) -> None:
     """Refuse a category or a test fraction that the source does not leave open."""
     named = sorted({item.category for item in items})
-    if category is not None and named != [category]:
+    if category is not None and named != [unicodedata.normalize("NFC", category)]:
         raise UsageError(
             f"--category {category} cannot rename what is in {name}, which names its categories "
             f"itself: {', '.join(named)}. Leave it out; `threecad convert --category` picks one."

@@ -91,8 +91,8 @@ def image_files(folder: Path, *, all_must_be_read: bool = False) -> Iterator[Pat
 
 
 def category_name(source: Path, options: ReadOptions) -> str:
-    """Return the category asked for, or the name of the source folder."""
-    return options.category or unicodedata.normalize("NFC", source.resolve().name)
+    """Return the category asked for, or the name of the source folder, Unicode NFC."""
+    return unicodedata.normalize("NFC", options.category or source.resolve().name)
 
 
 def is_good_name(name: str) -> bool:
