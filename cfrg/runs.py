@@ -168,7 +168,10 @@ def read_trained_on(run: str | os.PathLike[str]) -> frozenset[str]:
     except FileNotFoundError:
         return frozenset()
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}, the list of training images, cannot be read: {error}.") from None
+        raise ModelError(
+            f"{path}, the list of training images, cannot be read ({error}). Restore it, or remove "
+            "it if no image that was trained on is among those given."
+        ) from None
     return frozenset(line.split(" ", 1)[0] for line in lines)
 
 

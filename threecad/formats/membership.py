@@ -85,23 +85,21 @@ def apply_split_file(items: Sequence[Item], split_file: SplitFile, source: Path)
 
 
 def _item_of_row(item: Item, row: SplitRow, mask: Path | None) -> Item:
-    if row.id:
-        return item_of_id(
-            row.id,
-            image=item.image,
-            mask=MaskImage(File(mask)) if mask is not None else None,
-            split=row.split,
-        )
-    if item.split:
+    if not row.id and item.split:
         return replace(item, split=row.split)
-    found = item.defect_type if item.label else BAD
-    defect_type = GOOD if row.label == "normal" else row.defect_type or found
+    other_mask = None if row.id else item.mask
     return item_of_id(
-        make_id(row.object, row.split, defect_type, item.stem),
+        row.id or _id_of_place(item, row),
         image=item.image,
-        mask=MaskImage(File(mask)) if mask is not None else item.mask,
+        mask=MaskImage(File(mask)) if mask is not None else other_mask,
         split=row.split,
     )
+
+
+def _id_of_place(item: Item, row: SplitRow) -> str:
+    found = item.defect_type if item.label else BAD
+    defect_type = GOOD if row.label == "normal" else row.defect_type or found
+    return make_id(row.object, row.split, defect_type, item.stem)
 
 
 def divide(items: Sequence[Item], *, seed: int, workers: int | None) -> list[Item]:
