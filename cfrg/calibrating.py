@@ -238,7 +238,7 @@ def _draw_histograms(axis: Any, groups: dict[str, Values], threshold: float) -> 
         axis.hist(shown, edges, color=colour, alpha=0.6, label=name)
     axis.axvline(threshold, color="black", linewidth=1, label=f"threshold {threshold:.4g}")
     axis.set_ylabel("images")
-    axis.margins(y=0.35)  # room for the legend
+    axis.margins(y=0.9)  # the legend may take nearly half of the height
     title = f"{beyond:,} beyond the axis, in the last bar" if beyond else None
     axis.legend(title=title, frameon=True, framealpha=0.9, edgecolor="none")
 
