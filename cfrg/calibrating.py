@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from cfrg.calibration import FILE, Threshold, digest_weights
+from cfrg.calibration import Threshold, digest_weights
 from cfrg.data import PairKey, random_stream
 from cfrg.options import TrainingOptions
 from cfrg.prediction import Predictor, Prepared
 from cfrg.preprocessing import to_tensor
+from cfrg.run_folder import RunFolder, writes_run
 from cfrg.runs import read_run, read_trained_on
 from cfrg.sources import find_images, is_tree
 from cfrg.synthesis import make_defects
@@ -129,6 +130,7 @@ class Calibration:
         )
 
 
+@writes_run
 def calibrate(
     run: str | os.PathLike[str],
     root: str | os.PathLike[str] | None = None,
@@ -160,6 +162,7 @@ def calibrate(
     Raises:
         UsageError: If all good images were trained on, there are too few for the rate, or the run
             folder cannot be written.
+        BusyError: If another process trains, calibrates or evaluates the run.
         DataError: If an image cannot be read or is no longer there.
     """
     needed(false_alarm_rate)  # a rate that is impossible is said before anything takes time
@@ -200,8 +203,9 @@ def calibrate(
         defect_scores=_score_defects(predictor, files, seed),
         warning=chosen.warning,
     )
-    atomic.write_json(Path(run) / FILE, calibration.to_dict())
-    save_figure(draw_scores(calibration), Path(run) / "figures", "calibration", formats=("png",))
+    folder = RunFolder(run)
+    atomic.write_json(folder.calibration, calibration.to_dict())
+    save_figure(draw_scores(calibration), folder.figures, "calibration", formats=("png",))
     return calibration
 
 

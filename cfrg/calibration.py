@@ -7,14 +7,14 @@ puts the branches of the network on one scale and lives in its weights.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cfrg.run_folder import CALIBRATION, RunFolder
+from cfrg.weights import digest_tensors
 from threecad.errors import ModelError, UsageError
+from threecad.json_files import read_object
 
 if TYPE_CHECKING:
     import os
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Threshold", "digest_weights", "read_threshold"]
 
-FILE = "calibration.json"
+FILE = CALIBRATION
 SCHEMA = "cfrg.calibration/1"
 
 
@@ -83,13 +83,13 @@ class Threshold:
                 pixel_threshold=_number(values["pixel_threshold"]),
                 false_alarm_rate=_number(values["false_alarm_rate"]),
                 interval=(_number(low), _number(high)),
-                images=int(values["images"]),
-                source=str(values["source"]),
-                data_fingerprint=str(values["data_fingerprint"]),
-                weights_digest=str(values["weights_digest"]),
-                tile=int(values["tile"]),
-                tile_overlap=int(values["tile_overlap"]),
-                version=str(values["version"]),
+                images=_whole(values["images"]),
+                source=_text(values["source"]),
+                data_fingerprint=_text(values["data_fingerprint"]),
+                weights_digest=_text(values["weights_digest"]),
+                tile=_whole(values["tile"]),
+                tile_overlap=_whole(values["tile_overlap"]),
+                version=_text(values["version"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else error
@@ -134,9 +134,9 @@ def read_threshold(run: str | os.PathLike[str]) -> Threshold | None:
     Raises:
         ModelError: If ``calibration.json`` is damaged.
     """
-    path = Path(run) / FILE
+    path = RunFolder(run).calibration
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_object(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -148,16 +148,7 @@ def read_threshold(run: str | os.PathLike[str]) -> Threshold | None:
 
 def digest_weights(model: CFRG) -> str:
     """Return the SHA-256 over a model's tensors and its configuration, tiles left out."""
-    departures = {
-        name: value
-        for name, (value, _) in model.config.departures().items()
-        if name not in ("tile", "tile_overlap")
-    }
-    digest = hashlib.sha256(json.dumps(departures, sort_keys=True).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}\t{tensor.dtype}\t{tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy())
-    return digest.hexdigest()
+    return digest_tensors(model.config, model.state_dict())
 
 
 def _say_tiles(tile: int) -> str:
@@ -165,6 +156,25 @@ def _say_tiles(tile: int) -> str:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no finite number")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
+        raise ValueError(f"{str(value)[:40]!r} is no finite number")
     return float(value)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{str(value)[:40]!r} is no number of images or pixels")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{str(value)[:40]!r} is no text")
+    return value

@@ -136,6 +136,7 @@ def _describe_run(run: Mapping[str, Any]) -> str:
         "seed": "Seed",
         "split": "Split",
         "imported_from": "Converted from",
+        "weights_digest": "Weights (SHA-256 of tensors and configuration)",
     }
     lines = [
         f"- {label}: {_plain(run[key])}" for key, label in named.items() if run.get(key) is not None

@@ -19,7 +19,8 @@ from torch import Tensor
 from cfrg.config import CFRGConfig
 from cfrg.efficientnet import rename_efficientnet
 from cfrg.model import CFRG
-from cfrg.weights import assign_tensors, read_pickle, read_safetensors
+from cfrg.run_folder import RunFolder
+from cfrg.weights import assign_tensors, digest_tensors, read_pickle, read_safetensors
 from threecad.errors import ModelError, UsageError
 from threecad.samples import hash_file
 
@@ -112,7 +113,7 @@ def convert_checkpoint(
         UsageError: The folder holds something, and ``force`` is not given.
         ModelError: See ``import_checkpoint``.
     """
-    if run.is_dir() and any(run.iterdir()) and not force:
+    if not RunFolder(run).is_empty and not force:
         raise UsageError(f"{run} is not empty. Choose another --out, or replace it with --force.")
     imported = import_checkpoint(path)
     named = re.fullmatch(r"model_(.+)", path.stem)
@@ -128,6 +129,7 @@ def convert_checkpoint(
             "arguments": {key: str(value) for key, value in imported.arguments.items()},
         },
         "config": imported.model.config.to_dict(),
+        "weights_digest": digest_tensors(imported.model.config, imported.model.state_dict()),
     }
     imported.model.save_pretrained(run)
     return imported

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cfrg.config import CFRGConfig
 from cfrg.prediction import Predictor
+from cfrg.run_folder import RunFolder
 from cfrg.runs import read_run, train
 from cfrg.training import TrainingOptions
 from threecad.errors import DataError, ModelError
@@ -50,13 +51,13 @@ class CFRGDetector:
         self.run = trial.folder / "run"
         if given is not None:
             self.run = Path(str(given).format(category=trial.category, seed=trial.seed))
-            if not (self.run / "model.safetensors").is_file():
+            if not RunFolder(self.run).weights.is_file():
                 raise ModelError(f"{self.run} is no finished run: it has no model.safetensors.")
         self.facts: dict[str, Any] = {}
 
     def fit(self, images: ThreeCAD) -> None:
         """Train, or load what was trained before."""
-        trained_before = (self.run / "model.safetensors").is_file()
+        trained_before = RunFolder(self.run).weights.is_file()
         if trained_before:
             self._check_run(images)
         else:
@@ -69,7 +70,7 @@ class CFRGDetector:
                 options=self._limit_steps(len(images)),
                 textures=self.trial.textures,
                 teacher_weights=_find_weights(weights, self.config.teacher),
-                resume=(self.run / "run.json").is_file(),
+                resume=RunFolder(self.run).record.is_file(),
             )
         record = read_run(self.run)
         self.predictor = Predictor.from_pretrained(

@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cfrg.calibration import digest_weights
 from cfrg.hub import write_card
 from cfrg.prediction import Predictor
+from cfrg.run_folder import RunFolder, writes_run
 from cfrg.runs import fit_memory, read_run
 from cfrg.writing import write_predictions
 from threecad.errors import UsageError
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluate_run"]
 
 
+@writes_run
 def evaluate_run(
     run: str | os.PathLike[str],
     root: str | os.PathLike[str] | None,
@@ -66,8 +69,9 @@ def evaluate_run(
     index = scan(root, split_file=split_file, errata=errata, fold=fold)
     index = index.select(category=category)
     predictors = {"model": Predictor.from_pretrained(run, calibrated=False, **options)}
+    model: Any = predictors["model"].detector
+    record = {**record, "weights_digest": digest_weights(model)}
     if baseline:
-        model: Any = predictors["model"].detector
         memory = fit_memory(model, index, category=record["category"], seed=seed)
         predictors["memory"] = Predictor(memory, **options)
     results = {
@@ -75,7 +79,7 @@ def evaluate_run(
         for name, predictor in predictors.items()
     }
     with suppress(OSError):  # a read-only run can be evaluated all the same
-        results["model"].to_json(Path(run) / "result.json")
+        results["model"].to_json(RunFolder(run).result)
         write_card(Path(run))
     return results
 
@@ -106,6 +110,7 @@ def _evaluate(
             progress=True,
         )
     tiling = predictor.tiling
-    model = {key: record[key] for key in ("category", "seed", "data_fingerprint")}
+    bound = ("category", "seed", "data_fingerprint", "weights_digest")
+    model = {key: record.get(key) for key in bound}
     model |= {"tile": tiling.tile, "tile_overlap": tiling.overlap}
     return replace(result, provenance={**result.provenance, "run": model})

@@ -7,14 +7,19 @@ run: ``run.json``, ``result.json``, ``calibration.json``.
 
 from __future__ import annotations
 
-import json
 import re
-from contextlib import suppress
+import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub import (
+    PyTorchModelHubMixin,
+    constants,
+    hf_hub_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -26,20 +31,29 @@ from torch import nn
 
 from cfrg.cards import MARKER, make_card
 from cfrg.config import CFRGConfig
-from cfrg.weights import assign_tensors, read_safetensors, write_safetensors
+from cfrg.run_folder import CALIBRATION, RECORD, RESULT, RunFolder, check_record, digest_of
+from cfrg.weights import assign_tensors, digest_tensors, read_safetensors, write_safetensors
 from threecad import atomic
-from threecad.errors import ModelError
+from threecad.errors import EvaluationError, ModelError
+from threecad.json_files import read_object
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from typing_extensions import Self
 
 __all__ = ["COMPANIONS", "PretrainedModel", "read_config", "write_card"]
 
-COMPANIONS = ("run.json", "result.json", "calibration.json")
+COMPANIONS = {
+    RECORD: "record of a training",
+    RESULT: "result of an evaluation",
+    CALIBRATION: "set of thresholds",
+}
 """What travels with a model, where it is there: content by file name in ``CFRG.companions``."""
+
+WAITS = (1.0, 3.0)
+"""Seconds before each further attempt to fetch a file that the Hub could not give."""
 
 
 class PretrainedModel(
@@ -118,12 +132,18 @@ class PretrainedModel(
 
         values = _read_config_json(locate("config.json"))
         config = CFRGConfig.from_dict({**values, **overrides})
+        # Before the weights: whoever has these in the cache knows what belongs to them.
+        companions = _read_companions(locate)
         with torch.device("meta" if strict else "cpu"):  # no values that would be replaced
             model = cls(config)
         weights = locate("model.safetensors")
-        assign_tensors(model, read_safetensors(weights), str(weights), strict=strict)
+        tensors = read_safetensors(weights)
+        assign_tensors(model, tensors, str(weights), strict=strict)
         model.to(memory_format=torch.channels_last)
-        model.companions = _read_companions(locate)
+        if any(digest_of(name, content) for name, content in companions.items()):
+            digest = digest_tensors(CFRGConfig.from_dict(values), tensors)
+            companions = _keep_own(companions, digest, source)
+        model.companions = companions
         return model.to(map_location).eval()
 
     def save_pretrained(
@@ -134,9 +154,11 @@ class PretrainedModel(
         push_to_hub: bool = False,
         **options: Any,
     ) -> str | None:
-        """Write weights, configuration, companions and model card; each file whole or not at all.
+        """Write weights, configuration, companions and model card.
 
-        A ``README.md`` that a person has written or edited is left alone.
+        A run that is there with other weights is replaced in one step, with all that belongs to
+        it; files that are none of a run's stay, and so does a ``README.md`` that a person has
+        written or edited. Companions that were made with other weights are left out.
 
         Args:
             save_directory: The folder; made if it is not there.
@@ -146,17 +168,42 @@ class PretrainedModel(
 
         Returns:
             The address of the commit if pushed.
+
+        Raises:
+            BusyError: If another process is writing the folder.
         """
-        folder = Path(save_directory)
-        tensors = self.state_dict()
-        write_safetensors(folder / "model.safetensors", tensors)
-        atomic.write_json(folder / "config.json", self.config.to_dict())
-        for name, content in self.companions.items():
-            atomic.write_json(folder / name, content)
-        write_card(folder)
+        run = RunFolder(save_directory)
+        digest = digest_tensors(self.config, self.state_dict())
+        with run.writing():
+            if run.holds_run and _digest_stored(run) != digest:
+                successor = run.begin_successor()
+                keep_own_card(run, successor)
+                self.write_run(successor)
+                run.finish_successor()
+            else:
+                self.write_run(run)
         if push_to_hub:
-            return self.push_to_hub(repo_id or folder.resolve().name, **options)
+            return self.push_to_hub(repo_id or run.path.resolve().name, **options)
         return None
+
+    def write_run(self, run: RunFolder) -> None:
+        """Write the model's files one by one, each whole or not at all, the weights last.
+
+        Args:
+            run: A folder without a model, or with this one.
+        """
+        tensors = self.state_dict()
+        digest = digest_tensors(self.config, tensors)
+        atomic.write_json(run.config, self.config.to_dict())
+        for name, content in self.companions.items():
+            if name == RECORD and digest_of(name, content):
+                atomic.write_json(run.record, {**content, "weights_digest": digest})
+            elif digest_of(name, content) in (None, digest):
+                atomic.write_json(run.path / name, content)
+            else:
+                _say_foreign(name, str(run.path))
+        _write_card(run, digest)
+        write_safetensors(run.weights, tensors)
 
     def push_to_hub(self, repo_id: str, *, private: bool | None = True, **options: Any) -> str:
         """Upload weights, configuration and model card to the Hugging Face Hub.
@@ -179,7 +226,7 @@ def read_config(folder: Path) -> CFRGConfig:
     Raises:
         ModelError: It holds none.
     """
-    return CFRGConfig.from_dict(_read_config_json(folder / "config.json"))
+    return CFRGConfig.from_dict(_read_config_json(RunFolder(folder).config))
 
 
 def write_card(folder: Path) -> None:
@@ -188,15 +235,77 @@ def write_card(folder: Path) -> None:
     A ``README.md`` that a person has written or edited is left alone.
 
     Args:
-        folder: Holds ``config.json`` and perhaps ``run.json`` and ``result.json``.
+        folder: Holds a model and perhaps ``run.json`` and ``result.json``.
 
     Raises:
         ModelError: It holds no configuration.
     """
-    card = folder / "README.md"
-    if card.exists() and MARKER not in card.read_text(encoding="utf-8", errors="replace"):
+    run = RunFolder(folder)
+    _write_card(run, _digest_stored(run))
+
+
+def keep_own_card(run: RunFolder, successor: RunFolder) -> None:
+    """Copy a ``README.md`` that a person has written or edited into what replaces the run."""
+    if _is_own_card(run.card):
+        atomic.write_bytes(successor.card, run.card.read_bytes())
+
+
+def _is_own_card(card: Path) -> bool:
+    return card.exists() and MARKER not in card.read_text(encoding="utf-8", errors="replace")
+
+
+def _write_card(run: RunFolder, digest: str | None) -> None:
+    if _is_own_card(run.card):
         return
-    atomic.write_text(card, make_card(read_config(folder), _read_companions(folder.joinpath)))
+    config, companions = read_config(run.path), _read_companions(run.path.joinpath)
+    if digest:
+        companions = _keep_own(companions, digest, str(run.path))
+    try:
+        card = make_card(config, companions)
+    except (EvaluationError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{run.result} cannot be shown on the model card: {error} Write it anew with `cfrg "
+            "evaluate`, or remove it."
+        ) from error
+    atomic.write_text(run.card, card)
+
+
+def _digest_stored(run: RunFolder) -> str | None:
+    """Digest of the weights in a folder; ``None`` if it holds none that can be read."""
+    try:
+        return digest_tensors(read_config(run.path), read_safetensors(run.weights))
+    except ModelError:
+        return None
+
+
+def _keep_own(companions: Mapping[str, Any], digest: str, where: str) -> dict[str, Any]:
+    """Those of the companions that belong to these weights, or do not say to which.
+
+    Thresholds are kept, as ``Threshold.check`` refuses them where they are used.
+
+    Raises:
+        ModelError: The record of the training belongs to others.
+    """
+    kept = {}
+    for name, content in companions.items():
+        if name == CALIBRATION or digest_of(name, content) in (None, digest):
+            kept[name] = content
+        elif name == RECORD:
+            raise ModelError(
+                f"{where}: {RECORD} describes the training of other weights than those in "
+                "model.safetensors, or of another config.json. Put the files of one run together "
+                f"again; if only {RECORD} is at hand, load the model from a folder without it."
+            )
+        else:
+            _say_foreign(name, where)
+    return kept
+
+
+def _say_foreign(name: str, where: str) -> None:
+    warnings.warn(
+        f"{where}: {name} belongs to other weights or another configuration, and is left out.",
+        stacklevel=4,
+    )
 
 
 class _AbsentError(ModelError):
@@ -215,49 +324,89 @@ def _download(repository: str, name: str, **options: Any) -> Path:
     """Path of a file of a Hub repository in the local cache.
 
     Raises:
-        ModelError: It is not there or cannot be reached.
+        _AbsentError: The repository has no such file, or it is to be looked for in the cache alone
+            and is not there.
+        ModelError: It cannot be fetched, after some attempts.
     """
-    try:
-        return Path(hf_hub_download(repository, name, **options))
-    except LocalEntryNotFoundError:
-        raise _AbsentError(
-            f"{repository}: no such folder here, and {name} is neither cached nor can the Hub be "
-            "reached. Check the name and the network."
-        ) from None
-    except EntryNotFoundError:
-        raise _AbsentError(f"{repository}: has no {name}") from None
-    except RevisionNotFoundError:
-        raise ModelError(f"{repository}: no revision {options['revision']!r}") from None
-    except RepositoryNotFoundError:
-        raise ModelError(
-            f"{repository}: no such folder here, and no such repository on the Hub. "
-            "If it is private, log in with `hf auth login`."
-        ) from None
-    except (HfHubHTTPError, OSError) as error:
-        raise ModelError(f"{repository}: cannot be fetched from the Hub ({error})") from None
+    offline = options["local_files_only"] or constants.HF_HUB_OFFLINE
+    for wait in (*WAITS, None):
+        try:
+            return Path(hf_hub_download(repository, name, **options))
+        except LocalEntryNotFoundError as error:  # before its base, which means that it is absent
+            if offline or _is_known_absent(repository, name, options):
+                raise _AbsentError(
+                    f"{repository}: no such folder here, and {name} is neither cached nor can the "
+                    "Hub be reached. Check the name and the network."
+                ) from None
+            reason: Exception = error
+        except EntryNotFoundError:
+            raise _AbsentError(f"{repository}: has no {name}") from None
+        except RevisionNotFoundError:
+            raise ModelError(f"{repository}: no revision {options['revision']!r}") from None
+        except RepositoryNotFoundError:
+            raise ModelError(
+                f"{repository}: no such folder here, and no such repository on the Hub. "
+                "If it is private, log in with `hf auth login`."
+            ) from None
+        except (HfHubHTTPError, OSError) as error:
+            reason = error
+        if wait is None or not _may_pass(reason):
+            break
+        time.sleep(wait)
+    said = str(reason.__cause__ or reason).splitlines()[0]
+    raise ModelError(
+        f"{repository}: {name} cannot be fetched from the Hub ({said}). "
+        "Check the network, or try again later."
+    )
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether another attempt is sensible: the Hub is overloaded, broken or out of reach."""
+    cause = error.__cause__ or error
+    status = getattr(getattr(cause, "response", None), "status_code", None)
+    return status is None or status in (408, 429) or status >= 500
+
+
+def _is_known_absent(repository: str, name: str, options: Mapping[str, Any]) -> bool:
+    """Whether the Hub said earlier that the repository has no such file."""
+    path = f"{options['subfolder']}/{name}" if options.get("subfolder") else name
+    found = try_to_load_from_cache(
+        repository, path, cache_dir=options["cache_dir"], revision=options["revision"]
+    )
+    return found is not None and not isinstance(found, str)
 
 
 def _read_config_json(path: Path) -> dict[str, Any]:
-    values = _read_json(path)
-    if not isinstance(values, dict):
-        raise ModelError(f"{path}: not a configuration of CFRG")
-    return values
+    return _read_object(path, "configuration of CFRG")
 
 
 def _read_companions(locate: Callable[[str], Path]) -> dict[str, Any]:
     companions = {}
     for name in COMPANIONS:
-        with suppress(_AbsentError):
-            companions[name] = _read_json(locate(name))
+        try:
+            path = locate(name)
+            companions[name] = _read_object(path, COMPANIONS[name])
+            if name == RECORD:
+                check_record(companions[name])
+        except _AbsentError:
+            continue
+        except ValueError as error:
+            raise ModelError(
+                f"{path}: no record of a training ({error}). Restore it, or remove it to use the "
+                "model without."
+            ) from None
     return companions
 
 
-def _read_json(path: Path) -> Any:
+def _read_object(path: Path, what: str) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except FileNotFoundError:
         raise _AbsentError(
             f"{path}: no such file. A run folder holds config.json and model.safetensors."
         ) from None
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON ({error})") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path}: not a {what} ({error}). Restore it; results and thresholds can also be "
+            "removed and found anew with `cfrg evaluate` and `cfrg calibrate`."
+        ) from None

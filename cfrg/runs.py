@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import platform
+from contextlib import nullcontext
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -16,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cfrg.calibration import digest_weights
 from cfrg.data import DEFECT_STREAM, VALIDATION_STREAM, TrainingPairs, hold_out
+from cfrg.hub import keep_own_card
 from cfrg.images import ImageCache
 from cfrg.logs import require_tensorboard
 from cfrg.memory import NearestNeighbourMemory
 from cfrg.model import CFRG
 from cfrg.preprocessing import normalize
+from cfrg.run_folder import RECORD, RunFolder
 from cfrg.synthesis import make_defects
 from cfrg.tiles import Tiling
 from cfrg.training import TrainingOptions, fit, make_accelerator, read_log
@@ -40,9 +44,6 @@ if TYPE_CHECKING:
     from cfrg.data import DefectMaker
 
 __all__ = ["fit_memory", "read_run", "read_trained_on", "train"]
-
-TRAINED_ON = "trained_on.sha256"
-"""The images that a run was trained on, as ``sha256sum --check`` in the tree's root reads them."""
 
 
 def train(
@@ -75,54 +76,85 @@ def train(
         fold: Held-out fold, for a k-fold split file.
         teacher_weights: File of the teacher's weights, where they cannot be fetched.
         resume: Go on with an interrupted run.
-        force: Start anew in a folder that holds a run.
+        force: Replace the run that is there, in one step when this one is finished. Until then it
+            grows in ``.<name>.partial`` beside it, where ``resume`` finds it.
 
     Returns:
         The run folder.
 
     Raises:
         UsageError: If the folder holds a run and neither ``resume`` nor ``force`` is given.
+        BusyError: If another process trains, calibrates or evaluates this run.
         Interrupted: If asked to stop; the state is saved.
     """
-    run = Path(run)
-    if not isinstance(root, Index):
-        root = scan(root, split_file=split_file, errata=errata, fold=fold)
-    index = _good_images(root, category)
-    ids = [sample.id for sample in index]
-    training, held_out = hold_out(ThreeCAD(index), ids, options.validation_fraction)
-    record = _describe(index, category, config, options, split_file, fold)
-    record["held_out"] = [ids[i] for i in held_out.indices]
-    if options.tensorboard:
-        require_tensorboard()
+    folder = RunFolder(run)
+    atomic.check_writable(folder.path)
     accelerator = make_accelerator(options)
-    torch.manual_seed(options.seed)
-    model = CFRG(config)
-    model.load_teacher(Path(teacher_weights) if teacher_weights else None)
-    if accelerator.is_main_process:
-        _claim(run, record, resume=resume, force=force)
-        _write_trained_on(run, index, [ids[i] for i in training.indices])
-    with accelerator.main_process_first():
-        images = ImageCache(training, Tiling.from_config(config), workers=options.workers)
-        unseen = images
-        if len(held_out):
-            unseen = ImageCache(held_out, Tiling.from_config(config), workers=options.workers)
-        make_defect = make_defects(options, images, textures)
-        pairs = _pair(images, make_defect, config, options)
-        validation = None
-        if options.validate_every:
-            unseen_pairs = _pair(unseen, make_defect, config, options, purpose=VALIDATION_STREAM)
-            validation = Validation(unseen_pairs)
+    with folder.writing() if accelerator.is_main_process else nullcontext():
+        if not isinstance(root, Index):
+            root = scan(root, split_file=split_file, errata=errata, fold=fold)
+        index = _good_images(root, category)
+        ids = [sample.id for sample in index]
+        training, held_out = hold_out(ThreeCAD(index), ids, options.validation_fraction)
+        record = _describe(index, category, config, options, split_file, fold)
+        record["held_out"] = [ids[i] for i in held_out.indices]
+        if options.tensorboard:
+            require_tensorboard()
+        torch.manual_seed(options.seed)
+        model = CFRG(config)
+        model.load_teacher(Path(teacher_weights) if teacher_weights else None)
+        if accelerator.is_main_process:
+            _claim(folder, record, resume=resume, force=force)
+        accelerator.wait_for_everyone()
+        place = folder.successor if folder.has_successor else folder
+        if resume and _is_finished(place):
+            if accelerator.is_main_process and place is not folder:
+                folder.finish_successor()
+            accelerator.wait_for_everyone()
+            return folder.path
+        if accelerator.is_main_process:
+            _write_trained_on(place, index, [ids[i] for i in training.indices])
+        with accelerator.main_process_first():
+            images = ImageCache(training, Tiling.from_config(config), workers=options.workers)
+            unseen = images
+            if len(held_out):
+                unseen = ImageCache(held_out, Tiling.from_config(config), workers=options.workers)
+            make_defect = make_defects(options, images, textures)
+            pairs = _pair(images, make_defect, config, options)
+            validation = None
+            if options.validate_every:
+                drawn = _pair(unseen, make_defect, config, options, purpose=VALIDATION_STREAM)
+                validation = Validation(drawn)
 
-    def prepare(fresh: CFRG) -> None:
-        fresh.fit_features(_batches(images, fresh))
+        def prepare(fresh: CFRG) -> None:
+            fresh.fit_features(_batches(images, fresh))
 
-    fit(model, pairs, run, options, resume=resume, prepare=prepare, validation=validation)
-    if accelerator.is_main_process:
-        model.fit_calibration(_batches(unseen, model))
-        model.cpu().save_pretrained(run)
-        _draw_curve(run)
-    accelerator.wait_for_everyone()
-    return run
+        fit(
+            model, pairs, place.path, options, resume=resume, prepare=prepare, validation=validation
+        )
+        if accelerator.is_main_process:
+            model.fit_calibration(_batches(unseen, model))
+            _finish(model.cpu(), place, folder)
+        accelerator.wait_for_everyone()
+    return folder.path
+
+
+def _finish(model: CFRG, place: RunFolder, folder: RunFolder) -> None:
+    """Write the trained model, the weights last; replace the run that it was trained for."""
+    _draw_curve(place)
+    record = {**place.read_record(), "weights_digest": digest_weights(model)}
+    model.companions[RECORD] = record
+    if place is folder:
+        model.write_run(place)
+        return
+    keep_own_card(folder, place)
+    model.write_run(place)
+    folder.finish_successor()
+
+
+def _is_finished(run: RunFolder) -> bool:
+    """Whether the weights that ``run.json`` names are there."""
+    return run.weights.is_file() and "weights_digest" in run.read_record()
 
 
 def fit_memory(model: CFRG, index: Index, *, category: str, seed: int) -> NearestNeighbourMemory:
@@ -145,15 +177,7 @@ def read_run(run: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ModelError: If it is not there or cannot be read.
     """
-    path = Path(run) / "run.json"
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{run} is not a run folder: {path} cannot be read ({error}). "
-            "Name a folder that `cfrg train --out` has written."
-        ) from error
-    return record
+    return RunFolder(run).read_record()
 
 
 def read_trained_on(run: str | os.PathLike[str]) -> frozenset[str]:
@@ -162,7 +186,7 @@ def read_trained_on(run: str | os.PathLike[str]) -> frozenset[str]:
     Raises:
         ModelError: If the list cannot be read.
     """
-    path = Path(run) / TRAINED_ON
+    path = RunFolder(run).trained_on
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -175,11 +199,11 @@ def read_trained_on(run: str | os.PathLike[str]) -> frozenset[str]:
     return frozenset(line.split(" ", 1)[0] for line in lines)
 
 
-def _write_trained_on(run: Path, index: Index, ids: Sequence[str]) -> None:
+def _write_trained_on(run: RunFolder, index: Index, ids: Sequence[str]) -> None:
     files = [index[name].image for name in ids]
     digests = hash_files(index.root, files)
     lines = (f"{digests[path]}  {relative_path(path, index.root)}\n" for path in files)
-    atomic.write_text(run / TRAINED_ON, "".join(lines))
+    atomic.write_text(run.trained_on, "".join(lines))
 
 
 def _good_images(index: Index, category: str) -> Index:
@@ -216,27 +240,31 @@ def _describe(
     }
 
 
-def _claim(run: Path, record: dict[str, Any], *, resume: bool, force: bool) -> None:
-    """Take the folder for this run, or refuse."""
-    path = run / "run.json"
-    if not path.is_file():
-        if run.is_dir() and any(run.iterdir()):
-            raise UsageError(f"{run} is not empty and holds no run. Choose another --out.")
-        atomic.write_json(path, record)
-        return
-    if resume:
-        _check_same_run(run, read_run(run), record)
+def _claim(run: RunFolder, record: dict[str, Any], *, resume: bool, force: bool) -> None:
+    """Take the folder for this run, or one that is to replace what is there, or refuse."""
+    if run.has_successor:
+        if resume and run.successor.record.is_file():
+            _check_same_run(run.successor, record)
+            return
+        if force or resume or not run.holds_run:
+            run.discard_successor()
+    if run.is_empty:
+        atomic.write_json(run.record, record)
+    elif not run.record.is_file():
+        raise UsageError(f"{run.path} is not empty and holds no run. Choose another --out.")
+    elif resume:
+        _check_same_run(run, record)
     elif force:
-        (run / "checkpoints" / "last.safetensors").unlink(missing_ok=True)
-        atomic.write_json(path, record)
+        atomic.write_json(run.begin_successor().record, record)
     else:
         raise UsageError(
-            f"{run} holds a run already. Go on with it (--resume), start anew (--force), or choose "
-            "another --out."
+            f"{run.path} holds a run already. Go on with it (--resume), start anew (--force), or "
+            "choose another --out."
         )
 
 
-def _check_same_run(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+def _check_same_run(run: RunFolder, now: dict[str, Any]) -> None:
+    before = run.read_record()
     now = json.loads(json.dumps(now))
     free = {
         "workers", "device", "draw_defects_on", "log_every", "checkpoint_every", "tensorboard",
@@ -251,8 +279,8 @@ def _check_same_run(run: Path, before: dict[str, Any], now: dict[str, Any]) -> N
     ]
     if differences:
         raise UsageError(
-            f"{run} was started with another {', '.join(differences)}. Resume with the options of "
-            "the first start (see run.json), or start anew with --force."
+            f"{run.path} was started with another {', '.join(differences)}. Resume with the options "
+            "of the first start (see run.json), or start anew with --force."
         )
 
 
@@ -282,9 +310,9 @@ def _batches(images: ImageCache, model: CFRG, size: int = 32) -> Iterator[torch.
         yield normalize(batch.to(device), model.config)
 
 
-def _draw_curve(run: Path) -> None:
+def _draw_curve(run: RunFolder) -> None:
     from threecad.figures import training_curve
 
-    figure = training_curve(read_log(run / "log.jsonl"))
-    with atomic.replacing(run / "figures" / "curve.png") as temporary:
+    figure = training_curve(read_log(run.log))
+    with atomic.replacing(run.figures / "curve.png") as temporary:
         figure.savefig(temporary, dpi=150)

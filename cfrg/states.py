@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from cfrg.averaging import own_state
+from cfrg.run_folder import RunFolder
 from cfrg.weights import write_safetensors
 from threecad.errors import ModelError
 
@@ -25,7 +26,7 @@ __all__ = ["load_training_state", "save_training_state", "state_path"]
 
 def state_path(run: Path) -> Path:
     """Return where the training state of a run folder lies."""
-    return run / "checkpoints" / "last.safetensors"
+    return RunFolder(run).state
 
 
 def save_training_state(

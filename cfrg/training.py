@@ -25,6 +25,7 @@ from cfrg.devices import find_device
 from cfrg.logs import TrainingLog, read_log
 from cfrg.options import TrainingOptions, learning_rate
 from cfrg.preprocessing import normalize
+from cfrg.run_folder import RunFolder
 from cfrg.states import load_training_state, save_training_state
 from cfrg.validation import BestWeights, validate
 from threecad.errors import ModelError, UsageError
@@ -112,8 +113,8 @@ def fit(
         prepare(model)
     log = None
     if accelerator.is_main_process:
-        events = run / "tensorboard" if options.tensorboard else None
-        log = TrainingLog(run / "log.jsonl", start, events)
+        folder = RunFolder(run)
+        log = TrainingLog(folder.log, start, folder.events if options.tensorboard else None)
     compiled = torch.compile(objective) if options.compile else objective
     step_of, optimizer = accelerator.prepare(compiled, optimizer)
     batches = _batches(pairs, options, start, total, accelerator, defects)

@@ -31,6 +31,7 @@ from cfrg.streaming import WriteBehind
 from threecad import atomic
 from threecad.errors import UsageError
 from threecad.images import read_image, write_png
+from threecad.locking import is_leftover, writing_alone
 from threecad.predictions import read_map, write_map
 
 if TYPE_CHECKING:
@@ -209,7 +210,8 @@ def check_folder(folder: str | os.PathLike[str], *, force: bool = False) -> None
     atomic.check_writable(folder)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file. Name another --out.")
-    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    there = sorted(name for name in names if not is_leftover(name))
     if there and not force:
         raise UsageError(f"{folder} is not empty. Name another --out, or replace it with --force.")
     if foreign := [name for name in there if name not in NAMES]:
@@ -217,8 +219,10 @@ def check_folder(folder: str | os.PathLike[str], *, force: bool = False) -> None
 
 
 def clear_folder(folder: str | os.PathLike[str]) -> None:
-    """Remove the predictions in a folder, if any; other files stay."""
-    for path in (Path(folder) / name for name in NAMES):
+    """Remove the predictions in a folder, if any, and what a killed one left; other files stay."""
+    folder = Path(folder)
+    leftovers = folder.glob(f"{atomic.TEMPORARY_PREFIX}*")
+    for path in (*(folder / name for name in NAMES), *leftovers):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -303,20 +307,23 @@ def predict_to_folder(
 
     Raises:
         UsageError: If ``out`` is not empty and ``force`` is not given.
+        BusyError: If another process is writing ``out``.
         DataError: If there is no image.
     """
-    check_folder(out, force=force)
-    predictor = Predictor.from_pretrained(model, revision=revision, **options)
-    files = find_images(
-        paths,
-        category=category or predictor.category,
-        split=split,
-        split_file=split_file,
-        errata=errata,
-        fold=fold,
-        besides=out,  # overlays of an earlier prediction are no photographs
-    )
-    clear_folder(out)  # now that nothing but the images themselves can be wrong
-    return write_predictions(
-        predictor, files, out, map_format=map_format, masks=masks, overlays=overlays
-    )
+    atomic.check_writable(out)
+    with writing_alone(Path(out)):
+        check_folder(out, force=force)
+        predictor = Predictor.from_pretrained(model, revision=revision, **options)
+        files = find_images(
+            paths,
+            category=category or predictor.category,
+            split=split,
+            split_file=split_file,
+            errata=errata,
+            fold=fold,
+            besides=out,  # overlays of an earlier prediction are no photographs
+        )
+        clear_folder(out)  # now that nothing but the images themselves can be wrong
+        return write_predictions(
+            predictor, files, out, map_format=map_format, masks=masks, overlays=overlays
+        )

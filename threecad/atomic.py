@@ -1,14 +1,18 @@
-"""Files that exist whole or not at all.
+"""Files and folders that exist whole or not at all.
 
 Everything is written under a temporary name in the target's own folder and renamed with
-``os.replace``. A process killed at any moment leaves the old file or the new one.
+``os.replace``. A process killed at any moment leaves the old file or the new one. A folder that is
+written beside its target changes places with it (``replace_folder``).
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import secrets
+import shutil
+import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -22,6 +26,8 @@ __all__ = [
     "TEMPORARY_PREFIX",
     "check_writable",
     "open_replacing",
+    "recover_folder",
+    "replace_folder",
     "replacing",
     "write_bytes",
     "write_json",
@@ -96,6 +102,64 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write ``value`` to ``path`` atomically, as indented JSON. NaN and infinity are refused."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Put the folder ``new`` in the place of ``target``, and remove what was there.
+
+    Linux and macOS swap the two in one step, so that a process killed at any moment leaves the
+    earlier folder or the new one at ``target``; the other may be left at ``new``. Where the system
+    or the file system cannot (Windows, NFS), ``target`` is moved aside and comes back if its
+    successor cannot take its place; killed between the two renames, it waits for
+    ``recover_folder``.
+
+    Args:
+        new: The folder, whole, in the parent of ``target``.
+        target: A folder, or nothing.
+    """
+    if target.exists() and not any(target.iterdir()):
+        target.rmdir()
+    if not target.exists():
+        new.replace(target)
+        return
+    if _swap(new, target):
+        shutil.rmtree(new, ignore_errors=True)
+        return
+    earlier = _set_aside(target)
+    shutil.rmtree(earlier, ignore_errors=True)
+    target.replace(earlier)
+    try:
+        new.replace(target)
+    except BaseException:
+        earlier.replace(target)
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
+def recover_folder(target: Path) -> None:
+    """Put back what a process killed in ``replace_folder`` had moved aside; else do nothing."""
+    earlier = _set_aside(target)
+    if earlier.is_dir() and not target.exists():
+        earlier.replace(target)
+
+
+def _set_aside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
+
+
+def _swap(one: Path, other: Path) -> bool:
+    """Let two folders change places in one step; return whether the system could."""
+    names = os.fsencode(one), os.fsencode(other)
+    try:
+        if sys.platform == "linux":
+            here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+            arguments = (here, names[0], here, names[1], exchange)
+            return bool(ctypes.CDLL(None).renameat2(*arguments) == 0)
+        if sys.platform == "darwin":
+            return bool(ctypes.CDLL(None).renamex_np(*names, 2) == 0)  # RENAME_SWAP
+    except (OSError, AttributeError):  # a C library without that function
+        pass
+    return False
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -11,6 +11,7 @@
     ├── ConversionError      a format that cannot be read or written
     ├── EvaluationError      predictions that cannot be scored
     ├── ModelError           a model, checkpoint or configuration that cannot be used
+    ├── BusyError            a folder that another process is writing
     └── UsageError           arguments that make no sense together
 
 The message is written for the person at the terminal: the file or value at fault, what was
@@ -20,6 +21,7 @@ expected, and what to do next. The command line prints it without a traceback.
 from __future__ import annotations
 
 __all__ = [
+    "BusyError",
     "ConversionError",
     "DataError",
     "DownloadError",
@@ -86,6 +88,10 @@ class EvaluationError(ThreecadError):
 
 class ModelError(ThreecadError):
     """A model, checkpoint or configuration cannot be used."""
+
+
+class BusyError(ThreecadError):
+    """Another process is writing the same folder."""
 
 
 class UsageError(ThreecadError, ValueError):

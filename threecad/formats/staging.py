@@ -75,7 +75,7 @@ def staged_folder(target: Path, recipe: dict[str, Any], *, force: bool = False) 
         (own / _RECIPE).unlink()
         if hasattr(os, "sync"):
             os.sync()
-        _replace_folder(partial, target)
+        atomic.replace_folder(partial, target)
     finally:
         with suppress(OSError):  # Windows keeps an open file
             Path(lock.lock_file).unlink()
@@ -116,18 +116,3 @@ def _remove_leftovers(folder: Path) -> None:
     """Remove the files that a killed process was just writing."""
     for path in folder.rglob(f"{atomic.TEMPORARY_PREFIX}*"):
         path.unlink()
-
-
-def _replace_folder(new: Path, target: Path) -> None:
-    if not target.exists():
-        new.replace(target)
-        return
-    if not any(target.iterdir()):
-        target.rmdir()
-        new.replace(target)
-        return
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    target.replace(old)
-    new.replace(target)
-    shutil.rmtree(old, ignore_errors=True)

@@ -98,7 +98,7 @@ def write_sample(
             "categories": names,
         }
         atomic.write_json(staging / SAMPLE_MARKER, marker)
-        _move(staging, root)
+        atomic.replace_folder(staging, root)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return root
@@ -156,18 +156,3 @@ def _check_replaceable(root: Path, force: bool) -> None:
             f"{root} already holds a sample. Replace it with --force (force=True), or name "
             "another folder."
         )
-
-
-def _move(staging: Path, root: Path) -> None:
-    """Put `staging` in the place of `root`, which is missing, empty or an earlier sample."""
-    if not root.exists():
-        staging.replace(root)
-        return
-    earlier = staging.with_name(f"{staging.name}-earlier")
-    root.replace(earlier)
-    try:
-        staging.replace(root)
-    except BaseException:
-        earlier.replace(root)
-        raise
-    shutil.rmtree(earlier)
