@@ -13,7 +13,7 @@ import shutil
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from threecad import atomic
 from threecad.errors import ModelError, UsageError
@@ -23,10 +23,17 @@ from threecad.locking import is_leftover, writing_alone
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["CALIBRATION", "RECORD", "RESULT", "RunFolder", "digest_of", "writes_run"]
+__all__ = [
+    "CALIBRATION",
+    "RECORD",
+    "RESULT",
+    "RunFolder",
+    "check_record",
+    "digest_of",
+    "writes_run",
+]
 
-P = ParamSpec("P")
-T = TypeVar("T")
+F = TypeVar("F", bound="Callable[..., Any]")
 
 RECORD, RESULT, CALIBRATION = "run.json", "result.json", "calibration.json"
 
@@ -182,17 +189,15 @@ class RunFolder:
         return entry.name in ours or is_leftover(entry.name)
 
 
-def writes_run(
-    function: Callable[Concatenate[str | os.PathLike[str], P], T],
-) -> Callable[Concatenate[str | os.PathLike[str], P], T]:
+def writes_run(function: F) -> F:
     """Let a function whose first argument is a run folder hold the right to write it, if it can."""
 
     @wraps(function)
-    def alone(run: str | os.PathLike[str], *args: P.args, **kwargs: P.kwargs) -> T:
+    def alone(run: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
         with RunFolder(run).writing_if_possible():
             return function(run, *args, **kwargs)
 
-    return alone
+    return cast("F", alone)
 
 
 def check_record(record: dict[str, Any]) -> dict[str, Any]:

@@ -279,8 +279,8 @@ def _check_same_run(run: RunFolder, now: dict[str, Any]) -> None:
     ]
     if differences:
         raise UsageError(
-            f"{run.path} was started with another {', '.join(differences)}. Resume with the options "
-            "of the first start (see run.json), or start anew with --force."
+            f"{run.path} was started with another {', '.join(differences)}. Resume with the "
+            "options of the first start (see run.json), or start anew with --force."
         )
 
 

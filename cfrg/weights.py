@@ -179,5 +179,5 @@ def digest_tensors(config: CFRGConfig, tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps(departures, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}\t{tensor.dtype}\t{tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy())
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()

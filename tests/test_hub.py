@@ -197,6 +197,8 @@ class ModelHub(Server):
         self.files: dict[str, dict[str, bytes]] = {}
         self.private: dict[str, bool] = {}
         self.requests: list[str] = []
+        self.statuses: dict[str, list[int]] = {}
+        """Statuses of the next answers, by file."""
 
 
 class _ModelHandler(_Handler):
@@ -212,8 +214,10 @@ class _ModelHandler(_Handler):
         files = self.server.files.get(match[1]) if match else None
         if match is None or files is None:
             return self.refuse("RepoNotFound", 401)
-        if match[2] != "main":
+        if match[2] not in ("main", "a" * 40):
             return self.refuse("RevisionNotFound", 404)
+        if statuses := self.server.statuses.get(match[3]):
+            return self.refuse("", statuses.pop(0))
         if match[3] not in files:
             return self.refuse("EntryNotFound", 404)
         body = files[match[3]]
@@ -290,6 +294,31 @@ def test_repositories_that_cannot_be_read(tmp_path: Path, model_hub: ModelHub) -
     ):
         with pytest.raises(ModelError, match=message):
             CFRG.from_pretrained(source, cache_dir=tmp_path, **options)
+
+
+@pytest.mark.parametrize("name", hub.COMPANIONS)
+def test_a_hub_that_is_overloaded_is_asked_again_and_never_believed(
+    name: str,
+    folder: Path,
+    tmp_path: Path,
+    model_hub: ModelHub,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    model_hub.files["me/stator"] = {**files, name: b'{"category": "Copper_Stator"}'}
+    model_hub.statuses[name] = [503] * 1000
+    with pytest.raises(ModelError, match=rf"me/stator: {name} cannot be fetched.*try again later"):
+        CFRG.from_pretrained("me/stator", cache_dir=tmp_path / "cache")
+    asked = 1000 - len(model_hub.statuses[name])
+    assert 3 <= asked < 100
+    model_hub.statuses[name] = [503]  # and then it can be had
+    loaded = CFRG.from_pretrained("me/stator", cache_dir=tmp_path / "cache")
+    assert loaded.companions == {name: {"category": "Copper_Stator"}}
+    model_hub.statuses[name] = [403]  # asking again would not help
+    with pytest.raises(ModelError, match=f"me/stator: {name} cannot be fetched"):
+        CFRG.from_pretrained("me/stator", cache_dir=tmp_path / "other")
 
 
 def test_push_uploads_card_and_weights_privately(
