@@ -109,7 +109,7 @@ class CFRGConfig:
         for field in dataclasses.fields(self):
             if isinstance(value := getattr(self, field.name), list):  # what JSON makes of a tuple
                 object.__setattr__(self, field.name, tuple(value))
-        if teacher := TEACHERS.get(self.teacher):
+        if isinstance(self.teacher, str) and (teacher := TEACHERS.get(self.teacher)):
             object.__setattr__(self, "mean", self.mean or teacher.mean)
             object.__setattr__(self, "std", self.std or teacher.std)
         if problems := self._problems():
@@ -166,6 +166,7 @@ class CFRGConfig:
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
     def _problems(self) -> list[str]:
+        known_teacher = isinstance(self.teacher, str) and self.teacher in TEACHERS
         problems = [
             f"{field} is {name!r}, expected one of {', '.join(known)}{_suggest(name, known)}"
             for field, name, known in (
@@ -200,12 +201,12 @@ class CFRGConfig:
             ("coarse_weights", 3),
             ("smoothing_sigma", 0),
             ("score_fraction", 0),
-            *((("mean", 3),) if self.teacher in TEACHERS else ()),
+            *((("mean", 3),) if known_teacher else ()),
         ):
             if not _is_numbers(getattr(self, field), length, least=0, most=MOST):
                 what = f"number from 0 to {MOST}"
                 problems.append(_expected(field, getattr(self, field), length, what))
-        if self.teacher in TEACHERS and not _is_numbers(self.std, 3, least=1 / MOST, most=MOST):
+        if known_teacher and not _is_numbers(self.std, 3, least=1 / MOST, most=MOST):
             problems.append(_expected("std", self.std, 3, f"number from {1 / MOST} to {MOST}"))
         problems += [
             f"{field} is {getattr(self, field)!r}, expected true or false"

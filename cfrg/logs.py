@@ -6,7 +6,9 @@ import json
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from threecad.errors import UsageError
+from threecad import atomic
+from threecad.errors import ModelError, UsageError
+from threecad.json_files import parse_object
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +30,7 @@ class TrainingLog:
         self._events = _open_events(tensorboard, start) if tensorboard else None
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in read_log(path) if line["step"] <= start] if start else []
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        atomic.write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Append a line."""
@@ -61,12 +63,26 @@ def _open_events(folder: Path, start: int) -> Any:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a ``log.jsonl``; a line cut off by a crash is left out."""
+    """Return the lines of a ``log.jsonl``; a last line cut off by a crash is left out.
+
+    Raises:
+        ModelError: If another line is no step of a training.
+    """
+    if not path.is_file():
+        return []
+    texts = path.read_bytes().split(b"\n")
     lines = []
-    if path.is_file():
-        for text in path.read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(text))
-            except ValueError:
-                continue
+    for number, text in enumerate(texts, 1):
+        try:
+            line = parse_object(text.decode())
+            if type(line.get("step")) is not int:
+                raise ValueError(f'"step" is {str(line.get("step"))[:40]!r}, expected an integer')
+        except ValueError as error:
+            if number == len(texts):  # no newline after it
+                break
+            raise ModelError(
+                f"{path}, line {number}: no step of a training ({error}). Remove the line, or "
+                "start anew with --force."
+            ) from None
+        lines.append(line)
     return lines

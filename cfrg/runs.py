@@ -196,7 +196,17 @@ def read_trained_on(run: str | os.PathLike[str]) -> frozenset[str]:
             f"{path}, the list of training images, cannot be read ({error}). Restore it, or remove "
             "it if no image that was trained on is among those given."
         ) from None
-    return frozenset(line.split(" ", 1)[0] for line in lines)
+    digests = [line.split(" ", 1)[0] for line in lines]
+    if wrong := [number for number, text in enumerate(digests, 1) if not _is_sha256(text)]:
+        raise ModelError(
+            f"{path}, line {wrong[0]}: no SHA-256 and name of a training image. Restore the list, "
+            "or remove it if no image that was trained on is among those given."
+        )
+    return frozenset(digests)
+
+
+def _is_sha256(text: str) -> bool:
+    return len(text) == 64 and not set(text) - set("0123456789abcdef")
 
 
 def _write_trained_on(run: RunFolder, index: Index, ids: Sequence[str]) -> None:

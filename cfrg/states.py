@@ -12,6 +12,7 @@ from cfrg.averaging import own_state
 from cfrg.run_folder import RunFolder
 from cfrg.weights import write_safetensors
 from threecad.errors import ModelError
+from threecad.json_files import parse_object
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,8 +76,8 @@ def load_training_state(
         return 0
     try:
         with safe_open(path, framework="pt") as file:
-            progress = json.loads(file.metadata()["training"])
-            step = int(progress["step"])
+            progress = parse_object(file.metadata()["training"])
+            step = _check_progress(progress)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
@@ -89,20 +90,39 @@ def load_training_state(
             f"{path} belongs to another network. Use the options the run was started with, or "
             "another --out."
         )
-    model.load_state_dict(own, strict=False)
-    if average:
-        for name, value in _part(tensors, "average.").items():
-            average.values[name].copy_(value)
-    if best and "best_step" in progress:
-        best.step, best.score = progress["best_step"], progress["best_score"]
-        best.values = {
-            name: value.to(own_state(model)[name].device)
-            for name, value in _part(tensors, "best.").items()
-        }
-    if scaler and "scaler" in progress:
-        scaler.load_state_dict(progress["scaler"])
-    optimizer.load_state_dict(_optimizer_state(optimizer, _part(tensors, "optimizer.")))
+    try:
+        model.load_state_dict(own, strict=False)
+        if average:
+            for name, value in _part(tensors, "average.").items():
+                average.values[name].copy_(value)
+        if best and "best_step" in progress:
+            best.step, best.score = progress["best_step"], progress["best_score"]
+            best.values = {
+                name: value.to(own_state(model)[name].device)
+                for name, value in _part(tensors, "best.").items()
+            }
+        if scaler and "scaler" in progress:
+            scaler.load_state_dict(progress["scaler"])
+        optimizer.load_state_dict(_optimizer_state(optimizer, _part(tensors, "optimizer.")))
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{path} is not a training state: {error}. Remove it to start from the beginning."
+        ) from error
     return step
+
+
+def _check_progress(progress: dict[str, Any]) -> int:
+    """Return the number of steps done.
+
+    Raises:
+        ValueError: If a value is missing or of another type.
+    """
+    whole = {name: progress[name] for name in ("step", "best_step") if name in progress}
+    if "step" not in whole or any(type(v) is not int or v < 0 for v in whole.values()):
+        raise ValueError(f"it has no number of steps: {str(progress)[:80]}")
+    if "best_step" in whole and type(progress.get("best_score")) not in (int, float):
+        raise ValueError("its best_score is no number")
+    return int(whole["step"])
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

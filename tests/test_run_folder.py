@@ -242,7 +242,7 @@ def words(run: Path, root: Path, *more: str) -> list[str]:
     return [
         *("train", str(root), "--category", "Copper_Stator", "--out", str(run)),
         *("--image-size", "32", "--steps", "2", "--batch-size", "2", "--checkpoint-every", "1"),
-        *("--device", "cpu", *more),
+        *("--seed", "0", "--device", "cpu", *more),
     ]
 
 

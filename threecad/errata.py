@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from threecad import atomic
 from threecad.catalog import is_multiple_defects
 from threecad.errors import DataError
+from threecad.json_files import read_json
 from threecad.samples import GOOD, Index, hash_file
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def read_errata(path: str | os.PathLike[str]) -> Errata:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json(path)
         if not isinstance(content, dict) or content.get("schema") != SCHEMA:
             raise ValueError(f'"schema" is not "{SCHEMA}"')
         entries = content.get("entries")

@@ -12,7 +12,6 @@ Images and masks are paired by stem, never by position.
 
 from __future__ import annotations
 
-import json
 import os
 import unicodedata
 from dataclasses import replace
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 from threecad.catalog import is_multiple_defects
 from threecad.errors import LayoutError, UsageError
 from threecad.findings import Finding
+from threecad.json_files import read_object
 from threecad.locations import default_root, own_folder
 from threecad.samples import GOOD, Index, Sample, Split, relative_path
 
@@ -150,8 +150,8 @@ def masks_expected(root: str | os.PathLike[str]) -> bool:
     """
     marker = own_folder(root) / "import.json"
     try:
-        return bool(json.loads(marker.read_text(encoding="utf-8")).get("masks") != "none")
-    except (OSError, ValueError, AttributeError):
+        return bool(read_object(marker).get("masks") != "none")
+    except (OSError, ValueError):
         return True
 
 

@@ -30,6 +30,7 @@ from PIL import Image
 
 from threecad import atomic
 from threecad.errors import EvaluationError, UsageError
+from threecad.json_files import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -326,9 +327,9 @@ def _read_rows(path: Path) -> Iterator[Any]:
 def _read_meta(folder: Path) -> tuple[float, float]:
     path = folder / "meta.json"
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-        scale, offset = float(meta["scale"]), float(meta["offset"])
-    except (OSError, KeyError, TypeError, ValueError, RecursionError):
+        meta = read_object(path)
+        scale, offset = _number(meta["scale"]), _number(meta["offset"])
+    except (OSError, KeyError, TypeError, ValueError, OverflowError):
         found = "this file holds something else" if path.exists() else "there is no such file"
         raise EvaluationError(
             f'PNG maps need {path} with one scale and offset for all maps, such as {{"scale": '
@@ -337,6 +338,12 @@ def _read_meta(folder: Path) -> tuple[float, float]:
     if not math.isfinite(scale) or not math.isfinite(offset) or scale == 0:
         raise EvaluationError(f"{path}: scale {scale} and offset {offset} give no scores.")
     return scale, offset
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)
 
 
 def _safe(sample_id: str) -> str:

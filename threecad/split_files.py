@@ -8,7 +8,6 @@ A file ``<name>.json`` beside it says how the table was made.
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter, defaultdict
 from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from threecad import atomic
 from threecad.errors import DataError, UsageError
+from threecad.json_files import read_json
 from threecad.samples import Split, relative_path
 
 if TYPE_CHECKING:
@@ -197,14 +197,40 @@ def _parse_row(row: dict[str, Any], line: int) -> SplitRow:
     return SplitRow(**known, fold=None if fold is None else int(fold))
 
 
+_DESCRIPTION: dict[str, tuple[type, ...]] = {
+    "kind": (str,),
+    "seed": (int, type(None)),
+    "options": (dict,),
+    "fingerprint": (str, type(None)),
+    "left_out": (dict,),
+    "notes": (list,),
+}
+
+
 def _read_description(path: Path) -> dict[str, Any]:
-    """Return what the file beside the table says; nothing if it is missing or of no use."""
+    """Return what the file beside the table says; nothing if it is missing or somebody else's.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    sidecar = _sidecar(path)
     try:
-        content = json.loads(_sidecar(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(sidecar)
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+            return {}
+        for name, kinds in _DESCRIPTION.items():
+            if name in content and type(content[name]) not in kinds:
+                raise ValueError(f'"{name}" is {str(content[name])[:40]!r}')
+        texts = (*content.get("notes", ()), *content.get("left_out", {}).values())
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError('"notes" or "left_out" holds something else than texts')
+    except FileNotFoundError:
         return {}
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        return {}
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{sidecar} does not describe the split file beside it: {error}. Restore it, or remove "
+            "it: the split can be used without."
+        ) from None
     kept = {
         name: content[name]
         for name in ("kind", "seed", "options", "fingerprint", "left_out")

@@ -6,7 +6,6 @@ it got, and every later one is held to it.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from threecad import atomic
 from threecad.errors import DataError
 from threecad.indexing import IMAGE_SUFFIXES
+from threecad.json_files import read_object
 from threecad.locations import OWN_FOLDER
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Provenance:
         """
         path = root / OWN_FOLDER / "archives.lock.json"
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = read_object(path)
             return cls(
                 path,
                 {source: Archive(**archive) for source, archive in data["archives"].items()},

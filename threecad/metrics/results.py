@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from threecad import atomic
 from threecad.errors import EvaluationError
+from threecad.json_files import read_json
 from threecad.metrics.keys import FIGURE_NAMES, KEYS, is_replaced
 from threecad.metrics.tables import render_result
 
@@ -205,7 +206,9 @@ class Result:
                 provenance=dict(plain["provenance"]),
                 **groups,
             )
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (
+            KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError,
+        ) as error:  # fmt: skip
             raise EvaluationError(f"The result is incomplete or damaged: {error!r}.") from None
 
     @classmethod
@@ -216,9 +219,8 @@ class Result:
             EvaluationError: If the file holds no result.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
-            plain = json.loads(text, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
+            plain = read_json(Path(path))
+        except ValueError as error:
             raise EvaluationError(f"{path} is not JSON: {error}.") from None
         try:
             return cls.from_dict(plain)
@@ -244,10 +246,6 @@ class Result:
             for (names, reason), categories in places.items()
             for verb in ["are" if "," in names else "is"]
         ]
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"it holds {name}")
 
 
 def _width(figure: Figure) -> float:

@@ -85,7 +85,9 @@ def read_manifest(path: str | os.PathLike[str]) -> list[ManifestRow]:
         return [_parse(record) for record in _read_records(path)]
     except FileNotFoundError:
         raise DataError(f"There is no manifest {path}.") from None
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, OverflowError, NotImplementedError, csv.Error,
+    ) as error:  # fmt: skip
         raise DataError(
             f"{path} is not a manifest with the columns {', '.join(_COLUMNS)}: {error}. "
             "Write it anew with `threecad verify --manifest FILE --force`."
