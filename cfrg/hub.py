@@ -7,30 +7,17 @@ run: ``run.json``, ``result.json``, ``calibration.json``.
 
 from __future__ import annotations
 
-import re
-import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub import (
-    PyTorchModelHubMixin,
-    constants,
-    hf_hub_download,
-    try_to_load_from_cache,
-)
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
 from cfrg.cards import MARKER, make_card
 from cfrg.config import CFRGConfig
+from cfrg.hub_files import AbsentError, check_repository, download_file
 from cfrg.run_folder import CALIBRATION, RECORD, RESULT, RunFolder, check_record, digest_of
 from cfrg.weights import assign_tensors, digest_tensors, read_safetensors, write_safetensors
 from threecad import atomic
@@ -51,9 +38,6 @@ COMPANIONS = {
     CALIBRATION: "set of thresholds",
 }
 """What travels with a model, where it is there: content by file name in ``CFRG.companions``."""
-
-WAITS = (1.0, 3.0)
-"""Seconds before each further attempt to fetch a file that the Hub could not give."""
 
 
 class PretrainedModel(
@@ -116,10 +100,10 @@ class PretrainedModel(
             folder = Path(source, subfolder or "")
             locate: Callable[[str], Path] = folder.joinpath
         else:
-            _check_repository(source)
+            check_repository(source)
 
             def locate(name: str) -> Path:
-                return _download(
+                return download_file(
                     source,
                     name,
                     subfolder=subfolder,
@@ -308,74 +292,6 @@ def _say_foreign(name: str, where: str) -> None:
     )
 
 
-class _AbsentError(ModelError):
-    """A file that is not in a folder or repository, or not to be had from it."""
-
-
-def _check_repository(source: str) -> None:
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", source) or source.startswith((".", "~")):
-        raise ModelError(
-            f"{source}: no such folder, and not the name of a Hub repository either "
-            "(owner/name). Give the run folder that `cfrg train --out` wrote."
-        )
-
-
-def _download(repository: str, name: str, **options: Any) -> Path:
-    """Path of a file of a Hub repository in the local cache.
-
-    Raises:
-        _AbsentError: The repository has no such file, or it is to be looked for in the cache alone
-            and is not there.
-        ModelError: It cannot be fetched, after some attempts.
-    """
-    offline = options["local_files_only"] or constants.HF_HUB_OFFLINE
-    for wait in (*WAITS, None):
-        try:
-            return Path(hf_hub_download(repository, name, **options))
-        except LocalEntryNotFoundError as error:  # before its base, which means that it is absent
-            if offline or _is_known_absent(repository, name, options):
-                raise _AbsentError(
-                    f"{repository}: no such folder here, and {name} is neither cached nor can the "
-                    "Hub be reached. Check the name and the network."
-                ) from None
-            reason: Exception = error
-        except EntryNotFoundError:
-            raise _AbsentError(f"{repository}: has no {name}") from None
-        except RevisionNotFoundError:
-            raise ModelError(f"{repository}: no revision {options['revision']!r}") from None
-        except RepositoryNotFoundError:
-            raise ModelError(
-                f"{repository}: no such folder here, and no such repository on the Hub. "
-                "If it is private, log in with `hf auth login`."
-            ) from None
-        except (HfHubHTTPError, OSError) as error:
-            reason = error
-        if wait is None or not _may_pass(reason):
-            break
-        time.sleep(wait)
-    said = str(reason.__cause__ or reason).splitlines()[0]
-    raise ModelError(
-        f"{repository}: {name} cannot be fetched from the Hub ({said}). "
-        "Check the network, or try again later."
-    )
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether another attempt is sensible: the Hub is overloaded, broken or out of reach."""
-    cause = error.__cause__ or error
-    status = getattr(getattr(cause, "response", None), "status_code", None)
-    return status is None or status in (408, 429) or status >= 500
-
-
-def _is_known_absent(repository: str, name: str, options: Mapping[str, Any]) -> bool:
-    """Whether the Hub said earlier that the repository has no such file."""
-    path = f"{options['subfolder']}/{name}" if options.get("subfolder") else name
-    found = try_to_load_from_cache(
-        repository, path, cache_dir=options["cache_dir"], revision=options["revision"]
-    )
-    return found is not None and not isinstance(found, str)
-
-
 def _read_config_json(path: Path) -> dict[str, Any]:
     return _read_object(path, "configuration of CFRG")
 
@@ -388,7 +304,7 @@ def _read_companions(locate: Callable[[str], Path]) -> dict[str, Any]:
             companions[name] = _read_object(path, COMPANIONS[name])
             if name == RECORD:
                 check_record(companions[name])
-        except _AbsentError:
+        except AbsentError:
             continue
         except ValueError as error:
             raise ModelError(
@@ -402,7 +318,7 @@ def _read_object(path: Path, what: str) -> dict[str, Any]:
     try:
         return read_object(path)
     except FileNotFoundError:
-        raise _AbsentError(
+        raise AbsentError(
             f"{path}: no such file. A run folder holds config.json and model.safetensors."
         ) from None
     except (OSError, ValueError) as error:

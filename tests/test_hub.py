@@ -304,7 +304,7 @@ def test_a_hub_that_is_overloaded_is_asked_again_and_never_believed(
     model_hub: ModelHub,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hub, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr("cfrg.hub_files.WAITS", (0.0, 0.0))
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     model_hub.files["me/stator"] = {**files, name: b'{"category": "Copper_Stator"}'}
