@@ -22,6 +22,7 @@ from cfrg.logs import require_tensorboard
 from cfrg.memory import NearestNeighbourMemory
 from cfrg.model import CFRG
 from cfrg.preprocessing import normalize
+from cfrg.states import resumable
 from cfrg.synthesis import make_defects
 from cfrg.tiles import Tiling
 from cfrg.training import TrainingOptions, fit, make_accelerator, read_log
@@ -45,6 +46,7 @@ TRAINED_ON = "trained_on.sha256"
 """The images that a run was trained on, as ``sha256sum --check`` in the tree's root reads them."""
 
 
+@resumable
 def train(
     root: str | os.PathLike[str] | Index | None,
     run: str | os.PathLike[str],
@@ -82,6 +84,7 @@ def train(
 
     Raises:
         UsageError: If the folder holds a run and neither ``resume`` nor ``force`` is given.
+        ModelError: If the disk is full; the state that was saved last stays whole.
         Interrupted: If asked to stop; the state is saved.
     """
     run = Path(run)

@@ -11,6 +11,7 @@
     ├── ConversionError      a format that cannot be read or written
     ├── EvaluationError      predictions that cannot be scored
     ├── ModelError           a model, checkpoint or configuration that cannot be used
+    ├── WorkerError          a worker process that was killed
     └── UsageError           arguments that make no sense together
 
 The message is written for the person at the terminal: the file or value at fault, what was
@@ -32,6 +33,7 @@ __all__ = [
     "ThreecadError",
     "TransferInterrupted",
     "UsageError",
+    "WorkerError",
 ]
 
 
@@ -86,6 +88,10 @@ class EvaluationError(ThreecadError):
 
 class ModelError(ThreecadError):
     """A model, checkpoint or configuration cannot be used."""
+
+
+class WorkerError(ThreecadError):
+    """A worker process was killed."""
 
 
 class UsageError(ThreecadError, ValueError):
