@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from torch.utils.data import Dataset, Subset
@@ -21,7 +21,7 @@ from threecad.images import read_image
 from threecad.locations import user_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sized
 
     import numpy.typing as npt
     import torch
@@ -170,7 +170,7 @@ def _write_arrays(path: Path, source: Dataset[Bytes], workers: int, what: str) -
     arrays = read_in_workers(source, workers, batch_size=None)
     shapes = []
     with atomic.replacing(path) as temporary, temporary.open("wb") as file:
-        for array in tqdm(arrays, what, len(source), unit="image", leave=False):
+        for array in tqdm(arrays, what, len(cast("Sized", source)), unit="image", leave=False):
             file.write(np.ascontiguousarray(array).data)
             shapes.append(array.shape)
         file.write(np.array(shapes, np.int64).tobytes())

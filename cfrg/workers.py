@@ -7,6 +7,7 @@ They end when the process that started them ends, and only then: what tells a wh
 from __future__ import annotations
 
 import signal
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -38,16 +39,20 @@ def read_in_workers(dataset: Dataset[Any], workers: int, **options: Any) -> Iter
     Raises:
         WorkerError: If a worker was killed.
     """
-    loader = DataLoader(dataset, num_workers=workers, worker_init_fn=_leave_stopping, **options)
+    loader = DataLoader(dataset, num_workers=workers, worker_init_fn=_settle, **options)
     with explaining_deaths():
         with _signals_waiting():
             items = iter(loader)
         yield from items
 
 
-def _leave_stopping(worker: int) -> None:  # noqa: ARG001
+def _settle(worker: int) -> None:  # noqa: ARG001
+    """Leave stopping, and talking about it, to the process that started this one."""
     for kind in STOPPING:
         signal.signal(kind, signal.SIG_IGN)
+    # Only the thread that hands tensors over uses it, when the other side has gone in the middle;
+    # errors in reading are handed over themselves.
+    sys.excepthook = lambda *_: None
 
 
 @contextmanager
