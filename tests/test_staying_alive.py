@@ -179,9 +179,10 @@ def test_a_full_disk_names_the_file_and_leaves_the_last_state_whole(
     disk = small_disk(300 << 20)
     run = disk / "run"
     complete = cfrg.runs.fit
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+    with monkeypatch.context() as patch:
         patch.setattr(cfrg.runs, "fit", lambda *a, **k: complete(*a, **k, stop_after=1))
-        start(sample_tree, run, options=options(steps=3, checkpoint_every=1))
+        with pytest.raises(Interrupted):
+            start(sample_tree, run, options=options(steps=3, checkpoint_every=1))
     before = hash_file(state_path(run))
     size = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - left
 

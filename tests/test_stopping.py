@@ -146,7 +146,7 @@ def test_a_prediction_told_to_stop_leaves_no_table_and_nothing_half_written(
     ("command", "kind", "code"),
     [
         pytest.param("audit", "SIGTERM", 143, id="audit"),
-        pytest.param("convert", "SIGINT", 130, id="convert"),
+        pytest.param("convert", "SIGTERM", 143, id="convert"),
         pytest.param("stats", "SIGTERM", 143, id="stats"),
     ],
 )
