@@ -15,13 +15,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from cfrg.data import PairKey, TrainingPairs
 from cfrg.preprocessing import to_tensor
 from cfrg.shapes import PERLIN_EXPONENTS, PERLIN_THRESHOLD, draw_angles, random_periods
 from cfrg.synthesis import LARGEST_BETA, PaperDefects, fit
+from cfrg.workers import read_in_workers
 from threecad.errors import UsageError
 
 if TYPE_CHECKING:
@@ -88,9 +89,10 @@ class DeviceDefects:
         self.pairs, self.recipe = pairs, cast("PaperDefects", pairs.make_defect)
         shape = _image_shape(pairs)
         textures = _FittedTextures(self.recipe.textures, shape)
-        loader = DataLoader(textures, batch_size=None, num_workers=workers)
+        read = read_in_workers(textures, workers, batch_size=None)
         self.textures = torch.empty((len(textures), 3, *shape), dtype=torch.uint8, device=device)
-        for i, texture in enumerate(tqdm(loader, "read textures", unit="image", leave=False)):
+        progress = tqdm(read, "read textures", len(textures), unit="image", leave=False)
+        for i, texture in enumerate(progress):
             self.textures[i] = texture
 
     @torch.no_grad()

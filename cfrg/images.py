@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
 from cfrg.foregrounds import find_part
 from cfrg.preprocessing import resize
 from cfrg.tiles import Tiling
+from cfrg.workers import read_in_workers
 from threecad import atomic
-from threecad.caching import mark_used
+from threecad.caching import hold, mark_used
 from threecad.errors import DataError
 from threecad.images import read_image
 from threecad.locations import user_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sized
 
     import numpy.typing as npt
     import torch
@@ -40,7 +41,9 @@ class ImageCache(Dataset["npt.NDArray[np.uint8]"]):
 
     They are decoded once. The file lies in the user's cache folder and is named by the content it
     was made from: the paths, sizes and modification times of the images, and the training size.
-    Epochs after the first, later runs and other processes read it without decoding anything.
+    Epochs after the first, later runs and other processes read it without decoding anything. As
+    long as it is open here, nobody who keeps to ``threecad.caching`` removes it; where somebody has
+    removed it all the same, it is made again.
 
     Args:
         dataset: Gives dicts with the ``path`` of each image. Files are read as they are, whatever
@@ -97,10 +100,9 @@ class _ArrayFile(Dataset["npt.NDArray[np.uint8]"]):
     """
 
     def __init__(self, path: Path, source: Dataset[Bytes], workers: int, what: str) -> None:
-        self.path = path
+        self.path, self._source, self._workers, self._what = path, source, workers, what
         self._opened: tuple[Bytes, npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
-        if not path.is_file():
-            _write_arrays(path, source, workers, what)
+        self._open()
         mark_used(path)
 
     def __len__(self) -> int:
@@ -114,17 +116,27 @@ class _ArrayFile(Dataset["npt.NDArray[np.uint8]"]):
         return np.asarray(pixels[end - shape.prod() : end].reshape(shape), np.uint8)
 
     def _open(self) -> tuple[Bytes, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        # Opened on first use, so that each worker process maps the file itself.
+        # A worker process that does not inherit the mapping maps the file itself.
         if self._opened is None:
-            content = np.memmap(self.path, np.uint8, mode="r")
+            content = self._map()
             count, rank = np.frombuffer(content[-16:].tobytes(), np.int64)
             sizes = np.frombuffer(content[-16 - 8 * count * rank : -16].tobytes(), np.int64)
             shapes = sizes.reshape(count, rank)
             self._opened = content, shapes, shapes.prod(1).cumsum()
         return self._opened
 
+    def _map(self) -> Bytes:
+        while True:
+            try:
+                with self.path.open("rb") as file:
+                    hold(file)  # until the mapping goes, which has the file open as well
+                    return np.memmap(file, np.uint8, mode="r")
+            except FileNotFoundError:
+                _write_arrays(self.path, self._source, self._workers, self._what)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": None}
+        # A worker has no workers.
+        return {**self.__dict__, "_opened": None, "_workers": 0}
 
 
 class _Resized(Dataset["npt.NDArray[np.uint8]"]):
@@ -155,10 +167,10 @@ class _Parts(Dataset["npt.NDArray[np.uint8]"]):
 
 
 def _write_arrays(path: Path, source: Dataset[Bytes], workers: int, what: str) -> None:
-    loader = DataLoader(source, batch_size=None, num_workers=workers)
+    arrays = read_in_workers(source, workers, batch_size=None)
     shapes = []
     with atomic.replacing(path) as temporary, temporary.open("wb") as file:
-        for array in tqdm(loader, desc=what, unit="image", leave=False):
+        for array in tqdm(arrays, what, len(cast("Sized", source)), unit="image", leave=False):
             file.write(np.ascontiguousarray(array).data)
             shapes.append(array.shape)
         file.write(np.array(shapes, np.int64).tobytes())

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from threecad import atomic
+from threecad.disk import naming
 from threecad.errors import ModelError, UsageError
 from threecad.json_files import parse_object
 
@@ -28,13 +29,12 @@ class TrainingLog:
     def __init__(self, path: Path, start: int, tensorboard: Path | None = None) -> None:
         self.path = path
         self._events = _open_events(tensorboard, start) if tensorboard else None
-        path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in read_log(path) if line["step"] <= start] if start else []
         atomic.write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Append a line."""
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         if self._events:
             for name, value in values.items():

@@ -32,6 +32,7 @@ from cfrg.losses import (
     segmentation_loss,
     squared_recovery_error,
 )
+from cfrg.processes import compute_in_forked_children
 from cfrg.smoothing import score_maps, smooth_maps
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class CFRG(PretrainedModel):
     def __init__(self, config: CFRGConfig | None = None) -> None:
         config = config or CFRGConfig()
         super().__init__(config)
+        compute_in_forked_children()
         teacher, student = TEACHERS[config.teacher], STUDENTS[config.student]
         channels, nonnegative = teacher.channels, config.nonnegative
         self.teacher = teacher.build().requires_grad_(False)

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from cfrg.calibration import Threshold, digest_weights
 from cfrg.devices import find_device
 from cfrg.preprocessing import normalize, resize, to_tensor
+from cfrg.processes import compute_in_forked_children
 from cfrg.regions import Region, find_regions
 from cfrg.smoothing import score_maps
 from cfrg.sources import each_image
 from cfrg.streaming import read_ahead
 from cfrg.tiles import Mosaic, Tiling
+from cfrg.workers import read_in_workers
 from threecad.errors import ImageError, UsageError
 from threecad.images import read_image, rgb_array
 
@@ -147,6 +149,7 @@ class Predictor:
         for name, value in (("threshold", threshold), ("pixel threshold", pixel_threshold)):
             if value is not None and not math.isfinite(value):
                 raise UsageError(f"A {name} of {value} decides nothing. Expected a finite number.")
+        compute_in_forked_children()
         self.device = find_device(device)
         self.detector, self.batch_size, self.workers = detector, batch_size, workers
         self.tiling = Tiling.from_config(detector.config, tile, overlap)
@@ -227,9 +230,7 @@ class Predictor:
             ready = read_ahead((prepared[i] for i in range(len(prepared))), self._depth)
             return self.predict_prepared(ready)
         return self.predict_prepared(
-            DataLoader(
-                prepared, batch_size=None, num_workers=self.workers, collate_fn=_leave_as_it_is
-            )
+            read_in_workers(prepared, self.workers, batch_size=None, collate_fn=_leave_as_it_is)
         )
 
     @torch.inference_mode()

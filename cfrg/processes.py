@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from functools import cache
 
-__all__ = ["suit_process_to_tensors"]
+__all__ = ["compute_in_forked_children", "suit_process_to_tensors"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and values of glibc's malloc.h
 
@@ -25,3 +26,15 @@ def suit_process_to_tensors() -> None:
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # not in musl
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+@cache
+def compute_in_forked_children() -> None:
+    """Let processes that are forked from this one from now on compute, on one thread.
+
+    A fork takes none of the threads along that torch has started, and would wait for them for ever.
+    """
+    import torch
+
+    if hasattr(os, "register_at_fork"):  # not in Windows, which does not fork
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))

@@ -26,6 +26,7 @@ from cfrg.memory import NearestNeighbourMemory
 from cfrg.model import CFRG
 from cfrg.preprocessing import normalize
 from cfrg.run_folder import RECORD, RunFolder
+from cfrg.states import resumable
 from cfrg.synthesis import make_defects
 from cfrg.tiles import Tiling
 from cfrg.training import TrainingOptions, fit, make_accelerator, read_log
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["fit_memory", "read_run", "read_trained_on", "train"]
 
 
+@resumable
 def train(
     root: str | os.PathLike[str] | Index | None,
     run: str | os.PathLike[str],
@@ -85,6 +87,7 @@ def train(
     Raises:
         UsageError: If the folder holds a run and neither ``resume`` nor ``force`` is given.
         BusyError: If another process trains, calibrates or evaluates this run.
+        ModelError: If the disk is full; the state that was saved last stays whole.
         Interrupted: If asked to stop; the state is saved.
     """
     folder = RunFolder(run)

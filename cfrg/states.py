@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -11,18 +13,47 @@ from safetensors import SafetensorError, safe_open
 from cfrg.averaging import own_state
 from cfrg.run_folder import RunFolder
 from cfrg.weights import write_safetensors
+from threecad.disk import FULL
 from threecad.errors import ModelError
 from threecad.json_files import parse_object
+from threecad.locations import user_cache
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from torch import nn
 
     from cfrg.averaging import WeightAverage
     from cfrg.validation import BestWeights
 
-__all__ = ["load_training_state", "save_training_state", "state_path"]
+__all__ = ["load_training_state", "resumable", "save_training_state", "state_path"]
+
+Function = TypeVar("Function", bound="Callable[..., Any]")
+
+
+def resumable(function: Function) -> Function:
+    """Have a training say what to do when it meets a full disk.
+
+    Raises:
+        ModelError: If there is no room for a file; it is named.
+    """
+
+    @wraps(function)
+    def explained(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            held = ""
+            if Path(error.filename or "").is_relative_to(user_cache()):
+                held = " (`threecad cache clear` does, THREECAD_CACHE names another disk)"
+            raise ModelError(
+                f"{error.filename}: {error.strerror}. Make room{held}, then run the same command "
+                "with --resume: it goes on from the state that was saved last, which is whole."
+            ) from error
+
+    return explained  # type: ignore[return-value]
 
 
 def state_path(run: Path) -> Path:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from torch import nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from cfrg.averaging import WeightAverage
@@ -28,6 +28,7 @@ from cfrg.preprocessing import normalize
 from cfrg.run_folder import RunFolder
 from cfrg.states import load_training_state, save_training_state
 from cfrg.validation import BestWeights, validate
+from cfrg.workers import STOPPING, explaining_deaths, read_in_workers
 from threecad.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from cfrg.validation import Validation
 
 __all__ = ["Interrupted", "TrainingOptions", "fit", "learning_rate", "make_accelerator", "read_log"]
+
+
+_ONE_SIGNAL = 1.0
+"""Seconds within which signals of a kind are one."""
 
 
 class Interrupted(Exception):  # noqa: N818  (nothing went wrong)
@@ -66,8 +71,8 @@ def fit(
 ) -> int:
     """Train ``model`` in place.
 
-    Writes ``RUN/log.jsonl`` and ``RUN/checkpoints/``. SIGINT and SIGTERM end the run after the
-    current step, with its state saved.
+    Writes ``RUN/log.jsonl`` and ``RUN/checkpoints/``. SIGINT, SIGTERM and SIGHUP end the run
+    after the current step, with its state saved.
 
     Args:
         model: The network, with its teacher's weights loaded.
@@ -124,6 +129,7 @@ def fit(
     with (
         closing(log) if log else nullcontext(),
         _asked_to_stop() as asked,
+        explaining_deaths(),
         tqdm(
             total=total,
             initial=start,
@@ -242,10 +248,19 @@ def make_accelerator(options: TrainingOptions) -> Accelerator:
     if find_device(options.device).type == "cuda" and ":" in (options.device or ""):
         torch.cuda.set_device(options.device)
     cpu = options.device == "cpu"
+    _forget_other_run(options.precision, cpu=cpu)
     if options.precision == "fp16" and PartialState(cpu=cpu).device.type == "cpu":
         # Accelerate would train in float32 without a word.
         raise UsageError("--precision fp16 needs a GPU. On a CPU use no or bf16.")
     return Accelerator(cpu=cpu, mixed_precision=options.precision)
+
+
+def _forget_other_run(precision: str, *, cpu: bool) -> None:
+    """Let another run follow in this process, which Accelerate's one state for all would refuse."""
+    state = AcceleratorState._shared_state
+    if state and (state["_mixed_precision"], state["_cpu"]) != (precision, cpu):
+        alone = state["num_processes"] == 1
+        AcceleratorState._reset_state(reset_partial_state=alone and state["_cpu"] != cpu)
 
 
 def _batches(
@@ -267,13 +282,12 @@ def _batches(
         rank=accelerator.process_index,
         processes=accelerator.num_processes,
     )
-    loader = DataLoader(
+    for drawn in read_in_workers(
         pairs if defects is None else CleanImages(pairs),
+        options.workers,
         batch_sampler=sampler,
-        num_workers=options.workers,
         pin_memory=device.type == "cuda",
-    )
-    for drawn in loader:
+    ):
         keys = drawn.pop("key", None)
         batch = {name: value.to(device, non_blocking=True) for name, value in drawn.items()}
         if defects is not None:
@@ -309,23 +323,29 @@ def _check_finite(values: dict[str, float], step: int) -> None:
 
 @contextmanager
 def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether SIGINT or SIGTERM has come; a second one acts at once."""
-    asked = False
+    """Yield a function that tells whether the process was asked to stop; Ctrl-C again acts at once.
+
+    Launchers and ``timeout`` send one signal twice, to the process and to its group: a second one
+    is a person's only when it comes later, and never SIGTERM.
+    """
+    asked: float | None = None
 
     def note(number: int, frame: object) -> None:  # noqa: ARG001
         nonlocal asked
-        if asked:
+        if asked is None:
+            asked = time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() > asked + _ONE_SIGNAL:
             raise KeyboardInterrupt
-        asked = True
 
-    before = {}
+    before: dict[int, Any] = {}
     try:
-        for kind in (signal.SIGINT, signal.SIGTERM):
-            before[kind] = signal.signal(kind, note)
+        for kind in STOPPING:
+            if kind == signal.SIGINT or signal.getsignal(kind) != signal.SIG_IGN:  # nohup
+                before[kind] = signal.signal(kind, note)
     except ValueError:  # not in the main thread: the caller keeps its own handling
         before = {}
     try:
-        yield lambda: asked
+        yield lambda: asked is not None
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
+import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +111,13 @@ def write_safetensors(
     with atomic.replacing(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode
-        save_file(plain, temporary, metadata={"format": "pt", **(metadata or {})})
+        try:
+            save_file(plain, temporary, metadata={"format": "pt", **(metadata or {})})
+        except SafetensorError as error:
+            if number := re.search(r"os error (\d+)", str(error)):
+                code = int(number[1])
+                raise OSError(code, os.strerror(code), str(temporary)) from error
+            raise
         temporary.chmod(mode)  # safetensors lets nobody but the owner read
 
 

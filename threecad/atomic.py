@@ -8,6 +8,7 @@ written beside its target changes places with it (``replace_folder``).
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import secrets
@@ -38,6 +39,10 @@ TEMPORARY_PREFIX = ".threecad-tmp-"
 """First characters of every temporary name; such files are left-overs and ignored by ``scan``."""
 
 
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What the system answers to writing, without saying into which file."""
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that replaces it when the block ends well.
@@ -61,7 +66,10 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
     except BaseException as error:
         with suppress(OSError):  # a read-only disk refuses this, too
             temporary.unlink()
-        if isinstance(error, OSError) and error.filename in (temporary, str(temporary)):
+        if isinstance(error, OSError) and (
+            error.filename in (temporary, str(temporary))
+            or (error.filename is None and error.errno in _OF_THE_DISK)
+        ):
             error.filename = str(target)  # the name that the user knows
         raise
 

@@ -8,27 +8,41 @@ was made from. About no root (decoded images): files in ``user_cache()``, named 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import sqlite3
+import stat
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from threecad.atomic import TEMPORARY_PREFIX
 from threecad.errors import UsageError
 from threecad.locations import own_folder, user_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["CacheFile", "FileCache", "cache_limit", "clear_caches", "list_caches", "mark_used"]
+__all__ = [
+    "CacheFile",
+    "FileCache",
+    "cache_limit",
+    "clear_caches",
+    "hold",
+    "list_caches",
+    "mark_used",
+]
 
 _RECORDS_LIMIT = 256 << 20
 """Bytes of one SQLite file after which the oldest records are forgotten. 3CAD needs a few MB."""
 
+
+_UNFINISHED = 600.0
+"""Seconds without a change after which a temporary file is a left-over and not being written."""
 
 _VARIABLES = 500
 """Paths asked for at once; SQLite before 3.32 takes 999."""
@@ -71,36 +85,46 @@ def list_caches(root: str | os.PathLike[str] | None = None) -> list[CacheFile]:
     folders = {user_cache()}
     if root is not None:
         folders.add(own_folder(root) / "cache")
-    paths = {path for folder in folders for path in _files(folder)}
-    return sorted(map(_cache_file, paths), key=lambda file: (-file.bytes, file.path))
+    files = {file for folder in folders for file in _files(folder)}
+    return sorted(files, key=lambda file: (-file.bytes, file.path))
 
 
 def clear_caches(root: str | os.PathLike[str] | None = None) -> int:
-    """Remove the user's cache and the cache of ``root``; return the bytes freed."""
-    freed = 0
-    for file in list_caches(root):
-        file.path.unlink(missing_ok=True)
-        freed += file.bytes
-    return freed
+    """Remove the user's cache and the cache of ``root``; return the bytes freed.
+
+    What a process holds or is writing stays.
+    """
+    return sum(file.bytes for file in list_caches(root) if _remove(file.path))
+
+
+def hold(file: IO[bytes]) -> None:
+    """Keep an open file of a cache from being removed, by this or by any other process.
+
+    That lasts until the file, and whatever has taken it over (a memory map, a forked process), is
+    closed; so it ends with the process, however that ends. Where the system knows no such locks
+    (Windows, some network disks), an open file cannot be removed or stays readable anyway.
+    """
+    locks = _locks()
+    if locks:
+        with contextlib.suppress(OSError):
+            locks.flock(file, locks.LOCK_SH | locks.LOCK_NB)
 
 
 def mark_used(path: Path) -> None:
     """Note that a file of the user's cache is in use, and keep the cache below its limit.
 
-    What was used least recently goes first; ``path`` itself stays.
+    What was used least recently goes first; ``path`` itself stays, and so does what is held.
     """
     with contextlib.suppress(OSError):  # a read-only disk keeps its dates
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
     folder, excess = user_cache(), -cache_limit()
     if not path.is_relative_to(folder):
         return
-    files = sorted(map(_cache_file, _files(folder)), key=lambda file: file.used)
+    files = sorted(_files(folder), key=lambda file: file.used)
     excess += sum(file.bytes for file in files)
     for file in files:
-        if excess > 0 and file.path != path:
-            with contextlib.suppress(OSError):  # in use on Windows, or gone
-                file.path.unlink()
-                excess -= file.bytes
+        if excess > 0 and file.path != path and _remove(file.path):
+            excess -= file.bytes
 
 
 class FileCache:
@@ -216,11 +240,45 @@ def _state(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
+def _files(folder: Path) -> Iterator[CacheFile]:
+    for path in folder.rglob("*"):
+        try:
+            status = path.stat()
+        except OSError:  # another process has removed it
+            continue
+        if stat.S_ISREG(status.st_mode):
+            used = datetime.fromtimestamp(max(status.st_atime, status.st_mtime), timezone.utc)
+            yield CacheFile(path, status.st_size, used.isoformat())
 
 
-def _cache_file(path: Path) -> CacheFile:
-    status = path.stat()
-    used = datetime.fromtimestamp(max(status.st_atime, status.st_mtime), timezone.utc)
-    return CacheFile(path, status.st_size, used.isoformat())
+def _remove(path: Path) -> bool:
+    """Remove a file unless it is in use; return whether it is gone."""
+    try:
+        if path.name.startswith(TEMPORARY_PREFIX):
+            if time.time() - path.stat().st_mtime < _UNFINISHED:
+                return False
+        elif _is_held(path):
+            return False
+        path.unlink()
+    except OSError:  # in use on Windows, or another process was faster
+        return False
+    return True
+
+
+def _is_held(path: Path) -> bool:
+    locks = _locks()
+    if not locks or not os.access(path, os.W_OK):
+        return False
+    with path.open("rb+") as file:
+        try:
+            locks.flock(file, locks.LOCK_EX | locks.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # no locks on this disk
+            return False
+    return False
+
+
+def _locks() -> Any:
+    """Return the module of the system's file locks; ``None`` on Windows."""
+    return importlib.import_module("fcntl") if os.name == "posix" else None

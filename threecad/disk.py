@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["format_bytes", "require_room", "writing_to"]
+__all__ = ["FULL", "format_bytes", "naming", "require_room", "writing_to"]
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system answers when there is no room left, or none for this user."""
 
 WINDOWS_LONGEST_PATH = 259
 """Characters; a longer path does not exist to Windows, unless long ones are allowed."""
@@ -43,13 +46,24 @@ def require_room(folder: Path, need: int, purpose: str) -> None:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an error of the disk name the file that was written, which the system leaves out."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
     """Turn the system's refusals to write below ``folder`` into `DownloadError`."""
     try:
         yield
     except OSError as error:
         name = error.filename or folder
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             advice = "Nothing is lost: make room and run the same command again to go on, or choose"
             said = f"The disk of {folder} is full. {advice} another folder with --root."
         elif error.errno == errno.EFBIG:

@@ -12,6 +12,7 @@
     ├── EvaluationError      predictions that cannot be scored
     ├── ModelError           a model, checkpoint or configuration that cannot be used
     ├── BusyError            a folder that another process is writing
+    ├── WorkerError          a worker process that was killed
     └── UsageError           arguments that make no sense together
 
 The message is written for the person at the terminal: the file or value at fault, what was
@@ -34,6 +35,7 @@ __all__ = [
     "ThreecadError",
     "TransferInterrupted",
     "UsageError",
+    "WorkerError",
 ]
 
 
@@ -92,6 +94,10 @@ class ModelError(ThreecadError):
 
 class BusyError(ThreecadError):
     """Another process is writing the same folder."""
+
+
+class WorkerError(ThreecadError):
+    """A worker process was killed."""
 
 
 class UsageError(ThreecadError, ValueError):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from threecad.disk import FULL
 from threecad.errors import ThreecadError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "FriendlyGroup",
@@ -38,13 +42,19 @@ Function = TypeVar("Function", bound="Callable[..., Any]")
 class FriendlyGroup(click.Group):
     """A group that prints mistakes as one clear message, without a traceback.
 
-    Arguments that are wrong exit with 2, as click's own mistakes do; anything else with 1.
+    Arguments that are wrong exit with 2, as click's own mistakes do; anything else with 1. Asked to
+    stop, a command takes back what is half-written and exits with 128 + the signal's number, as
+    shells count: 130 after Ctrl-C, 143 after SIGTERM.
     """
 
     def invoke(self, context: click.Context) -> Any:
         """Run the chosen command."""
         try:
-            return super().invoke(context)
+            with _stopping():
+                return super().invoke(context)
+        except KeyboardInterrupt:
+            click.echo("\nAborted!", err=True)
+            raise SystemExit(128 + signal.SIGINT) from None
         except ThreecadError as error:
             raise _Mistake(str(error), 2 if isinstance(error, UsageError) else 1) from error
         except BrokenPipeError:
@@ -55,7 +65,34 @@ class FriendlyGroup(click.Group):
             if error.filename is None and not error.strerror:
                 raise
             where = f"{error.filename}: " if error.filename else ""
-            raise click.ClickException(f"{where}{error.strerror or error}") from error
+            advice = ""
+            if error.errno in FULL:
+                advice = ". Make room there, or choose another disk, and run the command again."
+            raise click.ClickException(f"{where}{error.strerror or error}{advice}") from error
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP unwind the command as Ctrl-C does; a second one ends it at once."""
+
+    def stop(number: int, frame: object) -> None:  # noqa: ARG001
+        # Threads that wait for workers would complain that these have gone.
+        threading.excepthook = lambda _: None
+        signal.signal(number, as_usual[number])
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    as_usual: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            kind = getattr(signal, name, None)
+            usual = signal.getsignal(kind) if kind else None
+            if kind and usual in (signal.SIG_DFL, signal.default_int_handler):  # not under nohup
+                as_usual[kind] = signal.signal(kind, stop)
+    try:
+        yield
+    finally:
+        for kind, usual in as_usual.items():
+            signal.signal(kind, usual)
 
 
 class _Mistake(click.ClickException):
