@@ -7,27 +7,25 @@ kept in ``ROOT/.threecad`` while the file is unchanged; ``verify --deep`` reads 
 from __future__ import annotations
 
 import hashlib
-import io
-import os
-import zlib
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from PIL import Image, UnidentifiedImageError
-
 from threecad import parallel
 from threecad.caching import FileCache
-from threecad.errors import MaskError
+from threecad.damage import is_cut_short, read_ends
+from threecad.errors import ImageError, MaskError
 from threecad.geometry import regions
 from threecad.hashing import gradient_hash, pixel_hash
-from threecad.images import NO_FLOATS
+from threecad.images import NO_FLOATS, open_image, read_size
 from threecad.masks import decode_mask
 from threecad.samples import hash_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+    from PIL import Image
 
     from threecad.masks import MaskRule
 
@@ -44,18 +42,6 @@ __all__ = [
 
 _CHUNK = 1024
 """Images between two writes of the cache: a killed run loses at most these."""
-
-# What Pillow raises on damaged or hostile files. It has no exception of its own for them.
-_DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    MemoryError,
-    OverflowError,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 @dataclass(frozen=True)
@@ -204,7 +190,7 @@ def _restore(record: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
 
 
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 
 
 def inspect_image(path: Path) -> ImageFacts:
@@ -232,13 +218,12 @@ def _decode(path: Path) -> tuple[ImageFacts, Image.Image | None]:
     data = path.read_bytes()
     size, sha256 = len(data), hashlib.sha256(data).hexdigest()
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            if image.mode == "F":
-                return ImageFacts(size, sha256, problem=NO_FLOATS), None
-            return ImageFacts(size, sha256, image.width, image.height), image
-    except _DECODING_ERRORS as error:
-        return ImageFacts(size, sha256, problem=describe_damage(data, error)), None
+        image = open_image(path, data)
+    except ImageError as error:
+        return ImageFacts(size, sha256, problem=error.reason), None
+    if image.mode == "F":
+        return ImageFacts(size, sha256, problem=NO_FLOATS), None
+    return ImageFacts(size, sha256, image.width, image.height), image
 
 
 def inspect_mask(path: Path, rule: MaskRule | None = None) -> MaskFacts:
@@ -251,10 +236,7 @@ def inspect_mask(path: Path, rule: MaskRule | None = None) -> MaskFacts:
     try:
         decoded = decode_mask(path, rule=rule)
     except MaskError as error:
-        head, tail = _ends(path)
-        cut = is_cut_short(tail, head)
-        problem = "the file is cut short" if cut else str(error).removeprefix(f"{path}: ")
-        return MaskFacts(size, sha256, problem=problem)
+        return MaskFacts(size, sha256, problem=str(error).removeprefix(f"{path}: "))
     mask = decoded.mask
     return MaskFacts(
         size,
@@ -270,38 +252,6 @@ def inspect_mask(path: Path, rule: MaskRule | None = None) -> MaskFacts:
     )
 
 
-def describe_damage(data: bytes, error: BaseException) -> str:
-    """Say in one clause what is wrong with the bytes of an image that does not decode."""
-    if not data:
-        return "the file is empty"
-    if not any(data):
-        return "the file is all zero bytes"
-    if data.lstrip()[:5].lower() in (b"<!doc", b"<html"):
-        return "the file is a web page, not an image"
-    if isinstance(error, Image.DecompressionBombError):
-        return "its header claims more pixels than any photograph has"
-    if is_cut_short(data):
-        return f"the file is cut short ({len(data):,} bytes)"
-    if isinstance(error, UnidentifiedImageError):
-        return "no image format is recognised"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def is_cut_short(tail: bytes, head: bytes | None = None) -> bool:
-    """Whether a PNG or JPEG lacks its end marker.
-
-    Args:
-        tail: The whole file, or at least its last 64 bytes.
-        head: The first bytes of the file, where ``tail`` does not hold them.
-    """
-    head = tail if head is None else head
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return b"IEND" not in tail[-64:]
-    if head.startswith(b"\xff\xd8\xff"):
-        return b"\xff\xd9" not in tail[-64:]
-    return False
-
-
 def inspect_header(path: Path) -> ImageFacts:
     """Read only the header of one image and look whether its end is there.
 
@@ -312,22 +262,14 @@ def inspect_header(path: Path) -> ImageFacts:
         OSError: If the file cannot be read at all.
     """
     size = path.stat().st_size
-    head, tail = _ends(path)
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-    except _DECODING_ERRORS as error:
-        return ImageFacts(size, "", problem=describe_damage(path.read_bytes(), error))
+        height, width = read_size(path)
+    except ImageError as error:
+        return ImageFacts(size, "", problem=error.reason)
+    with path.open("rb") as file:
+        head, tail = read_ends(file)
     problem = inspect_image(path).problem if is_cut_short(tail, head) else None
     return ImageFacts(size, "", width, height, problem=problem)
-
-
-def _ends(path: Path, length: int = 64) -> tuple[bytes, bytes]:
-    """Return the first and the last bytes of a file."""
-    with path.open("rb") as file:
-        head = file.read(length)
-        file.seek(max(0, file.seek(0, os.SEEK_END) - length))
-        return head, file.read()
 
 
 def _chunks(items: Iterator[tuple[Path, Any]]) -> Iterator[dict[Path, Any]]:

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from PIL import Image
-
 from threecad.errors import ConversionError, ImageError
-from threecad.images import read_size
+from threecad.images import open_image, read_size
 from threecad.masks import decode_mask
 from threecad.samples import GOOD
 
@@ -136,10 +134,10 @@ class AsPng:
     def read_bytes(self) -> bytes:
         """Return the bytes of the PNG file."""
         try:
-            with Image.open(io.BytesIO(self.content.read_bytes())) as image:
-                buffer = io.BytesIO()
-                image.save(buffer, "PNG")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            image = open_image(str(self.content), self.content.read_bytes())
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG")
+        except (OSError, ValueError) as error:
             raise ImageError(f"{self.content} cannot be written as PNG: {error}.") from error
         return buffer.getvalue()
 
@@ -173,7 +171,8 @@ class MaskImage:
         if isinstance(self.content, File):
             decoded = decode_mask(self.content.path, rule=rule)
         else:
-            decoded = decode_mask(io.BytesIO(self.content.read_bytes()), rule=rule)  # type: ignore[arg-type]
+            content = self.content.read_bytes()
+            decoded = decode_mask(str(self.content), rule=rule, content=content)
         return decoded.mask, decoded.rule, decoded.findings
 
     def stamp(self) -> str:

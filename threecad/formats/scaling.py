@@ -10,6 +10,7 @@ from PIL import Image
 
 from threecad.errors import ImageError
 from threecad.formats.items import read_image_size
+from threecad.images import open_image
 from threecad.resizing import resize_mask
 
 if TYPE_CHECKING:
@@ -49,13 +50,13 @@ class _ScaledImage:
         """Return the scaled image as a PNG file."""
         height, width = _fitted(read_image_size(self.content), self.longest)
         try:
-            with Image.open(io.BytesIO(self.content.read_bytes())) as image:
-                # Palettes and bilevel images cannot be interpolated.
-                plain = image.convert("RGB") if image.mode in ("P", "1", "PA") else image
-                scaled = plain.resize((width, height), Image.Resampling.BILINEAR)
-                buffer = io.BytesIO()
-                scaled.save(buffer, "PNG")
-        except (OSError, SyntaxError, ValueError) as error:
+            image = open_image(str(self.content), self.content.read_bytes())
+            # Palettes and bilevel images cannot be interpolated.
+            plain = image.convert("RGB") if image.mode in ("P", "1", "PA") else image
+            scaled = plain.resize((width, height), Image.Resampling.BILINEAR)
+            buffer = io.BytesIO()
+            scaled.save(buffer, "PNG")
+        except (OSError, ValueError) as error:
             raise ImageError(f"{self.content} cannot be scaled: {error}.") from error
         return buffer.getvalue()
 
