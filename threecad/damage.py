@@ -34,7 +34,10 @@ def describe_damage(file: BinaryIO, error: BaseException) -> str:
         file: The file, open and seekable.
         error: What the decoder raised.
     """
-    head, tail = read_ends(file)
+    try:
+        head, tail = read_ends(file)
+    except OSError as failure:  # of the disk
+        return failure.strerror or str(failure)
     if not head:
         return "the file is empty"
     if isinstance(error, MemoryError):

@@ -180,6 +180,7 @@ def _inspect(
     found = parallel.map(inspect, missing, **options)
     for chunk in _chunks(zip(missing, found, strict=True)):
         facts.update(chunk)
+        chunk = {path: fact for path, fact in chunk.items() if fact.sha256}  # else not even read
         cache.put_many({path: asdict(fact) for path, fact in chunk.items()})
         digests.put_many({path: fact.sha256 for path, fact in chunk.items()})
     return {path: facts[path] for path in wanted}
@@ -194,11 +195,7 @@ _CACHE_VERSION = 3
 
 
 def inspect_image(path: Path) -> ImageFacts:
-    """Read, hash and decode one file. A file that does not decode is a fact, not an exception.
-
-    Raises:
-        OSError: If the file cannot be read at all.
-    """
+    """Read, hash and decode one file. A file that does not decode is a fact, not an exception."""
     facts, image = _decode(path)
     if image is None:
         return facts
@@ -206,16 +203,15 @@ def inspect_image(path: Path) -> ImageFacts:
 
 
 def inspect_file(path: Path) -> ImageFacts:
-    """Do as ``inspect_image``, but leave the hashes of the pixels empty.
-
-    Raises:
-        OSError: If the file cannot be read at all.
-    """
+    """Do as ``inspect_image``, but leave the hashes of the pixels empty."""
     return _decode(path)[0]
 
 
 def _decode(path: Path) -> tuple[ImageFacts, Image.Image | None]:
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return ImageFacts(0, "", problem=_unread(error)), None
     size, sha256 = len(data), hashlib.sha256(data).hexdigest()
     try:
         image = open_image(path, data)
@@ -227,12 +223,11 @@ def _decode(path: Path) -> tuple[ImageFacts, Image.Image | None]:
 
 
 def inspect_mask(path: Path, rule: MaskRule | None = None) -> MaskFacts:
-    """Read, hash and decode one mask. A file that does not decode is a fact, not an exception.
-
-    Raises:
-        OSError: If the file cannot be read at all.
-    """
-    size, sha256 = path.stat().st_size, hash_file(path)
+    """Read, hash and decode one mask. A file that does not decode is a fact, not an exception."""
+    try:
+        size, sha256 = path.stat().st_size, hash_file(path)
+    except OSError as error:
+        return MaskFacts(0, "", problem=_unread(error))
     try:
         decoded = decode_mask(path, rule=rule)
     except MaskError as error:
@@ -257,19 +252,23 @@ def inspect_header(path: Path) -> ImageFacts:
 
     The file is decoded only where the end seems to be missing. The hashes are left empty, and
     damage in the middle of the file goes unnoticed.
-
-    Raises:
-        OSError: If the file cannot be read at all.
     """
-    size = path.stat().st_size
+    size = 0
     try:
+        size = path.stat().st_size
         height, width = read_size(path)
+        with path.open("rb") as file:
+            head, tail = read_ends(file)
     except ImageError as error:
         return ImageFacts(size, "", problem=error.reason)
-    with path.open("rb") as file:
-        head, tail = read_ends(file)
+    except OSError as error:
+        return ImageFacts(size, "", problem=_unread(error))
     problem = inspect_image(path).problem if is_cut_short(tail, head) else None
     return ImageFacts(size, "", width, height, problem=problem)
+
+
+def _unread(error: OSError) -> str:
+    return f"it cannot be read: {error.strerror or error}"
 
 
 def _chunks(items: Iterator[tuple[Path, Any]]) -> Iterator[dict[Path, Any]]:
