@@ -10,6 +10,7 @@ error that names the file.
 from __future__ import annotations
 
 import io
+import stat
 import struct
 import zlib
 from contextlib import contextmanager
@@ -46,6 +47,7 @@ __all__ = [
     "BROKEN",
     "FORMATS",
     "MAX_PIXELS",
+    "as_png",
     "open_image",
     "png_bytes",
     "read_image",
@@ -181,9 +183,10 @@ def _open_file(path: str | os.PathLike[str]) -> BinaryIO:
     Mapped pixels change with the file, and where it is cut short meanwhile the process is killed.
     """
     try:
-        if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
+        where = Path(path)
+        if not stat.S_ISREG(where.stat().st_mode):  # a pipe would be waited for
             raise _error(path, "it is no file", "Check the path.")
-        return Path(path).open("rb")
+        return where.open("rb")
     except FileNotFoundError as error:
         message = f"There is no image {Path(path)}. Check the path."
         raise ImageError(message, reason="there is no such file") from error
@@ -249,6 +252,19 @@ def rgb_array(image: Image.Image) -> npt.NDArray[np.uint8]:
         grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     return np.array(image.convert("RGB"))
+
+
+def as_png(image: Image.Image) -> bytes:
+    """Return an image as a PNG file in memory, 32-bit integers with 16 bits.
+
+    Raises:
+        OSError: If PNG has no such mode.
+    """
+    if image.mode == "I":
+        image = Image.fromarray(np.clip(np.asarray(image), 0, 65535).astype(np.uint16))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def png_bytes(pixels: npt.NDArray[np.uint8]) -> bytes:

@@ -6,7 +6,6 @@ and how to get at them, so that a list of all of them is cheap and goes to worke
 
 from __future__ import annotations
 
-import io
 import os
 import unicodedata
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from threecad.errors import ConversionError, ImageError
-from threecad.images import open_image, read_size
+from threecad.images import as_png, open_image, read_size
 from threecad.masks import decode_mask
 from threecad.samples import GOOD
 
@@ -134,12 +133,9 @@ class AsPng:
     def read_bytes(self) -> bytes:
         """Return the bytes of the PNG file."""
         try:
-            image = open_image(str(self.content), self.content.read_bytes())
-            buffer = io.BytesIO()
-            image.save(buffer, "PNG")
+            return as_png(open_image(str(self.content), self.content.read_bytes()))
         except (OSError, ValueError) as error:
             raise ImageError(f"{self.content} cannot be written as PNG: {error}.") from error
-        return buffer.getvalue()
 
     def stamp(self) -> str:
         """Return the stamp of the original."""
