@@ -26,7 +26,7 @@ from cfrg.streaming import read_ahead
 from cfrg.tiles import Mosaic, Tiling
 from cfrg.workers import read_in_workers
 from threecad.errors import ImageError, UsageError
-from threecad.images import read_image, rgb_array
+from threecad.images import BROKEN, read_image, rgb_array
 
 if TYPE_CHECKING:
     import os
@@ -367,7 +367,7 @@ def _to_array(image: Source) -> npt.NDArray[np.uint8]:
     if isinstance(image, Image.Image):
         try:
             return rgb_array(image)
-        except (OSError, SyntaxError, ValueError) as error:
+        except BROKEN as error:
             raise ImageError(f"The image cannot be decoded: {error}.") from error
     return image if isinstance(image, np.ndarray) else read_image(image)
 

@@ -399,7 +399,7 @@ def test_the_second_audit_decodes_nothing(widgets: Path, monkeypatch: pytest.Mon
     def refuse(*_: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("threecad.inspection.Image.open", refuse)
+    monkeypatch.setattr("threecad.inspection.open_image", refuse)
     assert examine(widgets, near=True).report.to_dict() == first.report.to_dict()
 
 

@@ -52,7 +52,16 @@ class LayoutError(DataError):
 
 
 class ImageError(DataError):
-    """An image cannot be decoded."""
+    """An image cannot be decoded.
+
+    Args:
+        message: What happened.
+        reason: What is wrong with the file, in one clause that does not name it.
+    """
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
 
 
 class MaskError(DataError):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -28,7 +27,7 @@ def pixel_hash(image: Image.Image) -> str:
     grey where all channels agree, else to RGB, and an opaque alpha channel does not count.
     """
     image = _plainest(image)
-    mode, pixels = image.mode, _as_array(image)
+    mode, pixels = image.mode, np.asarray(image)
     if mode == "RGB" and _is_grey(pixels.reshape(-1, 3)):
         mode, pixels = "L", pixels[..., 0]
     digest = hashlib.sha256(f"{mode} {image.width}x{image.height}\n".encode())
@@ -66,20 +65,6 @@ def _plainest(image: Image.Image) -> Image.Image:
         if image.getchannel("A").getextrema() != (255, 255):
             return image
     return image.convert("RGB")
-
-
-def _as_array(image: Image.Image) -> npt.NDArray[Any]:
-    """Return the pixels of an image; for RGB without Pillow's slow copy in small pieces."""
-    if image.mode == "RGB" and hasattr(image, "__arrow_c_array__"):
-        import pyarrow as pa
-
-        try:
-            padded = pa.array(image).flatten().to_numpy(zero_copy_only=True)
-        except ValueError:  # an image of several memory blocks
-            return np.asarray(image)
-        pixels: npt.NDArray[np.uint8] = padded.reshape(image.height, image.width, 4)
-        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB))
-    return np.asarray(image)
 
 
 def _is_grey(channels: npt.NDArray[np.uint8]) -> bool:

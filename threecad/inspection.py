@@ -7,27 +7,25 @@ kept in ``ROOT/.threecad`` while the file is unchanged; ``verify --deep`` reads 
 from __future__ import annotations
 
 import hashlib
-import io
-import os
-import zlib
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from PIL import Image, UnidentifiedImageError
-
 from threecad import parallel
 from threecad.caching import FileCache
-from threecad.errors import MaskError
+from threecad.damage import is_cut_short, read_ends
+from threecad.errors import ImageError, MaskError
 from threecad.geometry import regions
 from threecad.hashing import gradient_hash, pixel_hash
-from threecad.images import NO_FLOATS
+from threecad.images import NO_FLOATS, open_image, read_size
 from threecad.masks import decode_mask
 from threecad.samples import hash_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+    from PIL import Image
 
     from threecad.masks import MaskRule
 
@@ -44,18 +42,6 @@ __all__ = [
 
 _CHUNK = 1024
 """Images between two writes of the cache: a killed run loses at most these."""
-
-# What Pillow raises on damaged or hostile files. It has no exception of its own for them.
-_DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    MemoryError,
-    OverflowError,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 @dataclass(frozen=True)
@@ -194,6 +180,7 @@ def _inspect(
     found = parallel.map(inspect, missing, **options)
     for chunk in _chunks(zip(missing, found, strict=True)):
         facts.update(chunk)
+        chunk = {path: fact for path, fact in chunk.items() if fact.sha256}  # else not even read
         cache.put_many({path: asdict(fact) for path, fact in chunk.items()})
         digests.put_many({path: fact.sha256 for path, fact in chunk.items()})
     return {path: facts[path] for path in wanted}
@@ -204,15 +191,11 @@ def _restore(record: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
 
 
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 
 
 def inspect_image(path: Path) -> ImageFacts:
-    """Read, hash and decode one file. A file that does not decode is a fact, not an exception.
-
-    Raises:
-        OSError: If the file cannot be read at all.
-    """
+    """Read, hash and decode one file. A file that does not decode is a fact, not an exception."""
     facts, image = _decode(path)
     if image is None:
         return facts
@@ -220,41 +203,35 @@ def inspect_image(path: Path) -> ImageFacts:
 
 
 def inspect_file(path: Path) -> ImageFacts:
-    """Do as ``inspect_image``, but leave the hashes of the pixels empty.
-
-    Raises:
-        OSError: If the file cannot be read at all.
-    """
+    """Do as ``inspect_image``, but leave the hashes of the pixels empty."""
     return _decode(path)[0]
 
 
 def _decode(path: Path) -> tuple[ImageFacts, Image.Image | None]:
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return ImageFacts(0, "", problem=_unread(error)), None
     size, sha256 = len(data), hashlib.sha256(data).hexdigest()
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            if image.mode == "F":
-                return ImageFacts(size, sha256, problem=NO_FLOATS), None
-            return ImageFacts(size, sha256, image.width, image.height), image
-    except _DECODING_ERRORS as error:
-        return ImageFacts(size, sha256, problem=describe_damage(data, error)), None
+        image = open_image(path, data)
+    except ImageError as error:
+        return ImageFacts(size, sha256, problem=error.reason), None
+    if image.mode == "F":
+        return ImageFacts(size, sha256, problem=NO_FLOATS), None
+    return ImageFacts(size, sha256, image.width, image.height), image
 
 
 def inspect_mask(path: Path, rule: MaskRule | None = None) -> MaskFacts:
-    """Read, hash and decode one mask. A file that does not decode is a fact, not an exception.
-
-    Raises:
-        OSError: If the file cannot be read at all.
-    """
-    size, sha256 = path.stat().st_size, hash_file(path)
+    """Read, hash and decode one mask. A file that does not decode is a fact, not an exception."""
+    try:
+        size, sha256 = path.stat().st_size, hash_file(path)
+    except OSError as error:
+        return MaskFacts(0, "", problem=_unread(error))
     try:
         decoded = decode_mask(path, rule=rule)
     except MaskError as error:
-        head, tail = _ends(path)
-        cut = is_cut_short(tail, head)
-        problem = "the file is cut short" if cut else str(error).removeprefix(f"{path}: ")
-        return MaskFacts(size, sha256, problem=problem)
+        return MaskFacts(size, sha256, problem=str(error).removeprefix(f"{path}: "))
     mask = decoded.mask
     return MaskFacts(
         size,
@@ -270,64 +247,28 @@ def inspect_mask(path: Path, rule: MaskRule | None = None) -> MaskFacts:
     )
 
 
-def describe_damage(data: bytes, error: BaseException) -> str:
-    """Say in one clause what is wrong with the bytes of an image that does not decode."""
-    if not data:
-        return "the file is empty"
-    if not any(data):
-        return "the file is all zero bytes"
-    if data.lstrip()[:5].lower() in (b"<!doc", b"<html"):
-        return "the file is a web page, not an image"
-    if isinstance(error, Image.DecompressionBombError):
-        return "its header claims more pixels than any photograph has"
-    if is_cut_short(data):
-        return f"the file is cut short ({len(data):,} bytes)"
-    if isinstance(error, UnidentifiedImageError):
-        return "no image format is recognised"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def is_cut_short(tail: bytes, head: bytes | None = None) -> bool:
-    """Whether a PNG or JPEG lacks its end marker.
-
-    Args:
-        tail: The whole file, or at least its last 64 bytes.
-        head: The first bytes of the file, where ``tail`` does not hold them.
-    """
-    head = tail if head is None else head
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return b"IEND" not in tail[-64:]
-    if head.startswith(b"\xff\xd8\xff"):
-        return b"\xff\xd9" not in tail[-64:]
-    return False
-
-
 def inspect_header(path: Path) -> ImageFacts:
     """Read only the header of one image and look whether its end is there.
 
     The file is decoded only where the end seems to be missing. The hashes are left empty, and
     damage in the middle of the file goes unnoticed.
-
-    Raises:
-        OSError: If the file cannot be read at all.
     """
-    size = path.stat().st_size
-    head, tail = _ends(path)
+    size = 0
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-    except _DECODING_ERRORS as error:
-        return ImageFacts(size, "", problem=describe_damage(path.read_bytes(), error))
+        size = path.stat().st_size
+        height, width = read_size(path)
+        with path.open("rb") as file:
+            head, tail = read_ends(file)
+    except ImageError as error:
+        return ImageFacts(size, "", problem=error.reason)
+    except OSError as error:
+        return ImageFacts(size, "", problem=_unread(error))
     problem = inspect_image(path).problem if is_cut_short(tail, head) else None
     return ImageFacts(size, "", width, height, problem=problem)
 
 
-def _ends(path: Path, length: int = 64) -> tuple[bytes, bytes]:
-    """Return the first and the last bytes of a file."""
-    with path.open("rb") as file:
-        head = file.read(length)
-        file.seek(max(0, file.seek(0, os.SEEK_END) - length))
-        return head, file.read()
+def _unread(error: OSError) -> str:
+    return f"it cannot be read: {error.strerror or error}"
 
 
 def _chunks(items: Iterator[tuple[Path, Any]]) -> Iterator[dict[Path, Any]]:

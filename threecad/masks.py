@@ -17,23 +17,20 @@ image's own values and, where all of RGB is one colour, the alpha channel.
 
 from __future__ import annotations
 
-import struct
-import warnings
-import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from threecad.errors import MaskError, UsageError
-from threecad.images import MAX_PIXELS
+from threecad.errors import ImageError, MaskError, UsageError
+from threecad.images import open_image
 
 if TYPE_CHECKING:
     import os
 
     from numpy.typing import NDArray
+    from PIL import Image
 
     from threecad.samples import Sample
 
@@ -43,18 +40,6 @@ MaskRule = Literal["uniform", "binary", "labels", "threshold"]
 
 MAX_CLASSES = 32
 LABEL_LIMIT = 64
-
-# What Pillow and its decoders raise on broken files.
-_BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 @dataclass(frozen=True)
@@ -116,7 +101,9 @@ def read_sample_mask(
     return mask
 
 
-def decode_mask(path: str | os.PathLike[str], *, rule: MaskRule | None = None) -> DecodedMask:
+def decode_mask(
+    path: str | os.PathLike[str], *, rule: MaskRule | None = None, content: bytes | None = None
+) -> DecodedMask:
     """Read a ground-truth mask together with the rule used, oddities and classes.
 
     Args:
@@ -124,29 +111,23 @@ def decode_mask(path: str | os.PathLike[str], *, rule: MaskRule | None = None) -
         rule: ``"binary"`` takes every value but 0 for defect, ``"labels"`` too and keeps the
             classes, ``"threshold"`` takes the upper half of the value range; ``None`` decides by
             the values (see the module's table).
+        content: The bytes of the file, where ``path`` only says what to call it.
 
     Raises:
         MaskError: If the file cannot be decoded, has more than one frame or more than
-            89 million pixels, or has too many values for ``rule="labels"``.
+            ``threecad.images.MAX_PIXELS`` pixels, or has too many values for ``rule="labels"``.
         UsageError: If ``rule`` is none of these.
     """
     if rule is not None and rule not in ("binary", "labels", "threshold"):
         raise UsageError(f"Mask rule {rule!r} is unknown. Expected binary, labels or threshold.")
     try:
-        with warnings.catch_warnings():
-            # Pillow warns about half of what is the limit of images and masks.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                values, half, inverted = _raw_values(image)
-    except FileNotFoundError:
-        raise MaskError(f"{path}: there is no such mask file.") from None
-    except Image.DecompressionBombError:
-        raise MaskError(
-            f"{path}: the mask declares more than {MAX_PIXELS:,} pixels; it was not decoded. Crop "
-            "or scale image and mask first."
-        ) from None
-    except _BROKEN as error:
-        raise MaskError(f"{path}: the mask cannot be decoded ({_one_line(error)}).") from None
+        values, half, inverted = _raw_values(open_image(path, content, one_frame=True))
+    except ImageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise MaskError(f"{path}: there is no such mask file.") from None
+        raise MaskError(f"{path}: the mask cannot be decoded ({error.reason}).") from None
+    except ValueError as error:
+        raise MaskError(f"{path}: the mask cannot be decoded ({error}).") from None
     try:
         decoded = _decide(values, half, rule)
     except MaskError as error:
@@ -154,12 +135,6 @@ def decode_mask(path: str | os.PathLike[str], *, rule: MaskRule | None = None) -
     if inverted and "mask-ambiguous" not in decoded.findings:
         return _with_finding(decoded, "mask-ambiguous")
     return decoded
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "no image format is recognised"
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _with_finding(decoded: DecodedMask, code: str) -> DecodedMask:
@@ -172,13 +147,11 @@ def _raw_values(image: Image.Image) -> tuple[NDArray[Any], int, bool]:
     The values are ``(H, W)`` uint8 or uint16, or ``(H, W, 3)`` uint8 where colours differ from
     grey. In doubt are palettes that paint index 0 in another colour than black while black is used.
     """
-    if getattr(image, "n_frames", 1) > 1:
-        raise ValueError(f"it has {getattr(image, 'n_frames')} frames; expected one")  # noqa: B009
     mode = image.mode
     if mode == "P":
-        return _pixels(image), 128, _paints_background(image)
+        return np.asarray(image), 128, _paints_background(image)
     if mode in ("1", "L"):
-        return _pixels(image), 128, False
+        return np.asarray(image).view(np.uint8), 128, False
     if mode.startswith("I"):
         wide = np.asarray(image)
         if wide.min() < 0 or wide.max() > 65535:
@@ -193,32 +166,15 @@ def _raw_values(image: Image.Image) -> tuple[NDArray[Any], int, bool]:
     raise ValueError(f"images of mode {mode} are no masks")
 
 
-def _pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the ``(H, W)`` uint8 pixels of a single-channel image, without a copy if possible."""
-    image.load()
-    if image.mode == "1":
-        return np.asarray(image).view(np.uint8)
-    if hasattr(image, "__arrow_c_array__"):
-        import pyarrow as pa
-
-        try:
-            flat = pa.array(image).to_numpy(zero_copy_only=True)
-        except ValueError:  # an image of several memory blocks
-            return np.asarray(image)
-        return flat.reshape(image.height, image.width)  # type: ignore[no-any-return]
-    return np.asarray(image)
-
-
 def _paints_background(image: Image.Image) -> bool:
     """Return whether a palette gives index 0 a colour and another used index black."""
-    image.load()
     palette = image.getpalette("RGB")
     if not palette:
         return False
     colours = [tuple(palette[i : i + 3]) for i in range(0, len(palette), 3)]
     if colours[0] == (0, 0, 0):
         return False
-    used = np.flatnonzero(np.bincount(_pixels(image).ravel(), minlength=256))
+    used = np.flatnonzero(np.bincount(np.asarray(image).ravel(), minlength=256))
     return any(index < len(colours) and colours[index] == (0, 0, 0) for index in used[used > 0])
 
 

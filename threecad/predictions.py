@@ -19,7 +19,6 @@ import os
 import struct
 import tokenize
 import unicodedata
-import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -29,7 +28,8 @@ import numpy as np
 from PIL import Image
 
 from threecad import atomic
-from threecad.errors import EvaluationError, UsageError
+from threecad.errors import EvaluationError, ImageError, UsageError
+from threecad.images import open_image
 from threecad.json_files import read_object
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ __all__ = ["MapFormat", "PredictionFolder", "PredictionWriter", "read_map", "wri
 
 MapFormat = Literal["npy", "npz", "tiff", "png"]
 
-# What NumPy, Pillow and their decoders raise on broken files.
+# What NumPy raises on broken files.
 _BROKEN = (
     OSError,
     ValueError,
@@ -54,7 +54,6 @@ _BROKEN = (
     tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
-    Image.DecompressionBombError,
 )
 
 SUFFIXES = frozenset({".npy", ".npz", ".tif", ".tiff", ".png"})
@@ -228,8 +227,8 @@ def read_map(
     path = Path(path)
     try:
         values = _read_values(path)
-    except _BROKEN as error:
-        reason = str(error).rstrip(".")
+    except (ImageError, *_BROKEN) as error:
+        reason = error.reason if isinstance(error, ImageError) else str(error).rstrip(".")
         raise EvaluationError(f"{path} cannot be read as an anomaly map: {reason}.") from None
     if path.suffix.lower() == ".png":
         if values.dtype not in (np.uint16, np.int32):
@@ -265,10 +264,7 @@ def _read_values(path: Path) -> NDArray[Any]:
             with stored as archive:
                 stored = archive["map"]
         return np.asarray(stored, stored.dtype.newbyteorder("="))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what matters of damage is an error too
-        with Image.open(path) as image:
-            return np.asarray(image)
+    return np.asarray(open_image(path, one_frame=True))
 
 
 def _find_maps(folder: Path) -> dict[str, Path]:

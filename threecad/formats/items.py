@@ -6,17 +6,14 @@ and how to get at them, so that a list of all of them is cheap and goes to worke
 
 from __future__ import annotations
 
-import io
 import os
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from PIL import Image
-
 from threecad.errors import ConversionError, ImageError
-from threecad.images import read_size
+from threecad.images import as_png, open_image, read_size
 from threecad.masks import decode_mask
 from threecad.samples import GOOD
 
@@ -136,12 +133,9 @@ class AsPng:
     def read_bytes(self) -> bytes:
         """Return the bytes of the PNG file."""
         try:
-            with Image.open(io.BytesIO(self.content.read_bytes())) as image:
-                buffer = io.BytesIO()
-                image.save(buffer, "PNG")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            return as_png(open_image(str(self.content), self.content.read_bytes()))
+        except (OSError, ValueError) as error:
             raise ImageError(f"{self.content} cannot be written as PNG: {error}.") from error
-        return buffer.getvalue()
 
     def stamp(self) -> str:
         """Return the stamp of the original."""
@@ -173,7 +167,8 @@ class MaskImage:
         if isinstance(self.content, File):
             decoded = decode_mask(self.content.path, rule=rule)
         else:
-            decoded = decode_mask(io.BytesIO(self.content.read_bytes()), rule=rule)  # type: ignore[arg-type]
+            content = self.content.read_bytes()
+            decoded = decode_mask(str(self.content), rule=rule, content=content)
         return decoded.mask, decoded.rule, decoded.findings
 
     def stamp(self) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import io
 import json
 from dataclasses import dataclass
 from functools import partial
@@ -12,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
-from PIL import Image
 
 from threecad.encodings import polygons_to_mask
-from threecad.errors import ConversionError, MaskError
+from threecad.errors import ConversionError, ImageError, MaskError
 from threecad.formats.items import File, read_image_size
 from threecad.formats.placing import (
     Tally,
@@ -27,6 +24,7 @@ from threecad.formats.placing import (
 )
 from threecad.formats.reading import foreign_id, inside, is_sample_id, item_of_id, load_json
 from threecad.geometry import label_regions, regions
+from threecad.images import open_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -208,10 +206,12 @@ def _draw(shape: _Shape, mask: NDArray[np.bool_]) -> None:
 
 def _decode_part(text: str) -> NDArray[np.bool_]:
     try:
-        with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as image:
-            part: NDArray[np.bool_] = np.asarray(image) != 0
-    except (OSError, SyntaxError, ValueError, binascii.Error) as error:
-        raise MaskError(f"a mask shape of labelme cannot be decoded: {error}.") from error
+        content = base64.b64decode(text, validate=True)
+        image = open_image("a mask shape of labelme", content, one_frame=True)
+    except (ImageError, ValueError) as error:
+        reason = error.reason if isinstance(error, ImageError) else error
+        raise MaskError(f"a mask shape of labelme cannot be decoded: {reason}.") from error
+    part: NDArray[np.bool_] = np.asarray(image) != 0
     if part.ndim != 2:
         raise MaskError(f"a mask shape of labelme has shape {part.shape}; expected one channel.")
     return part

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from PIL import Image
 
 from threecad.errors import ImageError
 from threecad.formats.items import read_image_size
+from threecad.images import as_png, open_image
 from threecad.resizing import resize_mask
 
 if TYPE_CHECKING:
@@ -49,15 +49,12 @@ class _ScaledImage:
         """Return the scaled image as a PNG file."""
         height, width = _fitted(read_image_size(self.content), self.longest)
         try:
-            with Image.open(io.BytesIO(self.content.read_bytes())) as image:
-                # Palettes and bilevel images cannot be interpolated.
-                plain = image.convert("RGB") if image.mode in ("P", "1", "PA") else image
-                scaled = plain.resize((width, height), Image.Resampling.BILINEAR)
-                buffer = io.BytesIO()
-                scaled.save(buffer, "PNG")
-        except (OSError, SyntaxError, ValueError) as error:
+            image = open_image(str(self.content), self.content.read_bytes())
+            # Palettes and bilevel images cannot be interpolated.
+            plain = image.convert("RGB") if image.mode in ("P", "1", "PA") else image
+            return as_png(plain.resize((width, height), Image.Resampling.BILINEAR))
+        except (OSError, ValueError) as error:
             raise ImageError(f"{self.content} cannot be scaled: {error}.") from error
-        return buffer.getvalue()
 
     def stamp(self) -> str:
         """Return the stamp of the original and the size."""

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from threecad.errors import ConversionError, MaskError
+from threecad.errors import ConversionError, ImageError, MaskError
 from threecad.formats.items import File, read_image_size
 from threecad.formats.placing import Tally, place_image, read_item_mask, work_through, write_new
 from threecad.formats.reading import foreign_id, image_files, item_of_id
 from threecad.formats.renaming import read_ids, with_flat_names, write_ids
 from threecad.geometry import label_regions, regions
+from threecad.images import open_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -200,10 +201,9 @@ class _ClassImage:
         """Return the mask, ``(H, W) bool``, the rule used and the codes of what is odd."""
         del rule  # the format says what the values mean
         try:
-            with Image.open(self.path) as image:
-                values = np.asarray(image)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise MaskError(f"{self.path}: the mask cannot be decoded ({error}).") from error
+            values = np.asarray(open_image(self.path, one_frame=True))
+        except ImageError as error:
+            raise MaskError(f"{self.path}: the mask cannot be decoded ({error.reason}).") from error
         if values.ndim != 2:
             raise MaskError(f"{self.path}: it has colours; expected a palette image of classes.")
         mask = (values > 0) & (values < _VOID)

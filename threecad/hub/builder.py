@@ -17,6 +17,7 @@ from datasets.load import BuilderConfigsParameters, DatasetModule
 from threecad.catalog import CITATIONS
 from threecad.hub import columns
 from threecad.hub.cards import describe_errata
+from threecad.images import read_size
 from threecad.indexing import category_folders, find_root, scan
 from threecad.masks import read_mask
 
@@ -169,6 +170,9 @@ def _shards(samples: list[Sample]) -> Iterator[list[Sample]]:
 
 
 def _row(sample: Sample, config: TreeConfig) -> dict[str, Any]:
+    for path in (sample.image, sample.mask):
+        if path is not None:  # the rows are paths, and ``datasets`` decodes all that Pillow can
+            read_size(path)
     row: dict[str, Any] = {
         "image_id": sample.id,
         "image": str(sample.image),

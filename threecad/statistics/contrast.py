@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from threecad.caching import FileCache
-from threecad.errors import MaskError
+from threecad.errors import ImageError, MaskError
 from threecad.geometry import find_runs, label_regions, measure
 from threecad.hashing import pixel_hash
-from threecad.inspection import describe_damage
+from threecad.images import open_image
 from threecad.masks import decode_mask
 from threecad.statistics.records import remembered
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from PIL import Image
 
     from threecad.masks import MaskRule
 
@@ -30,7 +30,7 @@ __all__ = ["SURROUND", "Contrast", "contrast_of_regions", "measure_contrasts"]
 SURROUND = 0.02
 """Width of the surround of a region, as a part of the longer side of the image."""
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,10 @@ class _MeasureContrast:
 
 def _contrast(path: Path, mask: NDArray[np.bool_]) -> Contrast:
     try:
-        with Image.open(path) as image:
-            brightness, pixels = _brightness(image), pixel_hash(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = describe_damage(path.read_bytes(), error)
+        image = open_image(path)
+        brightness, pixels = _brightness(image), pixel_hash(image)
+    except (ImageError, ValueError) as error:
+        reason = error.reason if isinstance(error, ImageError) else error
         return Contrast(problem=f"it cannot be decoded ({reason})")
     if brightness.shape != mask.shape:
         return Contrast(pixels=pixels, problem="it and its mask differ in size")
