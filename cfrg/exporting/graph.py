@@ -173,7 +173,7 @@ class _ResizeAxis(nn.Module):
         return torch.cat([self._multiply(block, band) for block, band in pairs], self.axis)
 
     def _split(self, weights: Tensor) -> Tensor:
-        """Weights (rows, inputs) int32 → their digits (digits · rows, inputs) float32, low first."""
+        """Weights (rows, inputs) int32 → digits (digits · rows, inputs) float32, low ones first."""
         base = 2**self.bits
         digits = []
         for _ in range(self.digits - 1):
