@@ -30,6 +30,7 @@ from PIL import Image
 
 from threecad import atomic
 from threecad.errors import EvaluationError, UsageError
+from threecad.metrics.maps import as_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -298,7 +299,7 @@ def _read_scores(folder: Path) -> dict[str, float] | None:
     for number, row in enumerate(rows, 1):
         try:
             sample_id = unicodedata.normalize("NFC", str(row["id"]))
-            score = float(row["score"])
+            score = float(row["score"]) if path.suffix == ".csv" else as_number(row["score"])
         except (KeyError, TypeError, ValueError, OverflowError):
             raise EvaluationError(
                 f"{path}: row {number} is {str(row)[:100]}; expected the columns id and score, "
