@@ -196,11 +196,9 @@ def calibrate(
             tile_overlap=predictor.tiling.overlap,
             version=__version__,
         ),
-        average=(
-            None
-            if enough is None
-            else (float(ordered[0][enough - 1]), float(ordered[1][enough - 1]))
-        ),
+        average=None
+        if enough is None
+        else (float(ordered[0][enough - 1]), float(ordered[1][enough - 1])),
         scores=scores,
         peaks=peaks,
         defect_scores=_score_defects(predictor, files, seed),

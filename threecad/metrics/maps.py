@@ -122,7 +122,7 @@ def as_number(value: Any, *, truth: bool = False) -> float:
             return float(value)
         except OverflowError:
             raise TypeError(f"{value!r} is beyond all floats") from None
-    array = as_array(value)
+    array = as_array(value) if hasattr(value, "dtype") else np.empty(0)
     if array.size != 1 or array.dtype.kind not in ("biuf" if truth else "iuf"):
         raise TypeError(f"{value!r} is no number")
     return float(array.item())
