@@ -233,7 +233,7 @@ def encode_anew(image: Image.Image, folder: Path, number: int) -> None:
         elif i % 3 == 1:
             image.save(folder / f"{i:03d}.jpg", quality=40 + i % 50)
         else:
-            size = (image.width * (100 - i) // 100, image.height * (100 - i) // 100)
+            size = (image.width * (100 - i % 5) // 100, image.height * (100 - i % 5) // 100)
             image.resize(size, Image.Resampling.BICUBIC).save(folder / f"{i:03d}.bmp")
 
 

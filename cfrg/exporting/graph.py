@@ -227,7 +227,8 @@ def _resizing_weights(inputs: int, outputs: int) -> Tensor:
         rest = 4 * rest
         digit = torch.div(rest, total, rounding_mode="trunc")
         share, rest = 4 * share + digit, rest - digit * total
-    return share + (2 * rest >= total).int()  # to nearest
+    weights: Tensor = share + (2 * rest >= total).int()  # to nearest
+    return weights
 
 
 def _reduces_height_first(source: Size, target: Size) -> bool:
