@@ -105,8 +105,8 @@ class _Structure(NamedTuple):
         pixels = np.asarray(grey)
         fine, coarse = (cv2.GaussianBlur(pixels, (0, 0), sigma) for sigma in BAND)
         number = SIDE // SQUARE
-        squares = (fine - coarse).reshape(number, SQUARE, number, SQUARE).transpose(0, 2, 1, 3)
-        squares = squares.reshape(number**2, SQUARE**2)
+        grid = (fine - coarse).reshape(number, SQUARE, number, SQUARE).transpose(0, 2, 1, 3)
+        squares = grid.reshape(number**2, SQUARE**2)
         squares = squares - squares.mean(1, keepdims=True)
         energy = np.square(squares).mean(1)
         return cls(name, float(np.log(image.width / image.height)), squares, energy)
@@ -139,4 +139,4 @@ def _agree(squares: Floats, energy: Floats, image: _Structure) -> npt.NDArray[np
     counts = np.maximum(energy, image.energy) > VISIBLE**2
     disagree = counts & (differing > (1 - AGREEMENT) * total)
     seen = counts.sum(1)
-    return (seen >= LEAST_SQUARES) & (10 * disagree.sum(1) <= seen)
+    return np.asarray((seen >= LEAST_SQUARES) & (10 * disagree.sum(1) <= seen))

@@ -319,4 +319,4 @@ def _are_rates(limits: Any) -> bool:
     if isinstance(limits, (str, bytes)) or not isinstance(limits, Iterable):
         return False
     rates = list(limits)
-    return bool(rates) and all(isinstance(rate, Real) and 0 < rate <= 1 for rate in rates)
+    return bool(rates) and all(isinstance(rate, Real) and 0 < float(rate) <= 1 for rate in rates)
