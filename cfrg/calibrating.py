@@ -28,6 +28,7 @@ from cfrg.tolerance import (
     tolerance_rank,
 )
 from threecad import __version__, atomic
+from threecad.auditing.copies import find_originals
 from threecad.errors import DataError, UsageError
 from threecad.figures import PALETTE, save_figure, styled
 from threecad.images import read_image
@@ -119,7 +120,7 @@ class Calibration:
         image, pixel = ("–", "–") if not self.average else map("{:.5g}".format, self.average)
         return "\n".join(
             [
-                f"{threshold.images:,} good images ({threshold.source})",
+                f"{_say_images(threshold.images, threshold.copies)} ({threshold.source})",
                 f"image threshold  {threshold.image_threshold:.5g}  (on average enough: {image})",
                 f"pixel threshold  {threshold.pixel_threshold:.5g}  (on average enough: {pixel})",
                 f"false alarms     at most {threshold.false_alarm_rate:.2%} with "
@@ -145,6 +146,8 @@ def calibrate(
 ) -> Calibration:
     """Find a run's thresholds; write ``RUN/calibration.json`` and ``RUN/figures/calibration.png``.
 
+    Copies of a photograph (see ``threecad.auditing.copies``) count once.
+
     Args:
         run: The run folder.
         root: The tree; the default root when ``None``. Not looked at where ``on`` is a path.
@@ -160,17 +163,19 @@ def calibrate(
         **options: Given to ``Predictor``: device, batch size, tiles.
 
     Raises:
-        UsageError: If all good images were trained on, there are too few for the rate, or the run
-            folder cannot be written.
+        UsageError: If all good images were trained on, too few of them are different for the rate,
+            or the run folder cannot be written.
         BusyError: If another process trains, calibrates or evaluates the run.
         DataError: If an image cannot be read or is no longer there.
     """
     needed(false_alarm_rate)  # a rate that is impossible is said before anything takes time
     chosen = _choose_images(Path(run), root, on, split_file, errata, fold)
-    files = chosen.files
+    originals = find_originals(chosen.files, progress=True)
+    files = [(name, path) for name, path in chosen.files if originals[name] == name]
+    copies = len(chosen.files) - len(files)
     rank = tolerance_rank(len(files), false_alarm_rate)
     if rank is None:
-        raise UsageError(_say_too_few(len(files), false_alarm_rate))
+        raise UsageError(_say_too_few(len(files), copies, false_alarm_rate))
     atomic.check_writable(run)
     predictor = Predictor.from_pretrained(run, calibrated=False, **options)
     model: Any = predictor.detector
@@ -186,6 +191,7 @@ def calibrate(
             false_alarm_rate=false_alarm_rate,
             interval=rate_interval(rank, len(files)),
             images=len(files),
+            copies=copies,
             source=chosen.source,
             data_fingerprint=chosen.fingerprint,
             weights_digest=digest,
@@ -193,11 +199,9 @@ def calibrate(
             tile_overlap=predictor.tiling.overlap,
             version=__version__,
         ),
-        average=(
-            None
-            if enough is None
-            else (float(ordered[0][enough - 1]), float(ordered[1][enough - 1]))
-        ),
+        average=None
+        if enough is None
+        else (float(ordered[0][enough - 1]), float(ordered[1][enough - 1])),
         scores=scores,
         peaks=peaks,
         defect_scores=_score_defects(predictor, files, seed),
@@ -333,13 +337,18 @@ def _find_held_out(run: Path, record: dict[str, Any], index: Index) -> tuple[Ind
     )
 
 
-def _say_too_few(number: int, rate: float) -> str:
+def _say_images(number: int, copies: int) -> str:
+    different = f"{number + copies:,} good images, {number:,} of them different"
+    return different if copies else f"{number:,} good images"
+
+
+def _say_too_few(number: int, copies: int, rate: float) -> str:
     if not number:
         return "There is no good image to calibrate on."
-    reachable = 1 - (1 - CONFIDENCE) ** (1 / number)
-    reachable = np.ceil(reachable * 1e4) / 1e4
+    reachable = np.ceil((1 - (1 - CONFIDENCE) ** (1 / number)) * 1e4) / 1e4
+    once = " (copies of a photograph count once)" if copies else ""
     return (
-        f"{number} good images are too few for a false-alarm rate of {rate:.2%}: "
+        f"{_say_images(number, copies)} are too few{once} for a false-alarm rate of {rate:.2%}: "
         f"{needed(rate)} are needed. These can show a rate of {reachable:.2%} "
         f"(--false-alarm-rate {reachable:.4f}). Others can be named: --on FOLDER, --on test-good."
     )

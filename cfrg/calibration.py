@@ -41,7 +41,8 @@ class Threshold:
             unseen good images have any pixel above.
         false_alarm_rate: The rate that was asked for.
         interval: The rate that ``image_threshold`` reaches on unseen good images: 95 % interval.
-        images: Number of good images it was found on.
+        images: Number of different good images it was found on.
+        copies: Copies of these, which were left out.
         source: What these were: ``"held-out"``, ``"test-good"``, ``"train-good"`` or a path.
         data_fingerprint: Of these images.
         weights_digest: Of the weights and the configuration it belongs to.
@@ -61,6 +62,7 @@ class Threshold:
     weights_digest: str
     tile: int = 0
     tile_overlap: int = 0
+    copies: int = 0
     version: str
 
     @classmethod
@@ -89,9 +91,10 @@ class Threshold:
                 weights_digest=_text(values["weights_digest"]),
                 tile=_whole(values["tile"]),
                 tile_overlap=_whole(values["tile_overlap"]),
+                copies=_whole(values.get("copies", 0)),
                 version=_text(values["version"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else error
             raise ModelError(
                 f"{where} holds no thresholds: {reason}. Write it anew with `cfrg calibrate`."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 
 from cfrg.calibration import Threshold, digest_weights
 from cfrg.devices import find_device
+from cfrg.frames import to_rgb
 from cfrg.preprocessing import normalize, resize, to_tensor
 from cfrg.processes import compute_in_forked_children
 from cfrg.regions import Region, find_regions
@@ -26,17 +27,17 @@ from cfrg.streaming import read_ahead
 from cfrg.tiles import Mosaic, Tiling
 from cfrg.workers import read_in_workers
 from threecad.errors import ImageError, UsageError
-from threecad.images import BROKEN, read_image, rgb_array
+from threecad.images import read_image
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy.typing as npt
+    from PIL import Image
 
     from cfrg.config import CFRGConfig
 
-    Source = npt.NDArray[np.uint8] | Image.Image | str | os.PathLike[str]
+    Source = npt.NDArray[np.uint8] | torch.Tensor | Image.Image | str | os.PathLike[str]
 
 __all__ = ["Detector", "Prediction", "Predictor", "Prepared"]
 
@@ -209,15 +210,19 @@ class Predictor:
         """Yield a prediction for each image of any size.
 
         The source may be endless, such as a camera: a thread fetches a few images ahead, and a
-        prediction comes when its batch is full (``batch_size=1`` for one at a time).
+        prediction comes when its batch is full (``batch_size=1`` for one at a time). What is no
+        image, ``None`` for one, gives a prediction with its ``error``, and the stream goes on. What
+        the source raises is raised here, after the predictions of all that it gave before.
 
         Args:
-            images: (H, W, 3) uint8 RGB arrays, PIL images, files, folders or patterns; pairs of an
-                id and such an image; or a single one. Without an id, it is the position, ``"0"``,
-                ``"1"``, …, or the file name; of a folder or pattern that of ``find_images``.
+            images: Arrays, tensors and PIL images as in ``cfrg.frames``, files, folders or
+                patterns; pairs of an id and such an image; or a single one. Without an id, it is
+                the position, ``"0"``, ``"1"``, …, or the file name; of a folder or pattern that of
+                ``find_images``.
 
         Raises:
             DataError: If a folder or pattern holds no image.
+            UsageError: If ``images`` is nothing to iterate over, or a mapping.
         """
         each = enumerate(each_image(images, self.category))
         prepared = (self._name_and_prepare(i, image) for i, image in each)
@@ -235,10 +240,14 @@ class Predictor:
 
     @torch.inference_mode()
     def predict_prepared(self, images: Iterable[Prepared]) -> Iterator[Prediction]:
-        """Yield a prediction for each image that is resized already."""
+        """Yield a prediction for each image that is resized already.
+
+        What ``images`` raises is raised after the predictions of those it gave before.
+        """
         waiting: deque[_Pending] = deque()  # images some of whose tiles are not computed
         batch: list[tuple[_Pending, torch.Tensor]] = []
-        for image in images:
+        failures: list[Exception] = []
+        for image in _until_failure(images, failures):
             waiting.append(pending := _Pending(image, self.tiling))
             for tile in pending.cut():
                 batch.append((pending, tile))
@@ -251,6 +260,8 @@ class Predictor:
             self._compute(batch)
         for pending in waiting:
             yield self._judge(pending)
+        if failures:
+            raise failures[0]
 
     def prepare(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Return an image (H, W, 3) uint8 at the size that tiles are cut from, (h, w, 3) uint8.
@@ -266,11 +277,11 @@ class Predictor:
 
     def _name_and_prepare(self, position: int, image: Any) -> Prepared:
         name = str(position)
-        if isinstance(image, tuple):
+        if isinstance(image, tuple) and len(image) == 2 and isinstance(image[0], str):
             name, image = image
-        elif not isinstance(image, (np.ndarray, Image.Image)):
+        elif isinstance(image, (str, os.PathLike)):
             name = Path(image).name
-        return _prepare(name, partial(_to_array, image), self.tiling)
+        return _prepare(name, partial(to_rgb, image), self.tiling)
 
     def _compute(self, batch: list[tuple[_Pending, torch.Tensor]]) -> None:
         begun = time.perf_counter()
@@ -353,7 +364,7 @@ def _prepare(name: str, read: Callable[[], npt.NDArray[np.uint8]], tiling: Tilin
     begun = time.perf_counter()
     try:
         image = read()
-        size = (image.shape[0], image.shape[1]) if image.ndim == 3 else (0, 0)
+        size = (image.shape[0], image.shape[1])
         canvas = to_tensor(resize(image, tiling.canvas_size(size)))
     except (ImageError, UsageError) as error:
         return Prepared(name, None, (0, 0), time.perf_counter() - begun, str(error))
@@ -363,13 +374,12 @@ def _prepare(name: str, read: Callable[[], npt.NDArray[np.uint8]], tiling: Tilin
     return Prepared(name, canvas, size, time.perf_counter() - begun)
 
 
-def _to_array(image: Source) -> npt.NDArray[np.uint8]:
-    if isinstance(image, Image.Image):
-        try:
-            return rgb_array(image)
-        except BROKEN as error:
-            raise ImageError(f"The image cannot be decoded: {error}.") from error
-    return image if isinstance(image, np.ndarray) else read_image(image)
+def _until_failure(items: Iterable[Prepared], failures: list[Exception]) -> Iterator[Prepared]:
+    """Yield items; what they raise ends them and is added to ``failures``."""
+    try:
+        yield from items
+    except Exception as error:  # whatever a camera raises
+        failures.append(error)
 
 
 def _leave_as_it_is(item: Any) -> Any:

@@ -46,5 +46,8 @@ def normalize(images: torch.Tensor, config: CFRGConfig) -> torch.Tensor:
 
 
 def to_tensor(image: npt.NDArray[np.uint8]) -> torch.Tensor:
-    """Return an image (H, W, 3) uint8 as a tensor (3, H, W) uint8."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    """Return an image (H, W, 3) uint8 as a tensor (3, H, W) uint8, always a copy.
+
+    Cameras write the next frame into the memory of the last one.
+    """
+    return torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C"))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Iterable, Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
-
-from threecad.errors import DataError
+from cfrg.frames import is_one_image
+from threecad.errors import DataError, UsageError
 from threecad.indexing import IMAGE_SUFFIXES, find_root, is_category, scan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["each_image", "find_images", "is_tree"]
 
@@ -65,10 +64,17 @@ def each_image(images: Any, category: str | None = None) -> Iterator[Any]:
     Args:
         images: One image, file, folder or pattern, or an iterable of them.
         category: Of a tree, only this category.
+
+    Raises:
+        UsageError: If it is nothing to iterate over, or a mapping.
     """
-    one = isinstance(images, (str, os.PathLike, Image.Image))
-    if one or (isinstance(images, np.ndarray) and images.ndim == 3):
+    if is_one_image(images):
         images = [images]
+    elif isinstance(images, Mapping) or not isinstance(images, Iterable):
+        raise UsageError(
+            f"A {type(images).__name__} is no source of images. Expected an image, a file, a "
+            "folder, a pattern, or a list or generator of these or of pairs (id, image)."
+        )
     for image in images:
         if isinstance(image, (str, os.PathLike)) and _stands_for_many(Path(image)):
             yield from find_images([image], category=category)
@@ -92,7 +98,9 @@ def is_tree(path: Path) -> bool:
 
 
 def _stands_for_many(path: Path) -> bool:
-    return path.is_dir() or (glob.has_magic(str(path)) and not path.exists())
+    # os.path, as a name may be none that the system takes; its reader says so
+    is_folder, exists = os.path.isdir(path), os.path.exists(path)  # noqa: PTH110, PTH112
+    return is_folder or (glob.has_magic(str(path)) and not exists)
 
 
 def _walk(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from command_lines import run_line
+from PIL import Image
 from scipy import stats
 
 from cfrg import CFRG, CFRGConfig, Predictor
@@ -221,6 +222,52 @@ def test_images_trained_on_are_no_measure(run: Path, sample_tree: Path, tmp_path
     (run / "trained_on.sha256").write_text("".join(lines))
     with pytest.raises(UsageError, match="was trained on every image of"):
         calibrate(run, false_alarm_rate=0.8, on=str(folder))
+
+
+def encode_anew(image: Image.Image, folder: Path, number: int) -> None:
+    """Save copies of an image of several qualities, sizes and formats."""
+    folder.mkdir(parents=True)
+    for i in range(number):
+        if i % 3 == 0:
+            image.save(folder / f"{i:03d}.png", compress_level=i % 9)
+        elif i % 3 == 1:
+            image.save(folder / f"{i:03d}.jpg", quality=40 + i % 50)
+        else:
+            size = (image.width * (100 - i % 5) // 100, image.height * (100 - i % 5) // 100)
+            image.resize(size, Image.Resampling.BICUBIC).save(folder / f"{i:03d}.bmp")
+
+
+def test_copies_of_a_photograph_count_once(run: Path, sample_tree: Path, tmp_path: Path) -> None:
+    good = sorted((sample_tree / "Copper_Stator" / "test" / "good").iterdir())
+    with Image.open(good[0]) as image:
+        encode_anew(image.convert("RGB"), tmp_path / "copies", 59)
+    command = f"cfrg calibrate {run} --on {tmp_path / 'copies'} --device cpu --false-alarm-rate"
+    result = run_line(f"{command} 0.05")
+    assert result.exit_code == 2
+    assert "59 good images, 1 of them different" in result.output
+    assert "59 are needed" in result.output
+    assert not (run / "calibration.json").exists()
+    shutil.copy(good[1], tmp_path / "copies" / "other.png")
+    result = run_line(f"{command} 0.8")
+    assert "60 good images, 2 of them different" in result.output
+    kept = json.loads((run / "calibration.json").read_text())
+    assert (kept["images"], kept["copies"]) == (2, 58)
+    without = {key: value for key, value in kept.items() if key != "copies"}
+    assert Threshold.from_dict(without).copies == 0
+
+
+@pytest.mark.parametrize("on", ["test-good", "held-out"])
+def test_copies_in_a_tree_count_once(run: Path, sample_tree: Path, tmp_path: Path, on: str) -> None:
+    tree = shutil.copytree(sample_tree, tmp_path / "tree")
+    folder = tree / "Copper_Stator" / ("test" if on == "test-good" else "train") / "good"
+    before = len(list(folder.iterdir()))
+    first = min(folder.iterdir())
+    with Image.open(first) as image:
+        image.convert("RGB").save(folder / "copy.jpg", quality=70)
+    index = scan(tree).select(category="Copper_Stator", split="train", label=0)
+    change(run, held_out=[sample.id for sample in index])
+    found = calibrate(run, tree, on=on, false_alarm_rate=0.9, device="cpu")
+    assert (found.threshold.images, found.threshold.copies) == (before, 1)
 
 
 def test_a_tree_is_no_folder_of_good_images(run: Path, sample_tree: Path) -> None:

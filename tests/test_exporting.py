@@ -21,6 +21,7 @@ import cfrg.cli
 from cfrg.calibration import Threshold, digest_weights
 from cfrg.config import CFRGConfig
 from cfrg.exporting import TOLERANCES, ExportReport, compare, export_run, graph
+from cfrg.exporting.formats import write_onnx
 from cfrg.exporting.graph import DetectionGraph, Preprocessing
 from cfrg.exporting.parity import Comparison
 from cfrg.model import CFRG
@@ -135,6 +136,51 @@ def test_any_size_is_resized_exactly_too() -> None:
         found = preprocessing(torch.from_numpy(image)[None])
         expected = normalize(to_tensor(resize(image, SIZE))[None], config)
         torch.testing.assert_close(found, expected, atol=0, rtol=0)
+
+
+LINE_SCANS = [(24, 9000), (9000, 24), (200, 16384), (40000, 40), (40, 40000), (3, 65536)]
+
+
+def stripes(height: int, width: int) -> Any:
+    """Noise, and black and white by turns, on which every rounding shows."""
+    image = noise(height, width)
+    image[::2] = image[::2] // 128 * 255
+    return image
+
+
+@pytest.mark.parametrize("source", LINE_SCANS, ids=str)
+def test_line_scans_are_resized_exactly_whether_their_size_is_known_or_free(
+    source: tuple[int, int],
+) -> None:
+    image = stripes(*source)
+    for size in (SIZE, (32, 256)):
+        config = CFRGConfig.preset("lite", image_size=size)
+        expected = normalize(to_tensor(resize(image, size))[None], config)
+        for known in (source, None):
+            found = Preprocessing(config, known)(torch.from_numpy(image)[None])
+            torch.testing.assert_close(found, expected, atol=0, rtol=0)
+
+
+@needs_openvino
+def test_line_scans_in_the_runtimes_are_resized_exactly(tmp_path: Path) -> None:
+    """The preprocessing alone: what a network makes of it would hide small differences."""
+    config = CFRGConfig.preset("lite", image_size=SIZE)
+    path = tmp_path / "resize.onnx"
+    write_onnx(
+        Preprocessing(config, None),
+        torch.zeros(2, 96, 160, 3, dtype=torch.uint8),
+        path,
+        {},
+        ("batch", "height", "width"),
+        ("pixels",),
+    )
+    for runtime in ("onnxruntime", "openvino"):
+        session = open_session(path, runtime)
+        for source in [(70, 100), *LINE_SCANS]:
+            image = stripes(*source)
+            expected = normalize(to_tensor(resize(image, SIZE))[None], config)
+            (found,) = session.run(image[None])
+            np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=f"{runtime} {source}")
 
 
 def test_the_graph_computes_what_the_model_predicts(model: CFRG) -> None:
@@ -334,6 +380,12 @@ def test_arguments_that_do_not_go_together(
 ) -> None:
     with pytest.raises((UsageError, DataError), match=message):
         export_run(run, **options)
+
+
+@pytest.mark.parametrize("size", [(65537, 8), (8, 65537), (0, 8)])
+def test_sides_too_long_for_an_exact_resize_are_refused(run: Path, size: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match="65,536"):
+        export_run(run, "torch-export", input_size=size, out=run / "not-there.pt2")
 
 
 def test_an_existing_file_needs_force(run: Path, tmp_path: Path) -> None:

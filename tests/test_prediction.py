@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from itertools import count, islice
 from pathlib import Path
 
@@ -223,10 +224,101 @@ def test_unusual_images_are_predicted_or_reported(tmp_path: Path) -> None:
     assert found["large"].size == (10_000, 10_000)
 
 
+@pytest.mark.parametrize("number", [3, 4, 7])
+def test_a_camera_that_fails_loses_none_of_the_frames_it_gave(number: int) -> None:
+    def camera():
+        yield from (grey(i) for i in range(number))
+        raise ConnectionError("the camera has gone")
+
+    predictions = Predictor(Brightness(), device="cpu", batch_size=4).predict(camera())
+    assert [next(predictions).id for _ in range(number)] == [str(i) for i in range(number)]
+    with pytest.raises(ConnectionError, match="the camera has gone"):
+        next(predictions)
+
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+TENSOR = torch.from_numpy(IMAGE)
+GREY = IMAGE[..., 0]
+BROKEN = {
+    "dropped": (None, "None came instead"),
+    "bytes": (b"\xff\xd8", "A bytes is no image"),
+    "number": (7, "A int is no image"),
+    "list": (IMAGE.tolist(), "A list is no image"),
+    "triple": (("a", 1, IMAGE), "A tuple is no image"),
+    "answer": ((True, IMAGE), "A tuple is no image"),
+    "floats": (IMAGE / 255, r"\(40, 60, 3\) and type float64"),
+    "deep": (IMAGE.astype(np.uint16), "type uint16"),
+    "booleans": (GREY > 7, "type bool"),
+    "objects": (IMAGE.astype(object), "type object"),
+    "channels first": (IMAGE.transpose(2, 0, 1), r"\(3, 40, 60\)"),
+    "four channels": (np.zeros((40, 60, 4), np.uint8), r"\(40, 60, 4\)"),
+    "batch in a stream": (IMAGE[None], r"\(1, 40, 60, 3\)"),
+    "scalar": (np.uint8(3), "A uint8 is no image"),
+    "normalised": (TENSOR.float() / 127 - 1, "floats from -1 to"),
+    "not divided": (TENSOR.float(), "floats from 0 to 255"),
+    "not a number": (torch.full((3, 8, 8), float("nan")), "floats from nan"),
+    "integers": (TENSOR.int(), "A tensor of shape .* type torch.int32"),
+    "either way": (torch.zeros(3, 8, 3), "channels first or last"),
+    "sparse": (torch.zeros(3, 8, 8).to_sparse(), "tensor cannot be read"),
+    "on no device": (torch.zeros(3, 8, 8, device="meta"), "tensor cannot be read"),
+    "nothing": (torch.zeros(3, 0, 8), r"\(3, 0, 8\)"),
+    "name too long": ("x" * 5000, "cannot be read"),
+}
+
+
+def test_what_is_no_image_is_named_and_the_stream_goes_on() -> None:
+    frames = [frame for frame, _ in BROKEN.values()]
+    predictor = Predictor(Brightness(), device="cpu", batch_size=3)
+    found = list(predictor.predict(image for frame in frames for image in (frame, IMAGE)))
+    assert len(found) == 2 * len(frames)
+    for (name, (_, message)), prediction in zip(BROKEN.items(), found[::2], strict=True):
+        assert prediction.map is None
+        assert re.search(message, str(prediction.error)), (name, prediction.error)
+        assert prediction.to_dict()["error"] == prediction.error
+    assert len({prediction.score for prediction in found[1::2]}) == 1
+
+
+@pytest.mark.parametrize("images", [None, 7, {"a": IMAGE}], ids=str)
+def test_what_is_no_source_is_named(images: object) -> None:
+    with pytest.raises(UsageError, match="no source of images"):
+        list(Predictor(Brightness(), device="cpu").predict(images))  # type: ignore[arg-type]
+
+
+def test_arrays_and_tensors_of_every_kind_give_the_same_map() -> None:
+    def predict(image: object) -> list:
+        return list(Predictor(Brightness(), device="cpu").predict(image))  # type: ignore[arg-type]
+
+    first = TENSOR.permute(2, 0, 1)
+    kinds = [IMAGE, Image.fromarray(IMAGE), TENSOR, first, first / 255, first.double() / 255]
+    kinds += [(first / 255).requires_grad_(), IMAGE[::-1][::-1], np.asfortranarray(IMAGE)]
+    flat = [GREY, GREY[..., None], Image.fromarray(GREY), TENSOR[..., 0], TENSOR[None, ..., 0]]
+    for images in (kinds, flat):
+        (expected,) = predict(images[0])
+        for image in images:
+            (found,) = predict(image)
+            assert (found.error, found.size) == (None, (40, 60))
+            np.testing.assert_array_equal(found.map, expected.map)
+    several = [IMAGE[None].repeat(2, 0), first[None].repeat(2, 1, 1, 1)]
+    assert [[p.size for p in predict(batch)] for batch in several] == [[(40, 60)] * 2] * 2
+
+
+def test_a_camera_may_write_its_next_frame_over_the_last_one() -> None:
+    def camera():
+        buffer = np.zeros((3, 32, 32), np.uint8)  # channels first, of the network's own size
+        for i in range(6):
+            buffer[:] = 40 * i
+            yield buffer.transpose(1, 2, 0)
+
+    scores = [
+        p.score for p in Predictor(Brightness(), device="cpu", batch_size=4).predict(camera())
+    ]
+    np.testing.assert_allclose(scores, np.arange(6) * 40 / 255, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "image",
-    [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32), np.zeros((0, 8, 3), np.uint8)],
-    ids=["grey", "float", "empty"],
+    [np.zeros((8, 8, 3), np.float32), np.zeros((0, 8, 3), np.uint8)],
+    ids=["float", "empty"],
 )
 def test_arrays_that_are_no_images_are_reported(image: np.ndarray) -> None:
     broken, good = Predictor(Brightness(), device="cpu").predict([image, grey(51)])

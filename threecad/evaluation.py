@@ -22,6 +22,7 @@ from threecad.masks import read_sample_mask
 from threecad.metrics import Evaluator
 from threecad.metrics.paper_protocol import PAPER_SIZE
 from threecad.metrics.scoring import assemble
+from threecad.plausibility import MapFacts, find_doubts, find_transposed
 from threecad.predictions import PredictionFolder
 from threecad.screening import list_problems, map_values, screen_predictions
 
@@ -78,9 +79,10 @@ def evaluate(
         progress: Show a progress bar on stderr.
 
     Raises:
-        EvaluationError: If predictions are missing, left over, misshapen or not finite: all of
-            them are listed, before anything is computed. Those of a function are found as it is
-            asked, so that it need not compute every map once more.
+        EvaluationError: If predictions are missing, left over, misshapen, transposed or not finite:
+            all of them are listed, before anything is computed. Those of a function are found as it
+            is asked, so that it need not compute every map once more. What can be scored and is
+            doubtful is in the result's ``warnings``.
         ImageError: If an image of the dataset cannot be read.
         MaskError: If a mask cannot be read, is not of the size of its image, or does not suit
             ``mask_rule``.
@@ -98,11 +100,15 @@ def evaluate(
             f"predictions is {type(source).__name__}; expected a folder, or a mapping or function "
             "from sample id to anomaly map."
         )
+    if scores is not None and not isinstance(scores, Mapping):
+        raise UsageError(
+            f"scores is {type(scores).__name__}; expected a mapping from sample id to image score."
+        )
     if scores is None and isinstance(source, PredictionFolder):
         scores = source.scores
     rule = _choose_rule(image_score, scores)
     table = scores if rule == "table" else None
-    screen_predictions(index, samples, source, table, workers=workers, progress=progress)
+    facts = screen_predictions(index, samples, source, table, workers=workers, progress=progress)
     read = partial(
         _read, source=source, scores=scores, rule=rule, mask_rule=mask_rule, protocol=protocol
     )
@@ -114,7 +120,9 @@ def evaluate(
     with tqdm(total=len(samples), desc="evaluate", unit="image", disable=not progress) as bar:
         for group in groups:
             evaluator = pooled.empty()
-            problems += count(evaluator, group)
+            found, seen = count(evaluator, group)
+            facts |= seen
+            problems += found + find_transposed(group, seen)
             bar.update(len(group))
             if problems:
                 continue  # only to name them all
@@ -143,6 +151,7 @@ def evaluate(
             "fingerprint": index.with_samples(samples).fingerprint,
             "errata": index.errata_digest,
         },
+        warnings=find_doubts(samples, facts, table),
     )
 
 
@@ -154,6 +163,7 @@ class Prediction:
     mask: NDArray[np.bool_] | None
     score: float
     label: int
+    facts: MapFacts | None  # where they are not known from the screening
 
 
 Read = Callable[["Sample"], Prediction]
@@ -215,23 +225,26 @@ def _choose_rule(rule: str, scores: Mapping[str, float] | None) -> str:
 
 def _count_category(
     evaluator: Evaluator, samples: list[Sample], read: Read, workers: int | None
-) -> list[str]:
-    """Count the samples of a category; return a line for each that cannot be used."""
+) -> tuple[list[str], dict[str, MapFacts]]:
+    """Count the samples of a category; return a line for each that cannot be used, and facts."""
     chunk = -(-len(samples) // parallel.worker_count(workers))
     chunks = [samples[i : i + chunk] for i in range(0, len(samples), chunk)]
     problems: list[str] = []
+    facts: dict[str, MapFacts] = {}
     count = partial(_count_samples, empty=evaluator.empty(), read=read)
-    for part, found in parallel.map(count, chunks, workers=workers, batch_size=1):
+    for part, found, seen in parallel.map(count, chunks, workers=workers, batch_size=1):
         problems += found
+        facts |= seen
         evaluator.merge(part)
-    return problems
+    return problems, facts
 
 
 def _count_samples(
     samples: list[Sample], empty: Evaluator, read: Read
-) -> tuple[Evaluator, list[str]]:
+) -> tuple[Evaluator, list[str], dict[str, MapFacts]]:
     evaluator = empty.empty()
     problems: list[str] = []
+    facts: dict[str, MapFacts] = {}
     for sample in samples:
         try:
             prediction = read(sample)
@@ -242,9 +255,11 @@ def _count_samples(
                 [prediction.label],
                 {"category": [sample.category], "defect_type": [sample.defect_type]},
             )
+            if prediction.facts is not None:
+                facts[sample.id] = prediction.facts
         except EvaluationError as error:
             problems.append(f"{sample.id}: {error}")
-    return evaluator, problems
+    return evaluator, problems, facts
 
 
 def _read(
@@ -256,11 +271,12 @@ def _read(
     protocol: Protocol,
 ) -> Prediction:
     """Read the map, the mask and the image score of a sample."""
-    anomaly_map = source(sample.id) if callable(source) else source[sample.id]
-    values = map_values(anomaly_map)
+    screened = not callable(source)
+    values = map_values(source[sample.id] if screened else source(sample.id))
+    facts = None if screened else MapFacts.of(values)
     score = scores[sample.id] if rule == "table" and scores else score_image(values, rule)
     if sample.label and sample.mask is None:
-        return Prediction(values, None, score, sample.label)
+        return Prediction(values, None, score, sample.label, facts)
     shape, label = read_size(sample.image), sample.label
     mask = read_sample_mask(sample, shape, rule=mask_rule)
     if protocol == "paper":
@@ -268,4 +284,4 @@ def _read(
         picture = Image.fromarray(mask.astype(np.uint8))
         mask = np.asarray(picture.resize(shape[::-1], Image.Resampling.NEAREST)) > 0
         label = int(mask.any())
-    return Prediction(resize_map(values, shape), mask, score, label)
+    return Prediction(resize_map(values, shape), mask, score, label, facts)

@@ -31,6 +31,7 @@ from threecad import atomic
 from threecad.errors import EvaluationError, ImageError, UsageError
 from threecad.images import open_image
 from threecad.json_files import read_object
+from threecad.metrics.maps import as_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -295,7 +296,7 @@ def _read_scores(folder: Path) -> dict[str, float] | None:
     for number, row in enumerate(rows, 1):
         try:
             sample_id = unicodedata.normalize("NFC", str(row["id"]))
-            score = float(row["score"])
+            score = float(row["score"]) if path.suffix == ".csv" else as_number(row["score"])
         except (KeyError, TypeError, ValueError, OverflowError):
             raise EvaluationError(
                 f"{path}: row {number} is {str(row)[:100]}; expected the columns id and score, "

@@ -90,6 +90,7 @@ def render_report(
         paragraphs=paragraphs,
         tables=_tables(result),
         undefined=result.undefined(),
+        warnings=result.warnings,
         curves=[_data_uri(curve) for curve in curves],
         gallery=[_gallery_row(row) for row in gallery],
         facts=[(name.replace("_", " "), value) for name, value in all_facts.items()],

@@ -14,7 +14,8 @@ import numpy as np
 from threecad import parallel
 from threecad.errors import EvaluationError
 from threecad.metrics import kernels
-from threecad.metrics.maps import as_array
+from threecad.metrics.maps import as_array, as_number
+from threecad.plausibility import MapFacts, find_transposed
 from threecad.predictions import FLOATS, PredictionFolder
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def screen_predictions(
     *,
     workers: int | None = 0,
     progress: bool = False,
-) -> None:
-    """Refuse predictions that are missing, left over, misshapen or not finite.
+) -> dict[str, MapFacts]:
+    """Refuse predictions that are missing, left over, misshapen, transposed or not finite.
 
     Every map of a folder or mapping is read once. A function is not called: to ask a model for all
     maps twice would cost more than it saves.
@@ -52,6 +53,9 @@ def screen_predictions(
         scores: Sample id → image score, if scores come from a table.
         workers: Worker processes, see ``threecad.parallel.map``.
         progress: Show a progress bar on stderr.
+
+    Returns:
+        Sample id → what ``threecad.plausibility`` asks of its map; empty for a function.
 
     Raises:
         EvaluationError: If there are such predictions: it names them, by kind.
@@ -66,21 +70,29 @@ def screen_predictions(
             complaints.append(list_problems(f"without a {kind}", missing))
         if extra := _find_strangers(index, set(table) - known):
             complaints.append(list_problems(f"whose {kind} belongs to no sample", extra))
-    unusable = _unusable_scores(samples, scores or {})
+    unusable = _unusable_scores(samples, {} if scores is None else scores)
+    facts: dict[str, MapFacts] = {}
     if isinstance(maps, Mapping):
         in_folder = maps is not predictions
+        there = [sample.id for sample in samples if sample.id in maps]
         found = parallel.map(
-            partial(_find_problem, predictions=predictions),
-            [sample.id for sample in samples if sample.id in maps],
+            partial(_examine, predictions=predictions),
+            there,
             workers=workers if in_folder else 0,  # maps in memory are not sent to processes
             batch_size=64,
             description="check" if progress else None,
         )
-        unusable += [problem for problem in found if problem is not None]
+        for sample_id, outcome in zip(there, found, strict=True):
+            if isinstance(outcome, MapFacts):
+                facts[sample_id] = outcome
+            else:
+                unusable.append(outcome)
+        unusable += find_transposed(samples, facts)
     if unusable:
         complaints.append(list_problems("not usable", unusable))
     if complaints:
         raise EvaluationError("\n".join(complaints))
+    return facts
 
 
 def map_values(anomaly_map: Any) -> NDArray[np.floating[Any]]:
@@ -136,12 +148,26 @@ def _is_folder(path: Path) -> bool:
 
 
 def _unusable_scores(samples: Sequence[Sample], scores: Mapping[str, float]) -> list[str]:
-    found = [(sample.id, scores[sample.id]) for sample in samples if sample.id in scores]
-    return [f"{name}: The score is {score}." for name, score in found if not math.isfinite(score)]
+    return [
+        f"{sample.id}: The score is {_show(scores[sample.id])}; expected a finite number."
+        for sample in samples
+        if sample.id in scores and not _is_finite(scores[sample.id])
+    ]
 
 
-def _find_problem(sample_id: str, predictions: Any) -> str | None:
-    """Return what is wrong with the map of a sample, or ``None``."""
+def _is_finite(score: Any) -> bool:
+    try:
+        return math.isfinite(as_number(score))
+    except TypeError:
+        return False
+
+
+def _show(score: Any) -> str:
+    return str(score) if isinstance(score, float) else repr(score)[:100]
+
+
+def _examine(sample_id: str, predictions: Any) -> MapFacts | str:
+    """Return the facts of a sample's map, or what is wrong with it."""
     try:
         values = map_values(predictions[sample_id])
     except EvaluationError as error:
@@ -150,4 +176,4 @@ def _find_problem(sample_id: str, predictions: Any) -> str | None:
         values = values.astype(np.float32)
     if not kernels.scan(np.ascontiguousarray(values).reshape(-1))[1]:
         return f"{sample_id}: The map holds NaN or infinite values."
-    return None
+    return MapFacts.of(values)

@@ -106,6 +106,8 @@ def evaluate(
     if out:
         model.to_json(out)
     if as_json:
+        for warning in dict.fromkeys(w for result in results.values() for w in result.warnings):
+            click.echo(f"Warning: {warning}", err=True)
         print_json(
             {**model.to_dict(), "baseline": results["memory"].to_dict()}
             if baseline

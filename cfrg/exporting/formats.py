@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cfrg.exporting.graph import MAX_SIDE
 from cfrg.runtimes import METADATA_KEY, import_extra
 from threecad import atomic
 
@@ -27,7 +28,7 @@ __all__ = [
     "write_torch_export",
 ]
 
-MAX_BATCH, MAX_SIDE = 1024, 8192  # of a graph whose input is free; the resize is exact up to there
+MAX_BATCH = 1024  # of a graph whose input is free
 
 
 def write_torch_export(

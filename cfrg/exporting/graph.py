@@ -5,6 +5,7 @@ It computes what ``Predictor`` computes for whole images, with operations that e
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
     from cfrg.config import CFRGConfig
     from cfrg.model import CFRG
 
-__all__ = ["DetectionGraph", "Network", "Postprocessing", "Preprocessing"]
+__all__ = ["MAX_SIDE", "DetectionGraph", "Network", "Postprocessing", "Preprocessing"]
 
 Size = tuple[int, int]
 
-BASE = 2.0**11  # Pillow's weights have 22 bits: two digits to this base
+MAX_SIDE = 2**16
+"""Pixels of a side up to which the graph resizes exactly; JPEG ends one below."""
+
+WEIGHT_BITS = 22  # of Pillow's weights
 BLOCK = 16  # output pixels that are computed from one band of input pixels
 
 
@@ -134,32 +138,32 @@ class _ResizeAxis(nn.Module):
 
     Args:
         axis: −1 for columns, −2 for rows.
-        inputs: Pixels before; any number when ``None``.
+        inputs: Pixels before; any number up to ``MAX_SIDE`` when ``None``.
         outputs: Pixels after.
     """
 
     def __init__(self, axis: int, inputs: int | None, outputs: int) -> None:
         super().__init__()
         self.axis, self.inputs, self.outputs = axis, inputs, outputs
+        self.digits, self.bits = _choose_digits(inputs or MAX_SIDE, outputs)
         self.starts: list[int] = []
         if inputs is None:
             return
         # A row of the matrix is zero outside a short band, so rows are taken a few at a time.
+        weights = _resizing_weights(inputs, outputs)
         for first in range(0, outputs, BLOCK):
-            digits = _resizing_digits(inputs, outputs)[:, first : first + BLOCK]
-            used = digits.sum((0, 1)).nonzero().flatten()
+            rows = weights[first : first + BLOCK]
+            used = rows.sum(0).nonzero().flatten()
             start, stop = int(used[0]), int(used[-1]) + 1
-            self.register_buffer(
-                f"block_{len(self.starts)}", digits[..., start:stop].flatten(0, 1).contiguous()
-            )
+            block = self._split(rows[:, start:stop]).contiguous()
+            self.register_buffer(f"block_{len(self.starts)}", block)
             self.starts.append(start)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) float32 with whole values → the same with ``outputs`` along the axis."""
         if self.inputs is None:
-            return self._multiply(
-                _resizing_digits(x.shape[self.axis], self.outputs).flatten(0, 1), x
-            )
+            weights = _resizing_weights(x.shape[self.axis], self.outputs)
+            return self._multiply(self._split(weights), x)
         blocks = [self.get_buffer(f"block_{i}") for i in range(len(self.starts))]
         bands = [
             x.narrow(self.axis, start, block.shape[1])
@@ -168,42 +172,63 @@ class _ResizeAxis(nn.Module):
         pairs = zip(blocks, bands, strict=True)
         return torch.cat([self._multiply(block, band) for block, band in pairs], self.axis)
 
+    def _split(self, weights: Tensor) -> Tensor:
+        """Weights (rows, inputs) int32 → digits (digits · rows, inputs) float32, low ones first."""
+        base = 2**self.bits
+        digits = []
+        for _ in range(self.digits - 1):
+            rest = torch.div(weights, base, rounding_mode="trunc")
+            digits.append(weights - rest * base)
+            weights = rest
+        return torch.cat([*digits, weights]).float()
+
     def _multiply(self, digits: Tensor, x: Tensor) -> Tensor:
         sums = digits @ x if self.axis == -2 else x @ digits.T
-        high, low = sums.chunk(2, self.axis)
-        # (BASE·high + low) / BASE², rounded to nearest, without a number above 2²⁴ on the way.
-        return torch.floor((high + torch.floor((low + BASE * BASE / 2) / BASE)) / BASE)
+        *lower, highest = sums.chunk(self.digits, self.axis)
+        carry: Tensor | int = 0
+        for digit in lower:
+            carry = torch.floor((digit + carry) / 2**self.bits)
+        left = WEIGHT_BITS - self.bits * len(lower)
+        return torch.floor((highest + carry + 2 ** (left - 1)) / 2**left)  # to nearest
 
 
-def _resizing_digits(inputs: int, outputs: int) -> Tensor:
-    """Pillow's weights of ``inputs`` pixels for each of ``outputs``, as two digits to base 2048.
+def _choose_digits(inputs: int, outputs: int) -> tuple[int, int]:
+    """How many digits of how many bits the weights need for sums to be exact in float32.
+
+    A sum of ``taps`` eight-bit pixels times such digits, and what is carried over from the digit
+    below, must stay within 2²⁴.
+    """
+    taps = max(2, math.ceil(2 * inputs / outputs))
+    digits = 2
+    while 255 * taps * 2 ** (bits := math.ceil(WEIGHT_BITS / digits)) > 2**24:
+        digits += 1
+    return digits, bits
+
+
+def _resizing_weights(inputs: int, outputs: int) -> Tensor:
+    """Pillow's weights of ``inputs`` pixels for each of ``outputs``, in units of 2⁻²².
 
     The triangle filter's weight of pixel i for output o is in proportion to the whole number
     ``2·max(inputs, outputs) − |(2i + 1)·outputs − (2o + 1)·inputs|``. Pillow keeps its share of the
-    output's sum in fixed point, 22 bits; a long division yields them, eleven at a time. Sums of
-    eight-bit pixels times such a digit are exact in float32 in any order, up to a reduction by
-    a factor of 16.
+    output's sum in fixed point, 22 bits; a long division yields them, two at a time, so that no
+    number leaves 32 bits (runtimes compute in no wider ones) up to ``MAX_SIDE`` pixels.
 
     Returns:
-        (2, outputs, inputs) float32, whole values high and low: weight = (2048·high + low) / 2²².
+        (outputs, inputs) int32.
     """
     i = torch.arange(inputs, dtype=torch.int32)
     o = torch.arange(outputs, dtype=torch.int32)[:, None]
     distance = ((2 * i + 1) * outputs - (2 * o + 1) * inputs).abs()
     larger: Any = torch.sym_max(inputs, outputs)
-    weight = (2 * larger - distance).clamp_min(0)
-    total = weight.sum(1, keepdim=True, dtype=torch.int32)
-    high, rest = _divide(weight, total)
-    low, rest = _divide(rest, total)
-    low = low + (2 * rest >= total).int()  # to nearest
-    return torch.stack([high, low]).float()
-
-
-def _divide(dividend: Tensor, divisor: Tensor) -> tuple[Tensor, Tensor]:
-    """The next digit of a long division, and what remains."""
-    dividend = dividend * int(BASE)
-    digit = torch.div(dividend, divisor, rounding_mode="trunc")
-    return digit, dividend - digit * divisor
+    rest = (2 * larger - distance).clamp_min(0)
+    total = rest.sum(1, keepdim=True, dtype=torch.int32)
+    share = torch.zeros_like(rest)
+    for _ in range(WEIGHT_BITS // 2):
+        rest = 4 * rest
+        digit = torch.div(rest, total, rounding_mode="trunc")
+        share, rest = 4 * share + digit, rest - digit * total
+    weights: Tensor = share + (2 * rest >= total).int()  # to nearest
+    return weights
 
 
 def _reduces_height_first(source: Size, target: Size) -> bool:

@@ -20,7 +20,7 @@ from cfrg.exporting.formats import (
     write_onnx,
     write_torch_export,
 )
-from cfrg.exporting.graph import DetectionGraph
+from cfrg.exporting.graph import MAX_SIDE, DetectionGraph
 from cfrg.exporting.parity import TOLERANCES, Comparison, Parity, compare, compare_each
 from cfrg.exporting.quantization import quantize
 from cfrg.model import CFRG
@@ -119,7 +119,7 @@ def export_run(
     """
     run = Path(run)
     path = Path(out) if out else run / "export" / f"model-{precision}{FORMATS[to]}"
-    _check_arguments(path, to, precision, images, force)
+    _check_arguments(path, to, precision, images, input_size, force)
     model = CFRG.from_pretrained(run)
     threshold = _read_valid_threshold(run, model)
     size = input_size or (None if dynamic else model.config.image_size)
@@ -186,12 +186,22 @@ class _Material:
 
 
 def _check_arguments(
-    path: Path, to: Format, precision: Precision, images: Any, force: bool
+    path: Path,
+    to: Format,
+    precision: Precision,
+    images: Any,
+    input_size: Size | None,
+    force: bool,
 ) -> None:
     if path.suffix != FORMATS[to]:
         raise UsageError(f"{path}: a file for {to} ends in {FORMATS[to]}.")
     if path.exists() and not force:
         raise UsageError(f"{path} is there already. Name another --out, or replace it (--force).")
+    if input_size is not None and not all(1 <= side <= MAX_SIDE for side in input_size):
+        raise UsageError(
+            f"Images of {input_size[0]}×{input_size[1]} cannot be resized exactly in a graph. "
+            f"Expected sides from 1 to {MAX_SIDE:,} pixels; crop, or cut lines into shorter images."
+        )
     atomic.check_writable(path.parent)
     if precision == "int8" and to == "torch-export":
         raise UsageError("Eight-bit integers are for onnx and openvino, not for torch-export.")

@@ -121,6 +121,9 @@ def evaluate(
         from threecad.reporting import write_report
 
         write_report(html, title=f"Evaluation of {predictions.name}", result=result)
+    if as_json:
+        for warning in result.warnings:
+            click.echo(f"Warning: {warning}", err=True)
     click.echo(result.to_json() if as_json else str(result))
 
 

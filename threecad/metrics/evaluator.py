@@ -10,13 +10,20 @@ fed, not of how: batches, their order, processes and machines make no difference
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from threecad.errors import EvaluationError, UsageError
-from threecad.metrics.maps import ArrayMap, as_array
+from threecad.metrics.arguments import (
+    ONLY_CATEGORY,
+    check_image,
+    check_map,
+    read_groups,
+    read_list,
+    read_numbers,
+)
 from threecad.metrics.pages import PAGE_BITS
 from threecad.metrics.paper_protocol import PAPER_SIZE
 from threecad.metrics.scoring import CategoryScores, assemble
@@ -26,6 +33,7 @@ from threecad.samples import GOOD
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from threecad.metrics.maps import AnomalyMap
@@ -33,21 +41,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ONLY_CATEGORY", "Evaluator"]
 
-ONLY_CATEGORY = "all"
-"""Name of the category of images that were given without one."""
-
 POOLED = "pooled"
 """Name of all categories taken together."""
 
 Protocol = Literal["full", "paper"]
 
-FLOATS = ("float16", "bfloat16", "float32", "float64")
-
 MIN_BINS = 1 << PAGE_BITS
 """The least budget: a page of bins."""
-
-HOST_DEVICES = ("cpu", "mps")
-"""Torch devices whose maps are counted by the processor. MPS has no float64."""
 
 
 class Evaluator:
@@ -91,10 +91,13 @@ class Evaluator:
         breakdowns: bool = True,
         max_bins: int = 2**21,
     ) -> None:
-        if len(pro_limits) == 0 or not all(0 < limit <= 1 for limit in pro_limits):
+        if not _are_rates(pro_limits):
             raise UsageError(f"pro_limits is {pro_limits!r}; expected rates above 0 and up to 1.")
         if protocol not in ("full", "paper"):
             raise UsageError(f"protocol is {protocol!r}; expected 'full' or 'paper'.")
+        for name, value in (("bootstrap", bootstrap), ("seed", seed), ("max_bins", max_bins)):
+            if not isinstance(value, Real) or isinstance(value, bool) or value != int(value):
+                raise UsageError(f"{name} is {value!r}; expected a whole number.")
         if bootstrap < 0:
             raise UsageError(f"bootstrap is {bootstrap}; expected 0 or more replicates.")
         if seed < 0:
@@ -133,23 +136,23 @@ class Evaluator:
                 The defect type of good images is not used.
 
         Raises:
-            EvaluationError: If lengths or shapes differ, a value is NaN or infinite, a label is
-                neither 0 nor 1, a good image has defective pixels, or a map is not of the size of
-                the protocol.
+            EvaluationError: If lengths or shapes differ, a value is no number, NaN or infinite, a
+                label is neither 0 nor 1, a good image has defective pixels, or a map is not of the
+                size of the protocol.
             UsageError: If a group is neither ``category`` nor ``defect_type``.
         """
-        label_list = _read_numbers("labels", labels)
+        label_list = read_numbers("labels", labels, truth=True)
         n = len(label_list)
-        map_list = [_check_map(value, i) for i, value in enumerate(maps)]
-        mask_list = [None] * n if masks is None else list(masks)
-        score_list = _read_numbers("scores", scores)
+        map_list = [check_map(value, i) for i, value in enumerate(read_list("maps", maps))]
+        mask_list = [None] * n if masks is None else read_list("masks", masks)
+        score_list = read_numbers("scores", scores)
         for name, values in (("maps", map_list), ("masks", mask_list), ("scores", score_list)):
             if len(values) != n:
                 raise EvaluationError(f"There are {len(values)} {name} for {n} labels.")
-        categories, types = _read_groups(groups, n)
+        categories, types = read_groups(groups, n)
         size = PAPER_SIZE if self.protocol == "paper" else None
         checked = [
-            _check_image(i, map_list[i], mask_list[i], score_list[i], label_list[i], size)
+            check_image(i, map_list[i], mask_list[i], score_list[i], label_list[i], size)
             for i in range(n)
         ]
         for i in range(n):
@@ -190,6 +193,8 @@ class Evaluator:
             UsageError: If the two were made with different settings, or are not in the same
                 refinement.
         """
+        if not isinstance(other, Evaluator):
+            raise UsageError(f"{type(other).__name__} cannot be merged; expected an Evaluator.")
         for name, value in self.settings().items():
             if value != (theirs := other.settings()[name]):
                 raise UsageError(f"These evaluators differ in {name}: {value} and {theirs}.")
@@ -310,84 +315,8 @@ class Evaluator:
             self._tally(POOLED, detailed=False).merge_images(tally)
 
 
-def _read_numbers(name: str, values: Any) -> list[float]:
-    """Return a batch of numbers, ``(N,)`` or N scalars, NumPy, torch or plain."""
-    if hasattr(values, "detach"):  # one transfer from a GPU, not N
-        values = as_array(values)
-    try:
-        return [float(as_array(value).item()) for value in values]
-    except (TypeError, ValueError):
-        raise EvaluationError(f"The {name} are {values!r}; expected a number per image.") from None
-
-
-def _check_map(value: Any, i: int) -> AnomalyMap:
-    """Return one map of a batch, where it is."""
-    kind = str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
-    if kind not in FLOATS or (kind == "bfloat16" and not hasattr(value, "detach")):
-        raise EvaluationError(
-            f"The anomaly map of image {i} is {kind}; expected float16, 32 or 64."
-        )
-    shape = tuple(np.shape(value))
-    if len(shape) != 2 or 0 in shape:
-        raise EvaluationError(f"The anomaly map of image {i} has shape {shape}; expected (H, W).")
-    if hasattr(value, "detach") and value.device.type not in HOST_DEVICES:
-        from threecad.metrics.device_maps import DeviceMap
-
-        return DeviceMap(value)
-    scores = as_array(value)
-    return ArrayMap(scores.astype(np.float32) if scores.dtype == np.float16 else scores)
-
-
-def _check_image(
-    i: int,
-    anomaly_map: AnomalyMap,
-    mask: Any,
-    score: float,
-    label: float,
-    size: tuple[int, int] | None,
-) -> NDArray[np.bool_] | None:
-    """Check one image of a batch, and return its mask as booleans.
-
-    With a mask, the map must be of its size, and of ``size`` where one is given.
-    """
-    if label not in (0, 1):
-        raise EvaluationError(f"The label of image {i} is {label:g}; expected 0 or 1.")
-    if not anomaly_map.is_finite():
-        raise EvaluationError(
-            f"The anomaly map of image {i} holds NaN or infinite values; expected finite ones."
-        )
-    if not np.isfinite(score):
-        raise EvaluationError(f"The score of image {i} is {score}; expected a finite number.")
-    if mask is None:
-        return None
-    defect = as_array(mask)
-    if defect.shape != anomaly_map.shape:
-        raise EvaluationError(
-            f"The mask of image {i} has shape {defect.shape} but its anomaly map "
-            f"{anomaly_map.shape}. Resize the map to the mask first."
-        )
-    if size is not None and anomaly_map.shape != size:
-        raise EvaluationError(
-            f"The anomaly map of image {i} has shape {anomaly_map.shape}; the paper's protocol "
-            f"takes {size}. Resize map and mask first, as threecad.evaluate does."
-        )
-    if defect.dtype != np.bool_:
-        defect = defect != 0
-    if label == 0 and defect.any():
-        raise EvaluationError(
-            f"Image {i} is labelled good but its mask has {int(defect.sum())} defective pixels."
-        )
-    return defect
-
-
-def _read_groups(groups: Mapping[str, Any] | None, n: int) -> tuple[list[str], list[str | None]]:
-    groups = groups or {}
-    if unknown := sorted(set(groups) - {"category", "defect_type"}):
-        raise UsageError(f"Unknown group {unknown[0]!r}; expected category or defect_type.")
-    names: dict[str, list[str | None]] = {}
-    for group in ("category", "defect_type"):
-        values = as_array(groups.get(group, [None] * n)).reshape(-1).tolist()
-        if len(values) != n:
-            raise EvaluationError(f"There are {len(values)} names of {group!r} for {n} labels.")
-        names[group] = [None if value is None else str(value) for value in values]
-    return [name or ONLY_CATEGORY for name in names["category"]], names["defect_type"]
+def _are_rates(limits: Any) -> bool:
+    if isinstance(limits, (str, bytes)) or not isinstance(limits, Iterable):
+        return False
+    rates = list(limits)
+    return bool(rates) and all(isinstance(rate, Real) and 0 < float(rate) <= 1 for rate in rates)

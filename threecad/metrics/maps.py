@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from threecad.metrics.histograms import ScoreHistogram
     from threecad.metrics.partitions import Refinement
 
-__all__ = ["COARSE", "AnomalyMap", "ArrayMap", "as_array"]
+__all__ = ["COARSE", "AnomalyMap", "ArrayMap", "as_array", "as_number"]
 
 COARSE = 2**16
 """Most bins between the least and the highest score in coarse bins."""
@@ -104,3 +105,24 @@ def as_array(values: Any) -> NDArray[Any]:
             values = values.float()
         return values.numpy()  # type: ignore[no-any-return]
     return np.asarray(values)
+
+
+def as_number(value: Any, *, truth: bool = False) -> float:
+    """Return a plain, NumPy or torch scalar as a float.
+
+    Args:
+        value: The scalar.
+        truth: Take true and false for 1 and 0.
+
+    Raises:
+        TypeError: If it is no number: text, ``None``, several, or a truth value where none may be.
+    """
+    if isinstance(value, Real) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            raise TypeError(f"{value!r} is beyond all floats") from None
+    array = as_array(value) if hasattr(value, "dtype") else np.empty(0)
+    if array.size != 1 or array.dtype.kind not in ("biuf" if truth else "iuf"):
+        raise TypeError(f"{value!r} is no number")
+    return float(array.item())

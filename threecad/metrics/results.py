@@ -142,6 +142,7 @@ class Result:
         protocol: ``full`` or ``paper``.
         settings: What else decides the figures: image-score rule, tolerance, bootstrap, seed …
         provenance: Versions, and the fingerprint of the dataset where it is known.
+        warnings: What is doubtful about the predictions, such as maps normalised one by one.
     """
 
     mean: Scores
@@ -152,6 +153,7 @@ class Result:
     protocol: str = "full"
     settings: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     def __getitem__(self, key: str) -> Figure:
         return self.mean.figures[key]
@@ -171,6 +173,7 @@ class Result:
             "pooled": None if self.pooled is None else self.pooled.to_dict(),
             "settings": self.settings,
             "provenance": self.provenance,
+            "warnings": self.warnings,
         }
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
@@ -204,6 +207,7 @@ class Result:
                 protocol=plain["protocol"],
                 settings=dict(plain["settings"]),
                 provenance=dict(plain["provenance"]),
+                warnings=[str(line) for line in plain.get("warnings", [])],
                 **groups,
             )
         except (

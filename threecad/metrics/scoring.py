@@ -25,6 +25,7 @@ from threecad.metrics.tallies import (
     Ranking,
     image_counts,
 )
+from threecad.plausibility import find_inverted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -89,8 +90,12 @@ def assemble(
     protocol: str,
     settings: dict[str, Any],
     provenance: dict[str, Any] | None = None,
+    warnings: Iterable[str] = (),
 ) -> Result:
-    """Return the result of an evaluation from the scores of its categories."""
+    """Return the result of an evaluation from the scores of its categories.
+
+    Its warnings are those given, and those of figures below chance.
+    """
     mean = mean_scores(category.scores for category in categories)
     moved = mean_deviations(category.deviations for category in categories)
     by_size: dict[str, Scores] = {}
@@ -113,6 +118,7 @@ def assemble(
         protocol=protocol,
         settings=settings,
         provenance={**(provenance or {}), **_describe_software()},
+        warnings=[*warnings, *(w for c in categories for w in find_inverted(c.name, c.scores))],
     )
 
 

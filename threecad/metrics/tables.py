@@ -44,7 +44,8 @@ def render_result(result: Result) -> str:
         blocks.append(_tabulate("Defect type", breakdown(result, "by_defect_type"), DETAILS))
     sizes = {size: scores for size, scores in result.by_size.items() if "/" not in size}
     blocks.append(_tabulate("Defect size", sizes, DETAILS))
-    blocks.append([fill(line, WIDTH, subsequent_indent="  ") for line in result.undefined()])
+    lines = [*result.undefined(), *(f"Warning: {line}" for line in result.warnings)]
+    blocks.append([fill(line, WIDTH, subsequent_indent="  ") for line in lines])
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
