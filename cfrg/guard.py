@@ -44,7 +44,7 @@ SESSIONS = 256
 """Sessions whose events are remembered."""
 
 _PAGE = re.compile(
-    r"/|/config|/theme\.css|/gradio_api/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json"
+    r"/config|/theme\.css|/gradio_api/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json"
     r"|/gradio_api/info|/gradio_api/heartbeat/[A-Za-z0-9_-]{1,64}|/(?:assets|static)/[\w@./-]+"
 )
 """What a browser needs to show the page: the same for everybody, without parameters."""
@@ -157,11 +157,13 @@ class Guard:
         elif path == "/gradio_api/queue/data":
             await self._pass(scope, receive, send, query={"session_hash": self._session(scope)})
         elif path == "/gradio_api/upload_progress":
-            raise _RefusedError(404, "Uploads are not counted.")
+            await _reply(send, 200, 'data: {"msg": "done"}\n\n', b"text/event-stream")
         elif path.startswith(_FILE):
             if not self.uploads.serves(path[len(_FILE) :]):
                 raise _RefusedError(403, "This is no file of the page.")
             await self._pass(scope, receive, send)
+        elif path == "/":
+            await self._pass(scope, receive, _Homely(send))
         elif _PAGE.fullmatch(path) and ".." not in path:
             await self._pass(scope, receive, send)
         else:
@@ -177,7 +179,10 @@ class Guard:
         length: int | None = None,
     ) -> None:
         """Have gradio answer, with the parameters given and no header it might believe."""
-        dropped = {b"x-gradio-server", b"cookie", b"authorization", b"range", b"content-length"}
+        dropped = {
+            b"x-gradio-server", b"cookie", b"authorization", b"range", b"content-length",
+            b"accept-encoding",
+        }  # fmt: skip
         headers = [(k, v) for k, v in scope["headers"] if k not in dropped]
         if length is not None:
             headers = [
@@ -280,6 +285,33 @@ class _Bounded:
             return await asyncio.wait_for(self._receive(), max(left, 0))
         except asyncio.TimeoutError:
             raise _RefusedError(408, "The request took too long.") from None
+
+
+class _Homely:
+    """Sends a page without the scripts and fonts that gradio's template has from elsewhere.
+
+    The content security policy blocks them, but a browser looks up their servers all the same.
+    """
+
+    foreign = re.compile(rb"<(?:link|script)\s[^>]*(?:href|src)=.https?://[^>]*>(?:\s*</script>)?")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._start: dict[str, Any] = {}
+        self._text = b""
+
+    async def __call__(self, message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        self._text += message.get("body", b"")
+        if message.get("more_body"):
+            return
+        own = self.foreign.sub(b"", self._text)
+        headers = [(k, v) for k, v in self._start["headers"] if k.lower() != b"content-length"]
+        headers.append((b"content-length", str(len(own)).encode()))
+        await self._send({**self._start, "headers": headers})
+        await self._send({**message, "body": own})
 
 
 def is_own_host(name: str, hosts: Iterable[str]) -> bool:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from contextlib import suppress
+import sys
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cfrg.app import STYLE, import_gradio, make_app
 from cfrg.guard import SESSIONS, Guard
@@ -54,32 +55,10 @@ def serve(
     with _listen(host, port) as listener:
         gradio = import_gradio()
         import uvicorn
-        from fastapi import FastAPI
 
-        page = make_app(inspectors)
-        page.queue(max_size=WAITING)
-        page.state_session_capacity = SESSIONS
-        server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-        gradio.mount_gradio_app(
-            server,
-            page,
-            path="/",
-            max_file_size=MAX_UPLOAD,
-            theme=gradio.themes.Base(
-                primary_hue="blue",
-                font=["system-ui", "sans-serif"],
-                font_mono=["ui-monospace", "monospace"],
-            ),
-            css=STYLE,
-            footer_links=[],
-            show_error=False,
-            ssr_mode=False,
-            pwa=False,
-            mcp_server=False,
-            enable_monitoring=False,
-        )
-        # Gradio looks at where files come from only in pages that it launched itself.
-        page.has_launched = True
+        # Some versions of gradio print notes to themselves; ours is the only line of this command.
+        with redirect_stdout(sys.stderr):
+            page, server = _mount(gradio, inspectors)
         uploads = Uploads(Path(os.environ["GRADIO_TEMP_DIR"]))
         guard = Guard(server, page, uploads, host=host, allow_hosts=allow_hosts)
         name = f"[{host}]" if ":" in host else host
@@ -111,3 +90,34 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _mount(gradio: Any, inspectors: Sequence[Inspector]) -> tuple[Any, Any]:
+    """Return the page and the ASGI application that answers for it."""
+    from fastapi import FastAPI
+
+    page = make_app(inspectors)
+    page.queue(max_size=WAITING)
+    page.state_session_capacity = SESSIONS
+    server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    gradio.mount_gradio_app(
+        server,
+        page,
+        path="/",
+        max_file_size=MAX_UPLOAD,
+        theme=gradio.themes.Base(
+            primary_hue="blue",
+            font=["system-ui", "sans-serif"],
+            font_mono=["ui-monospace", "monospace"],
+        ),
+        css=STYLE,
+        footer_links=[],
+        show_error=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        enable_monitoring=False,
+    )
+    # Gradio looks at where files come from only in pages that it launched itself.
+    page.has_launched = True
+    return page, server
