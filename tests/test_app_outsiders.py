@@ -481,8 +481,17 @@ _EVENT: Any = None
 @given(
     method=st.sampled_from(["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"]),
     start=st.sampled_from(
-        ["/", "/gradio_api/", "/gradio_api/file=", "/assets/", "/static/", "/config", "/gradio_api/queue/",
-         "/gradio_api/upload", "/gradio_api/heartbeat/", "/gradio_api/proxy=", "/gradio_api/run/"]
+        [
+            "/",
+            "/gradio_api/",
+            "/gradio_api/file=",
+            "/gradio_api/proxy=",
+            "/gradio_api/queue/",
+            "/gradio_api/run/",
+            "/assets/",
+            "/static/",
+            "/config",
+        ]
     ),
     rest=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=30),
     body=st.binary(max_size=100) | st.none(),
