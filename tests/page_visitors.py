@@ -66,6 +66,7 @@ class Visitor:
     def __init__(self, address: str) -> None:
         self.host = urllib.parse.urlsplit(address).netloc
         self.session = secrets.token_hex(6)
+        self._config: Any = None
 
     def ask(
         self,
@@ -100,6 +101,7 @@ class Visitor:
             connection.close()
 
     def config(self) -> Any:
+        """Return what the page says of itself."""
         return json.loads(self.ask("/config")[1])
 
     def upload(self, content: bytes, name: str = "a.png", count: int = 1) -> tuple[int, bytes]:
@@ -127,7 +129,7 @@ class Visitor:
 
     def event(self, trigger: str, image: Any = None) -> dict[str, Any]:
         """Return the body of an event, with every input as it is at first."""
-        config = self.config()
+        config = self._config = self._config or self.config()
         components = {each["id"]: each for each in config["components"]}
         event = next(
             each
