@@ -264,27 +264,30 @@ class _Bounded:
     def __init__(self, receive: Receive, limit: int) -> None:
         self._receive = receive
         self._left = limit
+        self._ended = False
         self._until = asyncio.get_running_loop().time() + PATIENCE
 
     async def __call__(self) -> dict[str, Any]:
         message = await self._next()
         self._left -= len(message.get("body", b""))
         if self._left < 0:
-            await self.drop(message)
+            await self.drop()
             raise _RefusedError(413, _TOO_LARGE)
         return message
 
-    async def drop(self, message: dict[str, Any] | None = None) -> None:
+    async def drop(self) -> None:
         """Read what else comes and keep nothing: who is still sending hears no answer."""
-        while message is None or message.get("more_body"):
-            message = await self._next()
+        while not self._ended:
+            await self._next()
 
     async def _next(self) -> dict[str, Any]:
         try:
             left = self._until - asyncio.get_running_loop().time()
-            return await asyncio.wait_for(self._receive(), max(left, 0))
+            message = await asyncio.wait_for(self._receive(), max(left, 0))
         except asyncio.TimeoutError:
             raise _RefusedError(408, "The request took too long.") from None
+        self._ended = not message.get("more_body")
+        return message
 
 
 class _Homely:
