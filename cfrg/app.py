@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cfrg.inspection import VIEWS, Inspection, Inspector, shrink
+from cfrg.inspection import VIEWS, Inspection, Inspections, Inspector, shrink
 from cfrg.overlays import colour_scale
 from threecad.errors import ThreecadError, UsageError
 from threecad.figures import heatmap
@@ -74,6 +74,7 @@ def make_app(inspectors: Sequence[Inspector]) -> Any:
     """
     gradio = import_gradio()
     known = {inspector.name: inspector for inspector in inspectors}
+    inspections = Inspections(known)
     first = inspectors[0]
     # One queue for all events: an older answer must not arrive after a newer one.
     private: dict[str, Any] = {
@@ -83,7 +84,7 @@ def make_app(inspectors: Sequence[Inspector]) -> Any:
         "concurrency_limit": 1,
     }
     with gradio.Blocks(title="CFRG", analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        state = gradio.State(None, time_to_live=3600)
+        state = gradio.State(None, time_to_live=3600)  # the path of the image shown
         head = gradio.HTML(describe_detector(first), padding=False)
         chooser = gradio.Dropdown(
             list(known), value=first.name, label="Detector", visible=len(known) > 1
@@ -158,14 +159,14 @@ def make_app(inspectors: Sequence[Inspector]) -> Any:
 
         gradio.on(
             [upload.upload, upload.clear],
-            partial(_inspect_upload, known),
+            partial(_inspect, inspections),
             [upload, *settings],
             [state, *shown],
             **private,
         )
         gradio.on(
             [threshold.change, pixel_threshold.change, view.input],
-            partial(_show, known),
+            partial(_show, inspections),
             [state, *settings],
             shown,
             trigger_mode="always_last",
@@ -175,9 +176,10 @@ def make_app(inspectors: Sequence[Inspector]) -> Any:
         def inspect_example(
             name: str, threshold: float, pixel_threshold: float, view: str, event: Any
         ) -> list[Any]:
-            sample = known[name].examples[event.index]
-            found = _inspect(known, str(sample.image), name, threshold, pixel_threshold, view)
-            return [found[0].image if found[0] else None, *found]
+            images = [str(sample.image) for sample in known[name].examples]
+            path = images[event.index] if event.index < len(images) else None
+            shown = _inspect(inspections, path, name, threshold, pixel_threshold, view)
+            return [None if shown[0] is None else inspections.find(name, shown[0]).image, *shown]
 
         # By this annotation gradio knows what to pass.
         inspect_example.__annotations__ = {"event": gradio.SelectData}
@@ -191,7 +193,7 @@ def make_app(inspectors: Sequence[Inspector]) -> Any:
                 gradio.Gallery(_thumbnails(new), visible=bool(new.examples)),
                 gradio.Slider(**_slider(new.threshold)),
                 gradio.Slider(**_slider(new.pixel_threshold)),
-                *_inspect_upload(known, path, *values),
+                *_inspect(inspections, path, *values),
             ]
 
         chooser.input(
@@ -221,38 +223,37 @@ def _path(upload: Any) -> str | None:
     return None if upload is None else str(upload.path)
 
 
-def _inspect_upload(known: dict[str, Inspector], path: str | None, *values: Any) -> list[Any]:
-    return [None, *_show(known, None, *values)] if path is None else _inspect(known, path, *values)
-
-
-def _inspect(known: dict[str, Inspector], path: str, *values: Any) -> list[Any]:
-    """Return the inspection of a file and what shows it; a message in its place if it is broken."""
-    try:
-        found = known[values[0]].inspect(path)
-    except ThreecadError as error:
-        reason = str(error).replace(path, os.path.basename(path))  # noqa: PTH119
-        nothing = _show(known, None, *values)
-        return [None, _card("", "Cannot be read", reason), *nothing[1:]]
-    return [found, *_show(known, found, *values)]
+def _inspect(inspections: Inspections, path: str | None, *values: Any) -> list[Any]:
+    """Return what the session is to remember of a file, and what shows it."""
+    shown = _show(inspections, path, *values)
+    return [None if shown[1] is None else path, *shown]
 
 
 def _show(
-    known: dict[str, Inspector],
-    found: Inspection | None,
+    inspections: Inspections,
+    path: str | None,
     name: str,
     threshold: float | None,
     pixel_threshold: float | None,
     view: str,
 ) -> list[Any]:
-    """Return verdict, picture, legend and table."""
-    inspector = known[name]
+    """Return verdict, picture, legend and table; a message in their place if a file is broken."""
+    inspector = inspections.inspectors[name]
     threshold = _exact(threshold, inspector.threshold)
     pixel_threshold = _exact(pixel_threshold, inspector.pixel_threshold)
+    legend = _legend(inspector, pixel_threshold)
+    if path is None:
+        return [describe_verdict(inspector, None, threshold), None, legend, []]
+    try:
+        found = inspections.find(name, path)
+    except ThreecadError as error:
+        reason = str(error).replace(path, os.path.basename(path))  # noqa: PTH119
+        return [_card("", "Cannot be read", reason), None, legend, []]
     return [
         describe_verdict(inspector, found, threshold),
-        None if found is None else inspector.draw(found, pixel_threshold, view),
-        _legend(inspector, pixel_threshold),
-        [] if found is None else list_regions(found, pixel_threshold),
+        inspector.draw(found, pixel_threshold, view),
+        legend,
+        list_regions(found, pixel_threshold),
     ]
 
 
@@ -350,6 +351,7 @@ def import_gradio() -> Any:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ["GRADIO_TEMP_DIR"] = folder
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_RUN_HISTORY"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:
         import gradio

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -16,22 +19,31 @@ from cfrg.prediction import Predictor
 from cfrg.regions import find_regions
 from threecad.errors import ImageError, UsageError
 from threecad.figures import heatmap, overlay
-from threecad.images import read_image
+from threecad.images import read_image, read_size
 from threecad.samples import GOOD
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
     from cfrg.regions import Region
     from threecad.samples import Index, Sample
 
-__all__ = ["VIEWS", "Inspection", "Inspector", "load_inspectors", "shrink"]
+__all__ = ["VIEWS", "Inspection", "Inspections", "Inspector", "load_inspectors", "shrink"]
 
 SHOWN = 1280
 """Longer side of a picture on the page, pixels."""
+
+MAX_PIXELS = 1 << 25
+"""Pixels of the largest image of a visitor, some 33 million: 1 GB and 10 s, not 4 GB and 50 s."""
+
+PATIENCE = 60
+"""Seconds a visitor waits for an inspection."""
+
+REMEMBERED = 16
+"""Inspections at hand, so that a slider moves without the network."""
 
 EXAMPLES = 8
 GUESSED = 16
@@ -122,6 +134,52 @@ class Inspector:
         return overlay(
             inspection.image, inspection.map, vmin=low, vmax=high, threshold=pixel_threshold
         )
+
+
+class Inspections:
+    """What visitors may ask of detectors: one image at a time, none too large, none for ever.
+
+    Args:
+        inspectors: By name.
+    """
+
+    def __init__(self, inspectors: Mapping[str, Inspector]) -> None:
+        self.inspectors = inspectors
+        self._recent: OrderedDict[tuple[str, str], Inspection] = OrderedDict()
+        self._worker = ThreadPoolExecutor(1, "inspection")
+
+    def find(self, name: str, path: str) -> Inspection:
+        """Return what a detector says about an image file; of recent ones, what it said.
+
+        Raises:
+            ImageError: If the file is no image, is damaged, has more than ``MAX_PIXELS`` or takes
+                longer than ``PATIENCE``.
+        """
+        key = (name, path)
+        found = self._recent.get(key)
+        if found is None:
+            task = self._worker.submit(self._inspect, name, path)
+            try:
+                found = task.result(PATIENCE)
+            except FutureTimeoutError:
+                task.cancel()
+                raise ImageError(
+                    f"{path} takes longer than {PATIENCE} s. Try a smaller image, or later."
+                ) from None
+        self._recent[key] = found
+        self._recent.move_to_end(key)
+        while len(self._recent) > REMEMBERED:
+            self._recent.popitem(last=False)
+        return found
+
+    def _inspect(self, name: str, path: str) -> Inspection:
+        height, width = read_size(path)
+        if height * width > MAX_PIXELS:
+            raise ImageError(
+                f"{path} has {width} × {height} pixels, more than the {MAX_PIXELS:,} of the page. "
+                "Scale it down, or use `cfrg predict`."
+            )
+        return self.inspectors[name].inspect(path)
 
 
 def load_inspectors(

@@ -1,34 +1,37 @@
 """A server for the page of ``cfrg.app``.
 
 It listens on this machine alone unless told otherwise, asks nothing of the network, and writes
-nothing outside a temporary folder that goes when the process ends. Uploads are limited in size.
+nothing outside a temporary folder that goes when the process ends. ``cfrg.guard`` says who may ask
+for what.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
-from contextlib import suppress
+import sys
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfrg.app import STYLE, import_gradio, make_app
+from cfrg.guard import SESSIONS, Guard
+from cfrg.uploads import MAX_UPLOAD, Uploads
 from threecad.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from cfrg.inspection import Inspector
 
 __all__ = ["MAX_UPLOAD", "serve"]
 
-MAX_UPLOAD = 64 << 20
-"""Bytes of the largest file that can be dropped on the page."""
+CONNECTIONS = 128
+"""Open at the same time; a browser takes up to six."""
 
-_POLICY = (
-    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    "style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; form-action 'self'"
-)
-"""Lets the page load nothing from other servers, whatever gradio's version asks for."""
+WAITING = 16
+"""Events that wait for the detector; more are told to try again."""
 
 
 def serve(
@@ -36,6 +39,7 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 7860,
+    allow_hosts: Sequence[str] = (),
 ) -> None:
     """Serve the page until Ctrl-C; its address is printed.
 
@@ -43,6 +47,7 @@ def serve(
         inspectors: At least one.
         host: Address to listen on; only this machine reaches the default.
         port: Port to listen on; 0 for any that is free.
+        allow_hosts: Names by which the page is reached, beside this machine's own.
 
     Raises:
         UsageError: If gradio is not installed, or the address cannot be listened on.
@@ -50,34 +55,25 @@ def serve(
     with _listen(host, port) as listener:
         gradio = import_gradio()
         import uvicorn
-        from fastapi import FastAPI
 
-        server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-        server.add_middleware(_ContentPolicy)
-        gradio.mount_gradio_app(
-            server,
-            make_app(inspectors),
-            path="/",
-            max_file_size=MAX_UPLOAD,
-            theme=gradio.themes.Base(
-                primary_hue="blue",
-                font=["system-ui", "sans-serif"],
-                font_mono=["ui-monospace", "monospace"],
-            ),
-            css=STYLE,
-            footer_links=[],
-            show_error=True,
-            ssr_mode=False,
-            pwa=False,
-            mcp_server=False,
-            enable_monitoring=False,
-            run_history=False,
-        )
-        print(f"http://{host}:{listener.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
+        # Some versions of gradio print notes to themselves; ours is the only line of this command.
+        with redirect_stdout(sys.stderr):
+            page, server = _mount(gradio, inspectors)
+        uploads = Uploads(Path(os.environ["GRADIO_TEMP_DIR"]))
+        guard = Guard(server, page, uploads, host=host, allow_hosts=allow_hosts)
+        name = f"[{host}]" if ":" in host else host
+        print(f"http://{name}:{listener.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
         # Ended by the system, the command cleans up as it does after Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         # Gradio's own launch would ask itself over HTTP, which a proxy or a busy machine breaks.
-        settings = uvicorn.Config(server, log_level="warning", timeout_graceful_shutdown=2)
+        settings = uvicorn.Config(
+            guard,
+            log_level="warning",
+            timeout_graceful_shutdown=2,
+            limit_concurrency=CONNECTIONS,
+            proxy_headers=False,
+            ws="none",
+        )
         with suppress(KeyboardInterrupt):
             uvicorn.Server(settings).run(sockets=[listener])
 
@@ -96,20 +92,32 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-class _ContentPolicy:
-    """Adds the content security policy to every answer (ASGI middleware)."""
+def _mount(gradio: Any, inspectors: Sequence[Inspector]) -> tuple[Any, Any]:
+    """Return the page and the ASGI application that answers for it."""
+    from fastapi import FastAPI
 
-    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def send_with_policy(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message.get("headers", []),
-                    (b"content-security-policy", _POLICY.encode()),
-                    (b"referrer-policy", b"no-referrer"),
-                ]
-            await send(message)
-
-        await self.app(scope, receive, send_with_policy)
+    page = make_app(inspectors)
+    page.queue(max_size=WAITING)
+    page.state_session_capacity = SESSIONS
+    server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    gradio.mount_gradio_app(
+        server,
+        page,
+        path="/",
+        max_file_size=MAX_UPLOAD,
+        theme=gradio.themes.Base(
+            primary_hue="blue",
+            font=["system-ui", "sans-serif"],
+            font_mono=["ui-monospace", "monospace"],
+        ),
+        css=STYLE,
+        footer_links=[],
+        show_error=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        enable_monitoring=False,
+    )
+    # Gradio looks at where files come from only in pages that it launched itself.
+    page.has_launched = True
+    return page, server

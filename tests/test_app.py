@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import re
-import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from browser import console_errors, open_browser, requested_addresses
+from page_visitors import served
 from PIL import Image
 
 from cfrg import CFRG, CFRGConfig, Predictor
@@ -269,41 +264,6 @@ def test_without_gradio_the_extra_is_named(
 
 
 # The served page, as a process of its own -----------------------------------------------------
-
-
-@contextmanager
-def served(*arguments: object, place: Path) -> Iterator[str]:
-    """Yield the address of ``cfrg app``; it runs in ``place`` and keeps files in its ``tmp``."""
-    if importlib.util.find_spec("gradio") is None:
-        pytest.skip("needs gradio: pip install 'threecad[app]'")
-    (place / "tmp").mkdir(parents=True)
-    (place / "home").mkdir()
-    environment = {
-        **os.environ,
-        "TMPDIR": str(place / "tmp"),
-        "HOME": str(place / "home"),
-        "MPLCONFIGDIR": str(place / "matplotlib"),  # which keeps a list of fonts
-    }
-    command = [sys.executable, "-m", "cfrg.cli", "app", "--port", "0", "--device", "cpu"]
-    with (
-        (place / "errors.txt").open("w") as errors,
-        subprocess.Popen(
-            [*command, *map(str, arguments)],
-            cwd=place / "home",
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        ) as process,
-    ):
-        try:
-            assert process.stdout is not None
-            address, *_ = process.stdout.readline().split() or [""]
-            assert address, (place / "errors.txt").read_text()
-            yield address
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
 
 
 def fetch(address: str, data: bytes | None = None, **headers: str) -> tuple[int, Any, bytes]:

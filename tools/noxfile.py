@@ -46,3 +46,30 @@ def newest(session: nox.Session) -> None:
     session.chdir(ROOT)
     session.install("--upgrade", "-e", ".[dev]")
     session.run("pytest", "-q", "-n", "2", *session.posargs)
+
+
+EXTRAS = {
+    "app": ["test_app.py", "test_app_outsiders.py", "test_masks.py", "test_encodings.py"],
+    "bench": ["test_benchmark.py"],
+    "cluster": ["test_parallel.py", "test_distributed.py", "test_metrics_distributed.py"],
+    "onnx": ["test_exporting.py"],
+    "openvino": ["test_exporting.py"],
+}
+"""The tests of each extra, in the versions it resolves to: one may ask for an older library."""
+
+TOOLS = ["hypothesis>=6.115", "pytest>=8.3", "pytest-xdist>=3.6", "scikit-image>=0.24"]
+
+
+@nox.session(python="3.11")
+@nox.parametrize("end", ["oldest", "newest"])
+@nox.parametrize("extra", list(EXTRAS))
+def extra(session: nox.Session, extra: str, end: str) -> None:
+    """Run the tests of one extra on the lowest or newest versions that it admits."""
+    session.chdir(ROOT)
+    session.install("uv")
+    resolution = ["--resolution", "lowest-direct", "-c", "tests/oldest.txt"]
+    session.run(
+        "uv", "pip", "install", *(resolution if end == "oldest" else []),
+        "-e", f".[{extra}]", *TOOLS,
+    )  # fmt: skip
+    session.run("pytest", "-q", *(f"tests/{name}" for name in EXTRAS[extra]), *session.posargs)

@@ -16,6 +16,7 @@ __all__ = ["app"]
         "cfrg app run",
         "cfrg app run other-run --root 3cad --port 8000",
         "cfrg app run --threshold 3.5 --pixel-threshold 3",
+        "cfrg app run --host 0.0.0.0 --allow-host inspection.example",
     )
 )
 @click.argument("runs", nargs=-1, required=True, metavar="RUN…")
@@ -40,6 +41,13 @@ __all__ = ["app"]
     show_default=True,
     help="Port to listen on; 0 takes a free one.",
 )
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Name by which browsers reach the page, beside localhost and --host; repeatable.",
+)
 @click.option("--device", metavar="D", help="cpu, cuda, …  [default: CUDA if there is one]")
 def app(
     runs: tuple[str, ...],
@@ -48,6 +56,7 @@ def app(
     pixel_threshold: float | None,
     host: str,
     port: int,
+    allow_hosts: tuple[str, ...],
     device: str | None,
 ) -> None:
     """Open a web page to try detectors: drop an image, see the regions, move the threshold.
@@ -62,4 +71,4 @@ def app(
     inspectors = load_inspectors(
         runs, root=root, threshold=threshold, pixel_threshold=pixel_threshold, device=device
     )
-    serve(inspectors, host=host, port=port)
+    serve(inspectors, host=host, port=port, allow_hosts=allow_hosts)
