@@ -5,18 +5,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from threecad import __version__
+from threecad.version import __version__
 
 # Public name -> the module that defines it. Nothing is imported before it is asked for, so that
 # `import cfrg` and `cfrg --help` do not load torch.
 _EXPORTS: dict[str, str] = {
-    "CFRG": "cfrg.model",
-    "CFRGConfig": "cfrg.config",
-    "CFRGOutput": "cfrg.model",
-    "NearestNeighbourMemory": "cfrg.memory",
-    "Predictor": "cfrg.prediction",
-    "TrainingOptions": "cfrg.training",
-    "fit": "cfrg.training",
+    "CFRG": "cfrg.network.model",
+    "CFRGConfig": "cfrg.network.config",
+    "CFRGOutput": "cfrg.network.model",
+    "NearestNeighbourMemory": "cfrg.network.memory",
+    "Predictor": "cfrg.inference.predictor",
+    "TrainingOptions": "cfrg.training.loop",
+    "fit": "cfrg.training.loop",
 }
 
 __all__ = [
@@ -31,11 +31,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from cfrg.config import CFRGConfig
-    from cfrg.memory import NearestNeighbourMemory
-    from cfrg.model import CFRG, CFRGOutput
-    from cfrg.prediction import Predictor
-    from cfrg.training import TrainingOptions, fit
+    from cfrg.inference.predictor import Predictor
+    from cfrg.network.config import CFRGConfig
+    from cfrg.network.memory import NearestNeighbourMemory
+    from cfrg.network.model import CFRG, CFRGOutput
+    from cfrg.training.loop import TrainingOptions, fit
 
 
 def __getattr__(name: str) -> Any:

@@ -15,10 +15,10 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from threecad import atomic
 from threecad.errors import ModelError, UsageError
-from threecad.json_files import read_object
-from threecad.locking import is_leftover, writing_alone
+from threecad.system import atomic
+from threecad.system.json_files import read_object
+from threecad.system.locking import is_leftover, writing_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -14,7 +14,7 @@ import reference_network
 from command_lines import run_line
 from hypothesis import HealthCheck, settings
 
-from cfrg.processes import suit_process_to_tensors
+from cfrg.devices import suit_process_to_tensors
 from threecad.procedural import write_sample
 
 # Before torch is loaded: tests that run side by side share the cores, and do not spin on them.

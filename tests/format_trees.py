@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from threecad import scan
-from threecad.masks import read_mask
+from threecad.images.masks import read_mask
 
 if TYPE_CHECKING:
     from pathlib import Path

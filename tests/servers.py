@@ -13,7 +13,7 @@ import urllib.parse
 from dataclasses import dataclass, field
 from typing import Any
 
-from threecad.catalog import DRIVE_ARCHIVES
+from threecad.dataset.catalog import DRIVE_ARCHIVES
 
 FILE_ID = DRIVE_ARCHIVES["english"]
 

@@ -6,52 +6,51 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from threecad.hub import install_hook
-
-__version__ = "0.1.0"
+from threecad.version import __version__
 
 # Public name -> the module that defines it. Nothing is imported before it is asked for, so that
 # `import threecad` loads neither torch nor datasets.
 _EXPORTS: dict[str, str] = {
     "Audit": "threecad.auditing",
-    "CATEGORIES": "threecad.catalog",
-    "Category": "threecad.catalog",
-    "DecodedMask": "threecad.masks",
+    "CATEGORIES": "threecad.dataset.catalog",
+    "Category": "threecad.dataset.catalog",
+    "DecodedMask": "threecad.images.masks",
     "DefectStatistics": "threecad.statistics",
-    "Errata": "threecad.errata",
+    "Errata": "threecad.dataset.errata",
     "Evaluator": "threecad.metrics",
-    "Finding": "threecad.findings",
-    "Index": "threecad.indexing",
-    "PredictionWriter": "threecad.predictions",
-    "Region": "threecad.geometry",
+    "Finding": "threecad.dataset.findings",
+    "Index": "threecad.dataset.scanning",
+    "PredictionWriter": "threecad.evaluation.predictions",
+    "Region": "threecad.images.regions",
     "Result": "threecad.metrics",
-    "Sample": "threecad.indexing",
-    "SplitFile": "threecad.split_files",
-    "ThreeCAD": "threecad.dataset",
+    "Sample": "threecad.dataset.scanning",
+    "SplitFile": "threecad.dataset.split_files",
+    "ThreeCAD": "threecad.dataset.pytorch",
     "ThreecadError": "threecad.errors",
     "audit": "threecad.auditing",
     "convert": "threecad.formats",
-    "decode_mask": "threecad.masks",
+    "decode_mask": "threecad.images.masks",
     "diagnose": "threecad.diagnosis",
     "download": "threecad.fetching",
-    "enclosing_rectangle": "threecad.geometry",
-    "evaluate": "threecad.evaluation",
-    "label_regions": "threecad.geometry",
+    "enclosing_rectangle": "threecad.images.regions",
+    "evaluate": "threecad.evaluation.pipeline",
+    "label_regions": "threecad.images.regions",
     "load_dataset": "threecad.hub",
-    "mask_to_polygons": "threecad.encodings",
-    "mask_to_rle": "threecad.encodings",
-    "polygons_to_mask": "threecad.encodings",
-    "read_errata": "threecad.errata",
-    "read_mask": "threecad.masks",
-    "read_split": "threecad.split_files",
-    "regions": "threecad.geometry",
-    "resize_mask": "threecad.resizing",
-    "rle_to_mask": "threecad.encodings",
-    "scan": "threecad.indexing",
-    "split": "threecad.splitting",
+    "mask_to_polygons": "threecad.images.encodings",
+    "mask_to_rle": "threecad.images.encodings",
+    "polygons_to_mask": "threecad.images.encodings",
+    "read_errata": "threecad.dataset.errata",
+    "read_mask": "threecad.images.masks",
+    "read_split": "threecad.dataset.split_files",
+    "regions": "threecad.images.regions",
+    "resize_mask": "threecad.images.resizing",
+    "rle_to_mask": "threecad.images.encodings",
+    "scan": "threecad.dataset.scanning",
+    "split": "threecad.dataset.splitting",
     "stats": "threecad.statistics",
     "verify": "threecad.verification",
     "write_errata": "threecad.auditing.corrections",
-    "write_gallery": "threecad.gallery",
+    "write_gallery": "threecad.pages.gallery",
     "write_sample": "threecad.procedural",
 }
 
@@ -103,28 +102,33 @@ __all__ = [
 if TYPE_CHECKING:
     from threecad.auditing import Audit, audit
     from threecad.auditing.corrections import write_errata
-    from threecad.catalog import CATEGORIES, Category
-    from threecad.dataset import ThreeCAD
+    from threecad.dataset.catalog import CATEGORIES, Category
+    from threecad.dataset.errata import Errata, read_errata
+    from threecad.dataset.findings import Finding
+    from threecad.dataset.pytorch import ThreeCAD
+    from threecad.dataset.scanning import Index, Sample, scan
+    from threecad.dataset.split_files import SplitFile, read_split
+    from threecad.dataset.splitting import split
     from threecad.diagnosis import diagnose
-    from threecad.encodings import mask_to_polygons, mask_to_rle, polygons_to_mask, rle_to_mask
-    from threecad.errata import Errata, read_errata
     from threecad.errors import ThreecadError
-    from threecad.evaluation import evaluate
+    from threecad.evaluation.pipeline import evaluate
+    from threecad.evaluation.predictions import PredictionWriter
+    from threecad.evaluation.results import Result
     from threecad.fetching import download
-    from threecad.findings import Finding
     from threecad.formats import convert
-    from threecad.gallery import write_gallery
-    from threecad.geometry import Region, enclosing_rectangle, label_regions, regions
     from threecad.hub import load_dataset
-    from threecad.indexing import Index, Sample, scan
-    from threecad.masks import DecodedMask, decode_mask, read_mask
+    from threecad.images.encodings import (
+        mask_to_polygons,
+        mask_to_rle,
+        polygons_to_mask,
+        rle_to_mask,
+    )
+    from threecad.images.masks import DecodedMask, decode_mask, read_mask
+    from threecad.images.regions import Region, enclosing_rectangle, label_regions, regions
+    from threecad.images.resizing import resize_mask
     from threecad.metrics import Evaluator
-    from threecad.metrics.results import Result
-    from threecad.predictions import PredictionWriter
+    from threecad.pages.gallery import write_gallery
     from threecad.procedural import write_sample
-    from threecad.resizing import resize_mask
-    from threecad.split_files import SplitFile, read_split
-    from threecad.splitting import split
     from threecad.statistics import DefectStatistics, stats
     from threecad.verification import verify
 

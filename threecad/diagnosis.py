@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import threecad
-from threecad.caching import list_caches
 from threecad.errors import ThreecadError
-from threecad.locations import MARKERS, default_root, own_folder, user_cache
-from threecad.parallel import worker_count
+from threecad.system.caching import list_caches
+from threecad.system.locations import MARKERS, default_root, own_folder, user_cache
+from threecad.system.parallel import worker_count
 
-__all__ = ["diagnose", "peak_memory"]
+__all__ = ["diagnose"]
 
 _PACKAGES = (
     "accelerate", "click", "datasets", "huggingface-hub", "joblib", "numba", "numpy",
@@ -58,21 +58,6 @@ def diagnose(root: str | os.PathLike[str] | None = None) -> dict[str, Any]:
         "caches": _caches(folder),
         "environment": _environment(),
     }
-
-
-def peak_memory() -> int | None:
-    """Return the largest resident memory of this process so far, bytes; ``None`` if unknown."""
-    try:  # on Linux the peak that getrusage gives is inherited from the parent process
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return 1024 * int(re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[0])
-    except (OSError, IndexError):
-        pass
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _versions() -> dict[str, str | None]:
@@ -125,8 +110,8 @@ def _gpu() -> dict[str, Any]:
 
 
 def _root(folder: Path, *, named: bool) -> dict[str, Any]:
-    from threecad.fetching.provenance import Provenance
-    from threecad.indexing import scan
+    from threecad.dataset.provenance import Provenance
+    from threecad.dataset.scanning import scan
 
     chosen = "THREECAD_ROOT" if os.environ.get("THREECAD_ROOT") else "the per-user data folder"
     facts: dict[str, Any] = {

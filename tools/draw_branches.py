@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cfrg import CFRG
-from cfrg.preprocessing import normalize, resize, to_tensor
+from cfrg.images.preprocessing import normalize, resize, to_tensor
 from threecad import read_mask, scan
-from threecad.figures import figure_bytes, outline, styled
-from threecad.images import read_image
+from threecad.images.files import read_image
+from threecad.pages.figures import figure_bytes, outline, styled
 
 ROWS = 4
 COLUMNS = ("image, defect outlined", "coarse", "recovery", "fine", "anomaly map")

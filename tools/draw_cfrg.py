@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 
-from threecad.figures import figure_bytes, styled
+from threecad.pages.figures import figure_bytes, styled
 
 DEFAULT = Path(__file__).parent.parent / "docs" / "images" / "cfrg.svg"
 FROZEN, TRAINED, NUMBER, LOSS = "#e5e7eb", "#ccfbf1", "#ffffff", "#b91c1c"

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from threecad import atomic
-from threecad.catalog import CATEGORIES
+from threecad.dataset.catalog import CATEGORIES
 from threecad.procedural import render
+from threecad.system import atomic
 
 SIZE = 224
 GAP = 8

@@ -19,7 +19,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from threecad import Evaluator
-from threecad.figures import figure_bytes, styled
+from threecad.pages.figures import figure_bytes, styled
 from threecad.procedural import render
 
 IMAGES = 30  # of each kind

@@ -25,7 +25,7 @@ __all__ = ["main"]
 @click.version_option(package_name="threecad")
 def main() -> None:
     """Train, evaluate and use CFRG, the anomaly detector of 3CAD."""
-    from cfrg.processes import suit_process_to_tensors
+    from cfrg.devices import suit_process_to_tensors
 
     suit_process_to_tensors()
 

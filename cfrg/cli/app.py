@@ -65,8 +65,8 @@ def app(
     sent anywhere, and uploads are gone when the command ends. There is no password: whoever reaches
     the address can use the page.
     """
-    from cfrg.inspection import load_inspectors
-    from cfrg.server import serve
+    from cfrg.app.inspector import load_inspectors
+    from cfrg.app.server import serve
 
     inspectors = load_inspectors(
         runs, root=root, threshold=threshold, pixel_threshold=pixel_threshold, device=device

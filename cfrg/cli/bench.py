@@ -63,7 +63,7 @@ def bench(
     decode reads a PNG file; preprocess, model and post are measured one by one; whole is what an
     exported graph does in one piece. One image at a time, each runtime in a process of its own.
     """
-    from cfrg.benchmarking import benchmark_run, print_benchmark
+    from cfrg.evaluation.speed import benchmark_run, print_benchmark
 
     result = benchmark_run(
         run,

@@ -58,7 +58,7 @@ def calibrate(run: Path, root: Path | None, as_json: bool, **options: Any) -> No
     most R show a region above the pixel threshold. Written to RUN/calibration.json, which `cfrg
     predict` uses, and drawn in RUN/figures/calibration.png.
     """
-    from cfrg.calibrating import calibrate
+    from cfrg.calibration.calibrating import calibrate
 
     calibration = calibrate(run, root, **options)
     if calibration.warning:

@@ -21,8 +21,8 @@ from threecad.cli.group import (
 )
 
 if TYPE_CHECKING:
-    from threecad.masks import MaskRule
-    from threecad.metrics.evaluator import Protocol
+    from threecad.evaluation.evaluator import Protocol
+    from threecad.images.masks import MaskRule
 
 __all__ = ["evaluate"]
 
@@ -83,7 +83,7 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Score the model of RUN on the test images of ROOT."""
-    from cfrg.evaluating import evaluate_run
+    from cfrg.evaluation.accuracy import evaluate_run
 
     results = evaluate_run(
         run,

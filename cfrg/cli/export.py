@@ -11,7 +11,7 @@ import click
 from threecad.cli.group import examples, force_option, json_option, print_json
 
 if TYPE_CHECKING:
-    from cfrg.exporting.writing import Format, Precision
+    from cfrg.export.writing import Format, Precision
 
 __all__ = ["export"]
 
@@ -96,7 +96,7 @@ def export(
     Resizing, normalisation, smoothing, score and threshold are inside. The file is written only if
     it computes what the model computes on the images compared.
     """
-    from cfrg.exporting import export_run, print_report
+    from cfrg.export import export_run, print_report
 
     report = export_run(
         run,

@@ -34,7 +34,7 @@ def import_checkpoint(file: Path, run: Path, category: str | None, force: bool) 
     Nothing in the file is executed. Every key and every shape must be those of the authors'
     network; parts that take no part in its result are left out, and named.
     """
-    from cfrg.checkpoint import convert_checkpoint
+    from cfrg.network.authors_checkpoint import convert_checkpoint
 
     imported = convert_checkpoint(file, run, category=category, force=force)
     for what, keys in imported.dropped.items():

@@ -30,9 +30,9 @@ def info(run: Path | None, preset: str, image_size: int | None, as_json: bool) -
     RUN is a run folder. One multiplication and one addition count as two operations; only
     convolutions are counted.
     """
-    from cfrg.complexity import measure_complexity, print_complexity
-    from cfrg.config import CFRGConfig
-    from cfrg.hub import read_config
+    from cfrg.evaluation.complexity import measure_complexity, print_complexity
+    from cfrg.network.config import CFRGConfig
+    from cfrg.network.pretrained import read_config
 
     config = read_config(run) if run else CFRGConfig.preset(preset)
     complexity = measure_complexity(config, (image_size, image_size) if image_size else None)

@@ -17,7 +17,7 @@ from threecad.cli.group import (
 )
 
 if TYPE_CHECKING:
-    from cfrg.writing import MapFormat
+    from cfrg.inference.folder import MapFormat
 
 __all__ = ["predict"]
 
@@ -92,7 +92,7 @@ def predict(
             )
     if not paths:
         raise click.UsageError("Name images, folders or a tree.")
-    from cfrg.writing import predict_to_folder
+    from cfrg.inference.folder import predict_to_folder
 
     written = predict_to_folder(model, paths, out, map_format=map_format, **options)
     for prediction in written.broken:

@@ -136,10 +136,10 @@ def train(
         raise click.UsageError("Give --steps or --epochs, not both.")
     if overlap is not None and tile is None:
         raise click.UsageError("--overlap needs --tile.")
-    from cfrg import runs
-    from cfrg.config import CFRGConfig
-    from cfrg.settings import parse_settings
-    from cfrg.training import Interrupted, TrainingOptions
+    from cfrg.cli.settings import parse_settings
+    from cfrg.network.config import CFRGConfig
+    from cfrg.training import runs
+    from cfrg.training.loop import Interrupted, TrainingOptions
 
     if tile is not None and overlap is None:
         overlap = tile // 4

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from threecad.auditing.examination import meanings, union_mask
-from threecad.errata import Errata, Erratum
-from threecad.images import write_png
+from threecad.dataset.errata import Errata, Erratum
+from threecad.images.files import write_png
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
     from threecad.auditing.examination import Audit
-    from threecad.masks import MaskRule
-    from threecad.samples import Sample
+    from threecad.dataset.samples import Sample
+    from threecad.images.masks import MaskRule
 
 __all__ = ["write_errata"]
 

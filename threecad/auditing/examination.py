@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from threecad.auditing.duplicates import (
+from threecad.dataset.duplicates import (
     LEAST_DISTANCE,
     NEAR_FRACTION,
     NearPair,
@@ -16,14 +16,14 @@ from threecad.auditing.duplicates import (
     find_near,
     typical_distance,
 )
+from threecad.dataset.file_checks import check_images, check_masks, suspect_masks
+from threecad.dataset.findings import Finding, FindingsReport
+from threecad.dataset.samples import Index
+from threecad.dataset.scanning import scan
 from threecad.errors import MaskError
-from threecad.findings import Finding, FindingsReport
-from threecad.geometry import regions
-from threecad.indexing import scan
-from threecad.inspection import inspect_images, inspect_masks
-from threecad.masks import read_mask
-from threecad.samples import Index
-from threecad.verification.file_checks import check_images, check_masks, suspect_masks
+from threecad.images.facts import inspect_images, inspect_masks
+from threecad.images.masks import read_mask
+from threecad.images.regions import regions
 
 if TYPE_CHECKING:
     import os
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from threecad.findings import Severity
-    from threecad.inspection import ImageFacts
-    from threecad.masks import MaskRule
-    from threecad.samples import Sample
+    from threecad.dataset.findings import Severity
+    from threecad.dataset.samples import Sample
+    from threecad.images.facts import ImageFacts
+    from threecad.images.masks import MaskRule
 
 __all__ = ["MEANINGS", "Audit", "audit", "meanings", "union_mask"]
 
@@ -144,7 +144,7 @@ def audit(
         mask_rule: Decode all masks by this rule; see ``threecad.decode_mask``.
         categories: Only these categories.
         workers: Worker processes.
-        cluster: Where to run them, if not here; see ``threecad.parallel.map``.
+        cluster: Where to run them, if not here; see ``threecad.system.parallel.map``.
         progress: Show progress bars on stderr.
 
     Raises:

@@ -2,12 +2,12 @@
 
 ``run_benchmark`` runs every (method, category, seed) in a process of its own and remembers it; the
 tables put the methods beside each other and beside the published figures. A method is anything that
-fits ``threecad.benchmark.detectors.Detector``. See ``docs/benchmark.md``.
+fits ``threecad.benchmark.interface.Detector``. See ``docs/benchmark.md``.
 """
 
 from __future__ import annotations
 
-from threecad.benchmark.detectors import Detector, Trial
+from threecad.benchmark.interface import Detector, Trial
 from threecad.benchmark.reports import Report
 from threecad.benchmark.running import Plan, run_benchmark
 from threecad.benchmark.store import Record, Store

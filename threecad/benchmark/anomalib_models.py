@@ -25,7 +25,7 @@ from threecad.benchmark.backbones import (
     read_weights,
 )
 from threecad.errors import ModelError, UsageError
-from threecad.images import read_image
+from threecad.images.files import read_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from threecad.benchmark.detectors import Trial
-    from threecad.dataset import ThreeCAD
+    from threecad.benchmark.interface import Trial
+    from threecad.dataset.pytorch import ThreeCAD
 
 __all__ = ["MODELS", "AnomalibDetector", "Recipe"]
 

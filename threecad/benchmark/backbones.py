@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from threecad.errors import ModelError
-from threecad.samples import hash_file
+from threecad.images.hashing import hash_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

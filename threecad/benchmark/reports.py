@@ -6,43 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from threecad import atomic
-from threecad.comparison import escape_latex
-from threecad.html import render_template
+from threecad.pages.rendering import render_template
+from threecad.system import atomic
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
 
-    from threecad.metrics.results import Result
+    from threecad.evaluation.results import Result
+    from threecad.evaluation.tables import Table
 
-__all__ = ["Report", "Table"]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as text: its first column names the rows."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-    def to_markdown(self) -> str:
-        """Return it as Markdown."""
-        lines = [f"**{self.title}**", ""]
-        lines.append("| " + " | ".join(self.header) + " |")
-        lines.append("|---|" + "---:|" * (len(self.header) - 1))
-        lines += ["| " + " | ".join(row) + " |" for row in self.rows]
-        return "\n".join([*lines, "", *([self.note, ""] if self.note else [])])
-
-    def to_latex(self) -> str:
-        """Return it as a LaTeX ``tabular``; needs the package ``booktabs``."""
-        lines = [f"% {self.title}", r"\begin{tabular}{l" + "r" * (len(self.header) - 1) + "}"]
-        lines += [r"\toprule", _latex_row(self.header), r"\midrule"]
-        lines += map(_latex_row, self.rows)
-        lines += [r"\bottomrule", r"\end{tabular}", *([f"% {self.note}"] if self.note else []), ""]
-        return "\n".join(lines)
+__all__ = ["Report"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +51,3 @@ class Report:
         atomic.write_text(out / "report.html", self.to_html(f"Benchmark {out.name}"))
         for name, result in self.results.items():
             result.to_json(out / "results" / f"{name.replace(':', '.')}.json")
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(map(escape_latex, cells)) + r" \\"

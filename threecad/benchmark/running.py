@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from threecad import atomic
-from threecad.benchmark.detectors import UNAVAILABLE, Trial, check_method
+from threecad.benchmark.detectors import UNAVAILABLE, check_method
+from threecad.benchmark.interface import Trial
 from threecad.benchmark.store import Record, Store
 from threecad.benchmark.trials import Job, select_images
+from threecad.dataset.scanning import scan
 from threecad.errors import UsageError
-from threecad.indexing import scan
-from threecad.samples import hash_file
+from threecad.images.hashing import hash_file
+from threecad.system import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from threecad.benchmark.store import Key
-    from threecad.masks import MaskRule
-    from threecad.samples import Index
+    from threecad.dataset.samples import Index
+    from threecad.images.masks import MaskRule
 
 __all__ = ["Plan", "run_benchmark", "run_process"]
 

@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from threecad.errors import EvaluationError
-from threecad.metrics.results import Result
+from threecad.evaluation.results import Result
 
 __all__ = ["SCHEMA", "Key", "Record", "Store"]
 

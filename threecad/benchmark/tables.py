@@ -7,26 +7,27 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from threecad.benchmark.detectors import PUBLISHED_NAMES, UNAVAILABLE
-from threecad.benchmark.reports import Report, Table
-from threecad.catalog import CATEGORIES
-from threecad.comparison import (
+from threecad.benchmark.comparison import (
     MEAN,
     PUBLISHED_KEYS,
     compare,
     published_methods,
     published_result,
 )
-from threecad.metrics.bootstrap import add_mean_confidence
-from threecad.metrics.results import FIGURE_NAMES, KEYS, Result
-from threecad.metrics.scoring import mean_scores
+from threecad.benchmark.detectors import PUBLISHED_NAMES, UNAVAILABLE
+from threecad.benchmark.reports import Report
+from threecad.dataset.catalog import CATEGORIES
+from threecad.evaluation.bootstrap import add_mean_confidence
+from threecad.evaluation.results import FIGURE_NAMES, KEYS, Result
+from threecad.evaluation.scoring import mean_scores
+from threecad.evaluation.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from threecad.benchmark.store import Record
-    from threecad.metrics.results import Figure
-    from threecad.samples import Index
+    from threecad.dataset.samples import Index
+    from threecad.evaluation.results import Figure
 
 __all__ = ["KEYS_OF", "average_ranks", "combine_seeds", "make_report"]
 

@@ -23,22 +23,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from threecad import atomic
-from threecad.benchmark.detectors import Trial, find_detector
+from threecad.benchmark.detectors import find_detector
+from threecad.benchmark.interface import Trial
 from threecad.benchmark.store import Record
-from threecad.dataset import ThreeCAD
-from threecad.diagnosis import peak_memory
+from threecad.dataset.pytorch import ThreeCAD
+from threecad.dataset.scanning import scan
 from threecad.errors import ThreecadError, UsageError
-from threecad.evaluation import evaluate, score_image
-from threecad.indexing import scan
-from threecad.predictions import PredictionWriter
+from threecad.evaluation.pipeline import evaluate, score_image
+from threecad.evaluation.predictions import PredictionWriter
+from threecad.system import atomic
+from threecad.system.memory import peak_memory
 
 if TYPE_CHECKING:
-    from threecad.benchmark.detectors import Detector
-    from threecad.masks import MaskRule
-    from threecad.metrics.evaluator import Protocol
-    from threecad.metrics.results import Result
-    from threecad.samples import Index
+    from threecad.benchmark.interface import Detector
+    from threecad.dataset.samples import Index
+    from threecad.evaluation.evaluator import Protocol
+    from threecad.evaluation.results import Result
+    from threecad.images.masks import MaskRule
 
 __all__ = ["Job", "attempt_trial", "run_trial", "select_images"]
 

@@ -25,7 +25,7 @@ from threecad.errors import UsageError
 
 if TYPE_CHECKING:
     from threecad.auditing import Audit
-    from threecad.masks import MaskRule
+    from threecad.images.masks import MaskRule
 
 
 @click.command(
@@ -81,7 +81,7 @@ def audit(
     defect types, in several categories, or simply twice. Exits with 1 if an error was found.
     """
     from threecad.auditing import audit as examine
-    from threecad.indexing import scan
+    from threecad.dataset.scanning import scan
 
     if write_errata is not None and errata is not None:
         raise UsageError("--write-errata and --errata do not go together: audit the data as it is.")
@@ -117,7 +117,7 @@ def _print(result: Audit) -> None:
 
 def _write(result: Audit, html: Path | None, errata: Path | None) -> None:
     if html is not None:
-        from threecad.auditing.page import write_page
+        from threecad.pages.audit_page import write_page
 
         write_page(result, html)
         click.echo(f"Pictures: {html}", err=True)

@@ -20,7 +20,7 @@ from threecad.cli.group import (
 )
 
 if TYPE_CHECKING:
-    from threecad.metrics.results import Result
+    from threecad.evaluation.results import Result
 
 __all__ = ["benchmark"]
 
@@ -157,7 +157,7 @@ def benchmark(
 
 def _read_results(files: tuple[Path, ...], methods: tuple[str, ...]) -> dict[str, Result]:
     """Return the results by the names of their files, which must be told apart in the tables."""
-    from threecad.metrics.results import Result
+    from threecad.evaluation.results import Result
 
     results: dict[str, Result] = {}
     for path in files:

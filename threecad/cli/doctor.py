@@ -30,7 +30,7 @@ def doctor(root: Path | None, as_json: bool) -> None:
 
 
 def _lines(content: dict[str, Any], indent: str) -> list[str]:
-    from threecad.disk import format_bytes
+    from threecad.system.disk import format_bytes
 
     lines = []
     for name, value in content.items():
@@ -56,9 +56,9 @@ def cache() -> None:
 @json_option
 def list_(root: Path | None, as_json: bool) -> None:
     """List the files of your cache, and of the cache of ROOT, largest first."""
-    from threecad.caching import cache_limit, list_caches
-    from threecad.disk import format_bytes
-    from threecad.locations import default_root, user_cache
+    from threecad.system.caching import cache_limit, list_caches
+    from threecad.system.disk import format_bytes
+    from threecad.system.locations import default_root, user_cache
 
     files = list_caches(root or default_root())
     total = sum(file.bytes for file in files)
@@ -77,8 +77,8 @@ def list_(root: Path | None, as_json: bool) -> None:
 @root_argument
 def clear(root: Path | None) -> None:
     """Remove your cache and the cache of ROOT. Nothing is lost but time."""
-    from threecad.caching import clear_caches
-    from threecad.disk import format_bytes
-    from threecad.locations import default_root
+    from threecad.system.caching import clear_caches
+    from threecad.system.disk import format_bytes
+    from threecad.system.locations import default_root
 
     click.echo(f"{format_bytes(clear_caches(root or default_root()))} freed.")

@@ -83,6 +83,6 @@ def download(
 @click.command(epilog=examples("threecad cite"))
 def cite() -> None:
     """Print what to cite, as BibTeX."""
-    from threecad.catalog import CITATIONS
+    from threecad.dataset.catalog import CITATIONS
 
     click.echo("\n\n".join(CITATIONS.values()))

@@ -21,7 +21,7 @@ from threecad.cli.group import (
 )
 
 if TYPE_CHECKING:
-    from threecad.masks import MaskRule
+    from threecad.images.masks import MaskRule
 
 __all__ = ["compare", "evaluate"]
 
@@ -94,9 +94,9 @@ def evaluate(
     html: Path | None,
 ) -> None:
     """Score PREDICTIONS, a folder of anomaly maps and scores, on the test images of ROOT."""
-    from threecad import atomic
-    from threecad.evaluation import evaluate as evaluate_predictions
-    from threecad.indexing import scan
+    from threecad.dataset.scanning import scan
+    from threecad.evaluation.pipeline import evaluate as evaluate_predictions
+    from threecad.system import atomic
 
     for path in (out, html):
         if path is not None:
@@ -118,7 +118,7 @@ def evaluate(
     if out is not None:
         result.to_json(out)
     if html is not None:
-        from threecad.reporting import write_report
+        from threecad.pages.evaluation_report import write_report
 
         write_report(html, title=f"Evaluation of {predictions.name}", result=result)
     if as_json:
@@ -174,11 +174,11 @@ def compare(
 
     A row has the name of its file. LaTeX tables leave the differences out.
     """
-    from threecad import atomic
-    from threecad.comparison import compare as compare_results
-    from threecad.comparison import published_methods, published_result, shared_figures
+    from threecad.benchmark.comparison import compare as compare_results
+    from threecad.benchmark.comparison import published_methods, published_result, shared_figures
     from threecad.errors import UsageError
-    from threecad.metrics.results import Result
+    from threecad.evaluation.results import Result
+    from threecad.system import atomic
 
     named = {path.stem: Result.from_json(path) for path in results}
     if len(named) < len(results):

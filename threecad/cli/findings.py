@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from threecad.findings import FindingsReport
+    from threecad.dataset.findings import FindingsReport
 
 __all__ = ["print_findings"]
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from threecad.disk import FULL
 from threecad.errors import ThreecadError, UsageError
+from threecad.system.disk import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,9 +17,17 @@ from threecad.cli.group import (
     root_argument,
     split_file_option,
 )
+from threecad.dataset.catalog import find_category
+
+if TYPE_CHECKING:
+    from threecad.dataset.catalog import Category
+    from threecad.dataset.findings import Finding
+    from threecad.dataset.overview import CategoryCounts, Overview
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+__all__ = ["print_overview"]
 
 
 @click.command(epilog=examples("threecad info 3cad", "threecad info 3cad --json"))
@@ -37,8 +46,8 @@ def info(
     as_json: bool,
 ) -> None:
     """Count the images of ROOT per category and defect type, beside the published counts."""
-    from threecad.indexing import scan
-    from threecad.overview import count, print_overview
+    from threecad.dataset.overview import count
+    from threecad.dataset.scanning import scan
 
     index = scan(
         root, categories=categories or None, split_file=split_file, errata=errata, fold=fold
@@ -48,3 +57,66 @@ def info(
         print_json(counts.to_dict())
     else:
         print_overview(counts)
+
+
+def print_overview(overview: Overview) -> None:
+    """Print the counts on stdout; for a download, the published ones where they differ."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(overview.root, style="bold", soft_wrap=True)
+    table = Table(box=box.SIMPLE)
+    table.add_column("category", no_wrap=True)
+    columns = {"train": "train", "validation": "val", "test_good": "test good",
+               "test_defective": "test defective", "defect_types": "types"}  # fmt: skip
+    if not any(category.validation for category in overview.categories):
+        del columns["validation"]
+    for title in columns.values():
+        table.add_column(title, justify="right")
+    for category in overview.categories:
+        compared = find_category(category.name) if overview.compared else None
+        table.add_row(category.name, *(_cell(category, field, compared) for field in columns))
+    if len(overview.categories) > 1:
+        table.add_section()
+        table.add_row("All", *(str(_total(overview.categories, field)) for field in columns))
+    console.print(table)
+    if overview.compared:
+        console.print("In brackets: the published count, where it differs.", style="dim")
+    console.print("Images per defect type")
+    for category in overview.categories:
+        console.print(f"  {category.name}: {_types(category)}", highlight=False, soft_wrap=True)
+    _print_findings(console, overview.findings)
+
+
+def _cell(category: CategoryCounts, field: str, published: Category | None) -> str:
+    value = _size(category, field)
+    expected = getattr(published, field, value)
+    return str(value) if expected == value else f"{value} ({expected})"
+
+
+def _total(categories: tuple[CategoryCounts, ...], field: str) -> int:
+    return sum(_size(category, field) for category in categories)
+
+
+def _size(category: CategoryCounts, field: str) -> int:
+    value = getattr(category, field)
+    return len(value) if isinstance(value, dict) else int(value)
+
+
+def _types(category: CategoryCounts) -> str:
+    types = [f"{name} {number}" for name, number in category.defect_types.items()]
+    if category.multiple_defects:
+        types.append(f"several at once {category.multiple_defects}")
+    return ", ".join(types) or "none"
+
+
+def _print_findings(console: Any, findings: tuple[Finding, ...]) -> None:
+    counts = Counter((finding.severity, finding.code) for finding in findings)
+    for (severity, code), number in sorted(counts.items()):
+        first = next(finding for finding in findings if finding.code == code)
+        more = f" (and {number - 1} more)" if number > 1 else ""
+        console.print(f"{severity}: {code}: {first.message}{more}", soft_wrap=True)
+    if findings:
+        console.print("`threecad verify` lists them all.", style="dim")

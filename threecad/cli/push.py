@@ -21,7 +21,7 @@ from threecad.cli.group import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from threecad.masks import MaskRule
+    from threecad.images.masks import MaskRule
 
 
 @click.command(
@@ -72,9 +72,9 @@ def push(
     The repository is private unless you say otherwise: the dataset states no licence. Log in first
     with `hf auth login`. After an interruption run the same command again.
     """
-    from threecad.catalog import LICENSE_NOTICE
-    from threecad.disk import format_bytes
+    from threecad.dataset.catalog import LICENSE_NOTICE
     from threecad.hub.publishing import prepare, publish
+    from threecad.system.disk import format_bytes
 
     publication = prepare(
         repository,

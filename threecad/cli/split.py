@@ -22,7 +22,7 @@ from threecad.cli.group import (
 from threecad.errors import UsageError
 
 if TYPE_CHECKING:
-    from threecad.split_files import SplitFile
+    from threecad.dataset.split_files import SplitFile
 
 _KINDS = ("official", "few-shot", "k-fold", "holdout", "leak-free", "supervised", "noisy")
 
@@ -85,8 +85,8 @@ def split(
     supervised   defects in training, validation and test
     noisy        some defective images in training
     """  # noqa: D301
-    from threecad.indexing import scan
-    from threecad.splitting import split as divide
+    from threecad.dataset.scanning import scan
+    from threecad.dataset.splitting import split as divide
 
     if out.exists() and not force:
         raise UsageError(

@@ -20,7 +20,7 @@ from threecad.cli.group import (
 )
 
 if TYPE_CHECKING:
-    from threecad.masks import MaskRule
+    from threecad.images.masks import MaskRule
     from threecad.statistics.summaries import Grouping, Unit
 
 
@@ -98,9 +98,9 @@ def stats(
 
     What was measured is remembered, so that the second call on an unchanged tree is instant.
     """
-    from threecad.indexing import scan
+    from threecad.dataset.scanning import scan
+    from threecad.pages.statistics_tables import print_statistics
     from threecad.statistics import stats as measure
-    from threecad.statistics.tables import print_statistics
 
     statistics = measure(
         scan(root, categories=categories or None, errata=errata),
@@ -117,13 +117,13 @@ def stats(
     if csv_file is not None:
         statistics.write_csv(csv_file, per)
     if figures is not None:
-        from threecad.figures import save_figure
-        from threecad.statistics.drawing import draw_figures
+        from threecad.pages.figures import save_figure
+        from threecad.pages.statistics_figures import draw_figures
 
         for name, figure in draw_figures(statistics, per).items():
             save_figure(figure, figures, name)
     if html is not None:
-        from threecad.statistics.page import write_page
+        from threecad.pages.statistics_page import write_page
 
         write_page(statistics, html, per)
     if any(finding.severity == "error" for finding in statistics.findings):

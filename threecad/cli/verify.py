@@ -19,7 +19,7 @@ from threecad.cli.group import (
 )
 
 if TYPE_CHECKING:
-    from threecad.findings import FindingsReport
+    from threecad.dataset.findings import FindingsReport
 
 
 @click.command(

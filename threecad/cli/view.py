@@ -19,7 +19,7 @@ from threecad.cli.group import (
 )
 
 if TYPE_CHECKING:
-    from threecad.masks import MaskRule
+    from threecad.images.masks import MaskRule
 
 
 @click.command(
@@ -91,8 +91,8 @@ def view(
     closer look shows the image files themselves, where they still lie. With --predictions it finds
     the worst misses and false alarms.
     """
-    from threecad.gallery import write_gallery
-    from threecad.indexing import scan
+    from threecad.dataset.scanning import scan
+    from threecad.pages.gallery import write_gallery
 
     index = scan(
         root, categories=categories or None, split_file=split_file, fold=fold, errata=errata

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from threecad.catalog import find_category
-from threecad.disk import format_bytes, require_room
+from threecad.dataset.catalog import find_category
 from threecad.errors import ExtractionError
-from threecad.fetching.naming import (
+from threecad.fetching.member_names import (
     Claims,
     decode_name,
     is_image,
@@ -23,6 +22,7 @@ from threecad.fetching.naming import (
     safe_parts,
     tree_path,
 )
+from threecad.system.disk import format_bytes, require_room
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -9,20 +9,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from threecad.catalog import CATEGORIES, LICENSE_NOTICE, find_category
-from threecad.disk import writing_to
+from threecad.dataset.catalog import CATEGORIES, LICENSE_NOTICE, find_category
+from threecad.dataset.provenance import Provenance
 from threecad.errors import DownloadError, ExtractionError, UsageError
 from threecad.fetching.drive import open_drive_file
 from threecad.fetching.extraction import Extraction, check_zip, sweep
 from threecad.fetching.extraction import extract as extract_zip
-from threecad.fetching.naming import is_wanted
-from threecad.fetching.provenance import Provenance
+from threecad.fetching.member_names import is_wanted
 from threecad.fetching.sources import Source, parse_source
 from threecad.fetching.textures import download_textures
 from threecad.fetching.transfer import Fetched, fetch, say
 from threecad.fetching.web import open_url
-from threecad.locations import OWN_FOLDER, default_root
-from threecad.samples import hash_file
+from threecad.images.hashing import hash_file
+from threecad.system.disk import writing_to
+from threecad.system.locations import OWN_FOLDER, default_root
 
 if TYPE_CHECKING:
     import os

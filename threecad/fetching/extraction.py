@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from threecad import atomic
-from threecad.disk import writing_to
 from threecad.errors import ExtractionError
 from threecad.fetching.archives import DAMAGED, Member, open_zip, plan_members, reject_too_large
-from threecad.fetching.naming import is_image, is_junk
-from threecad.locations import own_folder
-from threecad.parallel import worker_count
+from threecad.fetching.member_names import is_image, is_junk
+from threecad.system import atomic
+from threecad.system.disk import writing_to
+from threecad.system.locations import own_folder
+from threecad.system.parallel import worker_count
 
 if TYPE_CHECKING:
     import os

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tqdm import tqdm
 
-from threecad import atomic
-from threecad.catalog import find_category
-from threecad.disk import require_room
+from threecad.dataset.catalog import find_category
 from threecad.errors import DownloadError, TransferInterrupted
 from threecad.fetching.extraction import Extraction
-from threecad.fetching.naming import Claims, is_wanted, safe_parts, tree_path
-from threecad.fetching.records import unpack_records
+from threecad.fetching.member_names import Claims, is_wanted, safe_parts, tree_path
+from threecad.fetching.parquet_records import unpack_records
 from threecad.fetching.transfer import Fetched, say
-from threecad.samples import hash_file
+from threecad.images.hashing import hash_file
+from threecad.system import atomic
+from threecad.system.disk import require_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from threecad.catalog import DRIVE_ARCHIVES
+from threecad.dataset.catalog import DRIVE_ARCHIVES
 from threecad.errors import UsageError
 from threecad.fetching.drive import find_file_id
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from threecad import atomic
-from threecad.catalog import DTD_URL
-from threecad.disk import format_bytes, require_room, writing_to
+from threecad.dataset.catalog import DTD_URL
+from threecad.dataset.scanning import IMAGE_SUFFIXES
 from threecad.errors import ExtractionError
-from threecad.fetching.naming import is_junk, safe_parts
+from threecad.fetching.member_names import is_junk, safe_parts
 from threecad.fetching.transfer import fetch
 from threecad.fetching.web import open_url
-from threecad.indexing import IMAGE_SUFFIXES
-from threecad.locations import OWN_FOLDER
+from threecad.system import atomic
+from threecad.system.disk import format_bytes, require_room, writing_to
+from threecad.system.locations import OWN_FOLDER
 
 if TYPE_CHECKING:
     from pathlib import Path

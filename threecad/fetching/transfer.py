@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tqdm import tqdm
 
-from threecad import atomic
-from threecad.disk import format_bytes, require_room, writing_to
 from threecad.errors import DownloadError, ExtractionError, TransferInterrupted
 from threecad.fetching.web import is_page, page_title, reject_failure
+from threecad.system import atomic
+from threecad.system.disk import format_bytes, require_room, writing_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

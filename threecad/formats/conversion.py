@@ -10,25 +10,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from threecad import atomic
-from threecad.errata import read_errata
+from threecad.dataset.errata import read_errata
+from threecad.dataset.split_files import read_split
 from threecad.errors import ConversionError, UsageError
+from threecad.formats.cards import find_origin
 from threecad.formats.membership import apply_split_file, assign_splits, divide
-from threecad.formats.placing import Placement, WriteOptions, check_disk_space
 from threecad.formats.reading import ReadOptions
 from threecad.formats.registry import FORMATS, TREE, choose_reader, choose_writer
 from threecad.formats.scaling import scale_down
 from threecad.formats.staging import RECORD, check_replaceable, staged_folder
-from threecad.hub.cards import find_origin
-from threecad.locations import OWN_FOLDER
-from threecad.split_files import read_split
+from threecad.formats.writing import Placement, WriteOptions, check_disk_space
+from threecad.system import atomic
+from threecad.system.locations import OWN_FOLDER
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Collection, Sequence
 
     from threecad.formats.items import Item
-    from threecad.masks import MaskRule
+    from threecad.images.masks import MaskRule
 
 __all__ = ["Conversion", "convert"]
 
@@ -102,7 +102,7 @@ def convert(
 
     The destination appears when it is complete. Interrupted, the same call goes on where it
     stopped (see ``threecad.formats.staging``). Masks are binarised by
-    ``threecad.masks.decode_mask`` and written as 0 and 255.
+    ``threecad.images.masks.decode_mask`` and written as 0 and 255.
 
     Args:
         source: The folder to read; may be ``None`` with ``good``.
@@ -118,7 +118,7 @@ def convert(
         fold: The fold to hold out, for a k-fold split file.
         errata: Corrections to apply to a 3CAD tree.
         supervised: Divide anew into training, validation and test, with defects in each
-            (``threecad.splitting``), as ``yolo`` needs it. The images must be files.
+            (``threecad.dataset.splitting``), as ``yolo`` needs it. The images must be files.
         test_fraction: Fraction of the good images that is for testing, 0.2 if ``None``, where the
             source has no splits; refused for others. They are chosen by the hash of their content.
         seed: Part of that hash, and of the draw of ``supervised``.

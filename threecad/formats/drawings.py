@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 
-from threecad.encodings import mask_to_polygons, polygons_to_mask, rle_to_mask
 from threecad.errors import MaskError
+from threecad.images.encodings import mask_to_polygons, polygons_to_mask, rle_to_mask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from threecad.masks import MaskRule
+    from threecad.images.masks import MaskRule
 
 __all__ = ["Drawing", "Ring", "outer_rings"]
 

@@ -7,19 +7,20 @@ from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
 
+from threecad.dataset.samples import GOOD, Index, Sample
 from threecad.errors import ConversionError, UsageError
-from threecad.formats.items import File, MaskImage, make_id
-from threecad.formats.photographs import BAD
+from threecad.formats.contents import File, MaskImage
+from threecad.formats.items import make_id
+from threecad.formats.layouts.photographs import BAD
 from threecad.formats.reading import item_of_id
-from threecad.samples import GOOD, Index, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from threecad.dataset.samples import Split
+    from threecad.dataset.split_files import SplitFile, SplitRow
     from threecad.formats.items import Item
-    from threecad.samples import Split
-    from threecad.split_files import SplitFile, SplitRow
 
 __all__ = ["apply_split_file", "assign_splits", "divide"]
 
@@ -103,14 +104,14 @@ def _id_of_place(item: Item, row: SplitRow) -> str:
 
 
 def divide(items: Sequence[Item], *, seed: int, workers: int | None) -> list[Item]:
-    """Return the items in a supervised split (see ``threecad.splitting``).
+    """Return the items in a supervised split (see ``threecad.dataset.splitting``).
 
     The images must be files, for duplicates are looked for. Ids stay as they are.
 
     Raises:
         UsageError: If an image is no file of its own.
     """
-    from threecad.splitting import split
+    from threecad.dataset.splitting import split
 
     # The source may be anybody's folder: what is remembered of its images goes elsewhere.
     with TemporaryDirectory(prefix="threecad-") as folder:

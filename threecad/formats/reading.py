@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from threecad.dataset.samples import GOOD
+from threecad.dataset.scanning import IMAGE_SUFFIXES, is_stray
 from threecad.errors import ConversionError
 from threecad.formats.items import Item, make_id
-from threecad.indexing import IMAGE_SUFFIXES, is_stray
-from threecad.samples import GOOD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from threecad.formats.items import Content, Mask
+    from threecad.formats.contents import Content, Mask
 
 __all__ = [
     "ReadOptions",

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from threecad.errors import ConversionError, UsageError
-from threecad.formats import (
+from threecad.formats.layouts import (
+    anomalib,
     coco,
     croissant,
     imagefolder,
@@ -17,8 +18,7 @@ from threecad.formats import (
     pairs,
     parquet,
     photographs,
-    tabular,
-    tree,
+    threecad,
     visa,
     voc,
     webdataset,
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from threecad.formats.items import Item
-    from threecad.formats.placing import Placement, Tally, WriteOptions
     from threecad.formats.reading import ReadOptions
+    from threecad.formats.writing import Placement, Tally, WriteOptions
 
 __all__ = ["FORMATS", "TREE", "Format", "choose_reader", "choose_writer", "detect"]
 
@@ -119,9 +119,9 @@ FORMATS: dict[str, Format] = {
     ),
     "anomalib": Format(
         "a table for anomalib's Tabular data module",
-        tabular.read,
-        tabular.write,
-        tabular.looks_like,
+        anomalib.read,
+        anomalib.write,
+        anomalib.looks_like,
         references=True,
     ),
     "labelme": Format(
@@ -133,7 +133,7 @@ FORMATS: dict[str, Format] = {
         masks_needed=True,
     ),
     "mvtec": Format("MVTec-AD: <stem>_mask.png", mvtec.read, mvtec.write, mvtec.looks_like),
-    TREE: Format("3CAD's own tree", tree.read, tree.write, tree.looks_like),
+    TREE: Format("3CAD's own tree", threecad.read, threecad.write, threecad.looks_like),
     "pairs": Format("images with their masks beside them", pairs.read, None, pairs.looks_like),
     "photographs": Format("good parts, bad parts, no masks", photographs.read),
 }

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from threecad.errors import ImageError
-from threecad.formats.items import read_image_size
-from threecad.images import as_png, open_image
-from threecad.resizing import resize_mask
+from threecad.formats.contents import read_image_size
+from threecad.images.files import as_png, open_image
+from threecad.images.resizing import resize_mask
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from threecad.formats.items import Content, Item, Mask
-    from threecad.masks import MaskRule
+    from threecad.formats.contents import Content, Mask
+    from threecad.formats.items import Item
+    from threecad.images.masks import MaskRule
 
 __all__ = ["scale_down"]
 
@@ -26,7 +27,7 @@ def scale_down(item: Item, longest: int) -> Item:
     """Return ``item`` with its longer side scaled down to ``longest`` pixels, if it is longer.
 
     Images are reduced with Pillow's antialiased bilinear filter and become PNG; masks by the rule
-    that keeps every region alive (``threecad.resizing.resize_mask``).
+    that keeps every region alive (``threecad.images.resizing.resize_mask``).
     """
     mask = None if item.mask is None else _ScaledMask(item.mask, longest)
     return replace(item, image=_ScaledImage(item.image, longest), mask=mask)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from threecad import atomic
 from threecad.errors import ConversionError, UsageError
-from threecad.locations import OWN_FOLDER
+from threecad.system import atomic
+from threecad.system.locations import OWN_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

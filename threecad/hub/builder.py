@@ -14,18 +14,18 @@ import datasets
 import datasets.streaming
 from datasets.load import BuilderConfigsParameters, DatasetModule
 
-from threecad.catalog import CITATIONS
-from threecad.hub import columns
-from threecad.hub.cards import describe_errata
-from threecad.images import read_size
-from threecad.indexing import category_folders, find_root, scan
-from threecad.masks import read_mask
+from threecad.dataset.catalog import CITATIONS
+from threecad.dataset.scanning import category_folders, find_root, scan
+from threecad.formats import columns
+from threecad.formats.cards import describe_errata
+from threecad.images.files import read_size
+from threecad.images.masks import read_mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from threecad.masks import MaskRule
-    from threecad.samples import Index, Sample
+    from threecad.dataset.samples import Index, Sample
+    from threecad.images.masks import MaskRule
 
 __all__ = ["TreeBuilder", "TreeConfig", "describe_module"]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-    from threecad.masks import MaskRule
+    from threecad.images.masks import MaskRule
 
 __all__ = ["NAME", "install_hook", "load_dataset"]
 
@@ -57,7 +57,7 @@ def load_dataset(
         name: ``"all"`` or a category; all of them by default.
         split: ``"train"``, ``"validation"``, ``"test"`` or a slice such as ``"test[:10%]"``; a
             dictionary of all splits by default.
-        data_dir: The tree; ``threecad.locations.default_root()`` by default. A copy on the Hub is
+        data_dir: The tree; ``threecad.system.locations.default_root()`` by default. A copy on the Hub is
             ``"hf://datasets/OWNER/NAME"``.
         streaming: Iterate without writing a cache.
         split_file: Take the splits from this file (see ``threecad split``).
@@ -65,7 +65,7 @@ def load_dataset(
         errata: Apply the corrections in this file (see ``threecad audit``); the dataset's
             ``info.description`` names their SHA-256.
         with_stats: Add the region statistics of every mask (see
-            ``threecad.hub.columns.describe_regions``).
+            ``threecad.formats.columns.describe_regions``).
         mask_rule: Decode the masks by this rule for the statistics (see
             ``threecad.decode_mask``); the column ``mask`` is the file as it is.
         **options: Anything else ``datasets.load_dataset`` takes, such as ``num_proc``.

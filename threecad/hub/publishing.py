@@ -12,26 +12,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from threecad import __version__, atomic
-from threecad.catalog import LICENSE_NOTICE
+from threecad.dataset.catalog import LICENSE_NOTICE
+from threecad.dataset.scanning import scan
 from threecad.errors import DownloadError, UsageError
 from threecad.fetching.hub_source import is_network_error
-from threecad.figures import outline
+from threecad.formats.cards import dataset_card, find_origin
 from threecad.formats.conversion import convert
 from threecad.formats.items import Item
-from threecad.hub.cards import dataset_card, find_origin
-from threecad.images import read_image, write_png
-from threecad.indexing import scan
-from threecad.locations import OWN_FOLDER, user_cache
-from threecad.masks import read_mask
+from threecad.images.files import read_image, write_png
+from threecad.images.masks import read_mask
+from threecad.pages.figures import outline
+from threecad.system import atomic
+from threecad.system.locations import OWN_FOLDER, user_cache
+from threecad.version import __version__
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Collection
     from pathlib import Path
 
-    from threecad.masks import MaskRule
-    from threecad.samples import Index
+    from threecad.dataset.samples import Index
+    from threecad.images.masks import MaskRule
 
 __all__ = ["Publication", "prepare", "publish"]
 
@@ -96,7 +97,7 @@ def prepare(
 
     Args:
         repository: ``OWNER/NAME``.
-        root: The tree; ``threecad.locations.default_root()`` if ``None``.
+        root: The tree; ``threecad.system.locations.default_root()`` if ``None``.
         categories: Only these, each a configuration; all of them when empty.
         split_file: Take the splits from this file.
         fold: Held-out fold, for a k-fold split file.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threecad.metrics.evaluator import ONLY_CATEGORY, Evaluator
-from threecad.metrics.results import Result
+from threecad.evaluation.evaluator import ONLY_CATEGORY, Evaluator
+from threecad.evaluation.results import Result
 
 __all__ = ["ONLY_CATEGORY", "Evaluator", "Result"]

@@ -1,7 +1,7 @@
 """Defects: each changes a scene in place and returns the share of each pixel it covers.
 
 The names are ours. Which defect types the real categories have is not published; only their
-number is (see ``threecad.catalog``), and the sample keeps to it.
+number is (see ``threecad.dataset.catalog``), and the sample keeps to it.
 """
 
 from __future__ import annotations

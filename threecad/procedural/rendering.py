@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from threecad.catalog import CATEGORIES, is_multiple_defects
+from threecad.dataset.catalog import CATEGORIES, is_multiple_defects
 from threecad.errors import UsageError
 from threecad.procedural.defects import DEFECTS
 from threecad.procedural.fields import Field, Stream

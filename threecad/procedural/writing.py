@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image
 
-from threecad import __version__, atomic, parallel
-from threecad.catalog import CATEGORIES, find_category
+from threecad.dataset.catalog import CATEGORIES, find_category
 from threecad.errors import UsageError
-from threecad.locations import OWN_FOLDER
 from threecad.procedural.rendering import DEFAULT_SIZE, check_size, folders, render
+from threecad.system import atomic, parallel
+from threecad.system.locations import OWN_FOLDER
+from threecad.version import __version__
 
 if TYPE_CHECKING:
     import os

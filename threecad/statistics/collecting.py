@@ -7,9 +7,8 @@ from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from threecad import atomic
-from threecad.findings import Finding
-from threecad.samples import relative_path
+from threecad.dataset.findings import Finding
+from threecad.dataset.samples import relative_path
 from threecad.statistics.contrast import Contrast, measure_contrasts
 from threecad.statistics.measurement import GRID, measure_masks, read_sizes
 from threecad.statistics.overview import CategoryOverview, co_occurrence, describe_categories
@@ -22,6 +21,7 @@ from threecad.statistics.summaries import (
     records_of,
     summarise,
 )
+from threecad.system import atomic
 
 if TYPE_CHECKING:
     import os
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from threecad.indexing import Index, Sample
-    from threecad.masks import MaskRule
+    from threecad.dataset.scanning import Index, Sample
+    from threecad.images.masks import MaskRule
     from threecad.statistics.measurement import MaskMeasures
     from threecad.statistics.overview import CoOccurrence
     from threecad.statistics.summaries import Grouping, Unit
@@ -149,7 +149,7 @@ def stats(
             copies of an image in several folders, which tell that it shows several types.
             Without, only masks and the headers of images are read.
         mask_rule: Decode all masks by this rule (see ``threecad.decode_mask``).
-        workers: Worker processes; see ``threecad.parallel.map``.
+        workers: Worker processes; see ``threecad.system.parallel.map``.
         cluster: Where to run them, if not here.
         progress: Whether to show progress bars on stderr.
     """

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from threecad.caching import FileCache
 from threecad.errors import ImageError, MaskError
-from threecad.geometry import find_runs, label_regions, measure
-from threecad.hashing import pixel_hash
-from threecad.images import open_image
-from threecad.masks import decode_mask
-from threecad.statistics.records import remembered
+from threecad.images.files import open_image
+from threecad.images.hashing import pixel_hash
+from threecad.images.masks import decode_mask
+from threecad.images.regions import find_runs, label_regions, measure
+from threecad.system.caching import FileCache, remembered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from threecad.masks import MaskRule
+    from threecad.images.masks import MaskRule
 
 __all__ = ["SURROUND", "Contrast", "contrast_of_regions", "measure_contrasts"]
 

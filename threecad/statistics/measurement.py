@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from threecad.caching import FileCache
 from threecad.errors import ImageError, MaskError
-from threecad.geometry import Region, RotatedRect, find_runs, measure
-from threecad.images import read_size
-from threecad.masks import decode_mask
-from threecad.resizing import coverage
-from threecad.statistics.records import remembered
+from threecad.images.files import read_size
+from threecad.images.masks import decode_mask
+from threecad.images.regions import Region, RotatedRect, find_runs, measure
+from threecad.images.resizing import coverage
+from threecad.system.caching import FileCache, remembered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from threecad.masks import MaskRule
+    from threecad.images.masks import MaskRule
 
 __all__ = ["GRID", "MaskMeasures", "measure_masks", "read_sizes"]
 
@@ -37,7 +36,7 @@ class MaskMeasures:
         height: Pixels; 0 if the file does not decode.
         width: Pixels; 0 if the file does not decode.
         rule: The decoding rule used.
-        findings: Codes of what is odd (see ``threecad.masks.DecodedMask``).
+        findings: Codes of what is odd (see ``threecad.images.masks.DecodedMask``).
         classes: Number of classes of a label map; 0 for any other mask.
         regions: The 8-connected regions.
         rectangle: The rectangle of minimum area round all defect pixels.

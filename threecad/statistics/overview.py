@@ -6,15 +6,15 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from threecad.catalog import find_category
-from threecad.overview import count
+from threecad.dataset.catalog import find_category
+from threecad.dataset.overview import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from threecad.catalog import Category
-    from threecad.indexing import Index
+    from threecad.dataset.catalog import Category
+    from threecad.dataset.scanning import Index
     from threecad.statistics.summaries import DefectiveImage
 
 __all__ = ["CategoryOverview", "CoOccurrence", "co_occurrence", "describe_categories"]

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from threecad.catalog import is_multiple_defects
-from threecad.geometry import SIZES, size_of
+from threecad.dataset.catalog import is_multiple_defects
+from threecad.images.regions import SIZES, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from threecad.geometry import Region, RotatedRect
+    from threecad.images.regions import Region, RotatedRect
 
 __all__ = [
     "DefectGroup",

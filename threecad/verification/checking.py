@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from threecad import parallel
-from threecad.catalog import find_category
+from threecad.dataset.catalog import find_category
+from threecad.dataset.file_checks import check_images, check_masks
+from threecad.dataset.findings import Finding, FindingsReport
+from threecad.dataset.samples import Index, relative_path
+from threecad.dataset.scanning import category_folders, is_stray, scan
 from threecad.errors import UsageError
-from threecad.findings import Finding, FindingsReport
-from threecad.indexing import category_folders, is_stray, scan
-from threecad.inspection import ImageFacts, inspect_file, inspect_header, inspect_masks
-from threecad.locations import is_marked, own_folder
-from threecad.samples import Index, hash_files, relative_path
+from threecad.images.facts import ImageFacts, inspect_file, inspect_header, inspect_masks
+from threecad.images.hashing import hash_files
+from threecad.system import parallel
+from threecad.system.locations import is_marked, own_folder
 from threecad.verification.expectations import check_completeness, check_counts, measure
-from threecad.verification.file_checks import check_images, check_masks
 from threecad.verification.manifest import (
     ManifestRow,
     check_suffix,
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Collection, Iterator, Mapping
 
-    from threecad.inspection import MaskFacts
-    from threecad.masks import MaskRule
+    from threecad.images.facts import MaskFacts
+    from threecad.images.masks import MaskRule
 
 __all__ = ["Expectation", "verify"]
 
@@ -71,7 +72,7 @@ def verify(
         mask_rule: Decode all masks by this rule; see ``threecad.decode_mask``.
         categories: Only these categories.
         workers: Worker processes.
-        cluster: Where to run them, if not here; see ``threecad.parallel.map``.
+        cluster: Where to run them, if not here; see ``threecad.system.parallel.map``.
         progress: Show progress bars on stderr.
 
     Returns:

@@ -6,19 +6,19 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from threecad.catalog import CATEGORIES, find_category
-from threecad.findings import Finding
-from threecad.overview import count
+from threecad.dataset.catalog import CATEGORIES, find_category
+from threecad.dataset.findings import Finding
+from threecad.dataset.overview import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from threecad.catalog import Category
-    from threecad.findings import Severity
-    from threecad.inspection import ImageFacts, MaskFacts
-    from threecad.overview import CategoryCounts
-    from threecad.samples import Index
+    from threecad.dataset.catalog import Category
+    from threecad.dataset.findings import Severity
+    from threecad.dataset.overview import CategoryCounts
+    from threecad.dataset.samples import Index
+    from threecad.images.facts import ImageFacts, MaskFacts
 
 __all__ = ["Figures", "check_completeness", "check_counts", "measure"]
 

@@ -7,9 +7,9 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from threecad import atomic
+from threecad.dataset.findings import Finding
 from threecad.errors import DataError, UsageError
-from threecad.findings import Finding
+from threecad.system import atomic
 
 if TYPE_CHECKING:
     import os

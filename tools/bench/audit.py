@@ -26,7 +26,8 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from threecad import parallel, scan
+from threecad import scan
+from threecad.system import parallel
 
 SIZE = 1024
 BAND = 32

@@ -24,14 +24,14 @@ import cv2
 import torch
 from audit import Writer
 
-from cfrg.data import PairKey, TrainingPairs
-from cfrg.device_synthesis import CleanImages, DeviceDefects
-from cfrg.images import ImageCache
-from cfrg.options import TrainingOptions
-from cfrg.preprocessing import resize
-from cfrg.synthesis import make_defects
+from cfrg.defects.on_device import CleanImages, DeviceDefects
+from cfrg.defects.pairs import PairKey, TrainingPairs
+from cfrg.images.cache import ImageCache
+from cfrg.images.preprocessing import resize
+from cfrg.training.options import TrainingOptions
+from cfrg.training.recipes import make_defects
 from threecad import ThreeCAD, scan
-from threecad.images import read_image
+from threecad.images.files import read_image
 
 SIZE = 256
 TURNS = 5

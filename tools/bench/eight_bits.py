@@ -15,17 +15,17 @@ import click
 import numpy as np
 import torch
 
-from cfrg.data import PairKey, random_stream
-from cfrg.exporting.formats import write_onnx
-from cfrg.exporting.graph import DetectionGraph
-from cfrg.exporting.quantization import quantize
-from cfrg.model import CFRG
-from cfrg.options import TrainingOptions
-from cfrg.preprocessing import resize
-from cfrg.runtimes import open_session
-from cfrg.synthesis import make_defects
+from cfrg.defects.pairs import PairKey, random_stream
+from cfrg.export.formats import write_onnx
+from cfrg.export.graph import DetectionGraph
+from cfrg.export.quantization import quantize
+from cfrg.export.runtimes import open_session
+from cfrg.images.preprocessing import resize
+from cfrg.network.model import CFRG
+from cfrg.training.options import TrainingOptions
+from cfrg.training.recipes import make_defects
 from threecad import scan
-from threecad.images import read_image
+from threecad.images.files import read_image
 
 IMAGES, CALIBRATION, COMPARED = 120, 40, 60  # all, the first, the last of them
 QUANTILE = 0.95  # of the good scores: the threshold of decisions

@@ -18,8 +18,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from cfrg.tolerance import average_rank, clopper_pearson, needed, tolerance_rank
-from threecad.predictions import PredictionFolder
+from cfrg.calibration.tolerance import average_rank, clopper_pearson, needed, tolerance_rank
+from threecad.evaluation.predictions import PredictionFolder
 
 RATES = (0.2, 0.1, 0.05, 0.02, 0.01)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from threecad.catalog import CATEGORIES
+from threecad.dataset.catalog import CATEGORIES
 
 CALLS = {
     "first call": "{}",

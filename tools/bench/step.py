@@ -25,11 +25,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfrg import CFRG, CFRGConfig
-from cfrg.complexity import measure_complexity
-from cfrg.efficientnet import B0_STAGES, EfficientNet, SameConv2d
-from cfrg.folding import fold_batch_norms
-from cfrg.losses import discrepancy_loss, recovery_loss, segmentation_loss
-from cfrg.smoothing import smooth_maps
+from cfrg.evaluation.complexity import measure_complexity
+from cfrg.network.efficientnet import B0_STAGES, EfficientNet, SameConv2d
+from cfrg.network.folding import fold_batch_norms
+from cfrg.network.losses import discrepancy_loss, recovery_loss, segmentation_loss
+from cfrg.network.maps import smooth_maps
 
 
 class WholeStudent(EfficientNet):

@@ -1,0 +1,1 @@
+"""The page: drop an image, see what the detector says."""

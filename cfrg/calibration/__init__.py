@@ -1,0 +1,1 @@
+"""Thresholds from good images, with the confidence that goes with them."""

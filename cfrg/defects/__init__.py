@@ -1,0 +1,1 @@
+"""Synthetic defects, and the pairs the network is trained on."""

@@ -1,0 +1,126 @@
+"""How big a CFRG network is and how much it computes, part by part."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cfrg.network.model import CFRG
+
+if TYPE_CHECKING:
+    from cfrg.network.config import CFRGConfig
+
+__all__ = ["Complexity", "Part", "measure_complexity", "print_complexity"]
+
+PARTS = ("teacher", "student", "adapters", "fusion", "decoder", "unet")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the network.
+
+    Attributes:
+        name: ``teacher``, ``student``, ``adapters``, ``fusion``, ``decoder`` or ``unet``.
+        parameters: Weights and biases, frozen ones too; buffers do not count.
+        trained: Those that training changes.
+        flops: Floating-point operations of one image's forward pass, convolutions only, a
+            multiplication and an addition counting as two.
+    """
+
+    name: str
+    parameters: int
+    trained: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """The parts of a network, and the image size ``(height, width)`` their work was counted at."""
+
+    config: CFRGConfig
+    image_size: tuple[int, int]
+    parts: tuple[Part, ...]
+
+    @property
+    def total(self) -> Part:
+        """All parts together."""
+        return Part(
+            name="total",
+            parameters=sum(part.parameters for part in self.parts),
+            trained=sum(part.trained for part in self.parts),
+            flops=sum(part.flops for part in self.parts),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON-able data."""
+        return {
+            "config": self.config.to_dict(),
+            "image_size": list(self.image_size),
+            "parts": [asdict(part) for part in self.parts],
+            "total": asdict(self.total),
+        }
+
+
+def measure_complexity(config: CFRGConfig, image_size: tuple[int, int] | None = None) -> Complexity:
+    """Count parameters and floating-point operations without computing anything.
+
+    Args:
+        config: The network.
+        image_size: Height and width of the image; the configuration's by default.
+    """
+    size = image_size or config.image_size
+    with torch.device("meta"):
+        model = CFRG(config).eval()
+        image = torch.empty(1, 3, *size)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(image)
+    work = counter.get_flop_counts()
+    parts = []
+    for name in PARTS:
+        parameters = list(model.get_submodule(name).parameters())
+        parts.append(
+            Part(
+                name=name,
+                parameters=sum(p.numel() for p in parameters),
+                trained=sum(p.numel() for p in parameters if p.requires_grad),
+                flops=sum(
+                    sum(operations.values())
+                    for module, operations in work.items()
+                    # A list of modules is never called itself: count what is in it.
+                    if module in (f"CFRG.{name}", *(f"CFRG.{name}.{i}" for i in range(3)))
+                    and (module == f"CFRG.{name}" or f"CFRG.{name}" not in work)
+                ),
+            )
+        )
+    return Complexity(config, size, tuple(parts))
+
+
+def print_complexity(complexity: Complexity) -> None:
+    """Print the parts as a table on stdout, and how the network differs from the paper's."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    height, width = complexity.image_size
+    table = Table(box=box.SIMPLE, title=f"per image of {height}×{width}")
+    table.add_column("part")
+    for column in ("parameters, M", "trained, M", "GFLOP"):
+        table.add_column(column, justify="right")
+    for part in (*complexity.parts, complexity.total):
+        if part.name == "total":
+            table.add_section()
+        figures = (part.parameters / 1e6, part.trained / 1e6, part.flops / 1e9)
+        table.add_row(part.name, *(f"{figure:.2f}" for figure in figures))
+    console = Console()
+    console.print(table)
+    if departures := complexity.config.departures():
+        table = Table(box=box.SIMPLE, title="departs from the paper")
+        for column in ("field", "here", "paper"):
+            table.add_column(column)
+        for name, values in departures.items():
+            table.add_row(name, *(json.dumps(value) for value in values))
+        console.print(table)

@@ -1,0 +1,340 @@
+"""From a run folder to a checked file for a runtime."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from cfrg.export.formats import (
+    move_into_place,
+    onnx_to_openvino,
+    write_onnx,
+    write_torch_export,
+)
+from cfrg.export.graph import MAX_SIDE, DetectionGraph
+from cfrg.export.parity import TOLERANCES, Comparison, Parity, compare, compare_each
+from cfrg.export.quantization import quantize
+from cfrg.export.runtimes import open_session
+from cfrg.images.sources import find_images, is_tree
+from cfrg.inference.thresholds import Threshold, digest_weights, read_threshold
+from cfrg.network.model import CFRG
+from threecad.dataset.samples import Index
+from threecad.dataset.scanning import scan
+from threecad.errors import UsageError
+from threecad.images.files import read_image
+from threecad.procedural import write_sample
+from threecad.system import atomic
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+
+__all__ = ["FORMATS", "ExportReport", "Format", "Precision", "export_run", "print_report"]
+
+Format = Literal["onnx", "openvino", "torch-export"]
+Precision = Literal["float32", "float16", "int8"]
+Size = tuple[int, int]
+
+FORMATS: dict[str, str] = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
+"""Suffix by format."""
+
+OUTPUTS = ("anomaly_map", "score", "decision")
+CALIBRATION_IMAGES = 200
+FIGURES = ("image_auroc", "pixel_ap")
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was exported, and how it compares with the model.
+
+    Attributes:
+        path: The file.
+        size: Its size in bytes, weights included.
+        format: Of the file.
+        precision: Of the network.
+        input_size: Height and width of the images; ``None`` for any.
+        image_threshold: Of the decision in the graph; ``None`` where there is none.
+        parity: The differences on images.
+        figures: With test images that have labels and a precision below float32: image AUROC and
+            pixel AP (fractions) of the model and of the exported graph.
+    """
+
+    path: Path
+    size: int
+    format: Format
+    precision: Precision
+    input_size: Size | None
+    image_threshold: float | None
+    parity: Parity
+    figures: dict[str, dict[str, float]] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-able data."""
+        return {**asdict(self), "path": str(self.path), "parity": self.parity.to_dict()}
+
+
+def export_run(
+    run: str | os.PathLike[str],
+    to: Format,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    images: str | os.PathLike[str] | None = None,
+    precision: Precision = "float32",
+    input_size: Size | None = None,
+    dynamic: bool = False,
+    limit: int = 200,
+    force: bool = False,
+) -> ExportReport:
+    """Write a run as one file that takes an image and gives map, score and decision.
+
+    The file is written only after it has been run and found to compute what the model computes.
+
+    Args:
+        run: The run folder. Without ``calibration.json`` the graph has no decision.
+        to: The format.
+        out: The file; ``RUN/export/model-<precision>`` and the format's suffix when ``None``.
+        images: A tree in the 3CAD layout, of which the test images of the run's category are used,
+            or a folder of images. Drawn ones when ``None``.
+        precision: Of the network; ``int8`` needs ``images``, in a tree the good training images,
+            in a folder all, to measure the range of its activations.
+        input_size: Height and width of the camera's images; the network's own when ``None``.
+        dynamic: Take any number of images, and of any size unless ``input_size`` is given.
+        limit: Compare at most this many images, spread evenly; 0 for all.
+        force: Replace files.
+
+    Raises:
+        UsageError: If the arguments do not go together, an extra is not installed, or the place
+            cannot be written.
+        ModelError: If the run cannot be read, or the graph differs from it.
+    """
+    run = Path(run)
+    path = Path(out) if out else run / "export" / f"model-{precision}{FORMATS[to]}"
+    _check_arguments(path, to, precision, images, input_size, force)
+    model = CFRG.from_pretrained(run)
+    threshold = _read_valid_threshold(run, model)
+    size = input_size or (None if dynamic else model.config.image_size)
+    with tempfile.TemporaryDirectory(prefix="cfrg-export-") as folder:
+        material = _gather(images, run, model, Path(folder), limit)
+        written = Path(folder, "graph").with_suffix(FORMATS[to])
+        _write(model, threshold, to, precision, size, dynamic, material, written)
+        session = open_session(written)
+        limits = None if threshold is None else threshold.image_threshold
+        pairs = compare_each(
+            session, model, tqdm(material.read(size), "compare", len(material.files))
+        )
+        kept: list[Comparison] = []
+        parity = compare(_keep(pairs, kept, precision != "float32" and material.index), limits)
+        parity.check(TOLERANCES[precision], f"The {to} graph in {precision}")
+        move_into_place(written, path)
+    return ExportReport(
+        path=path,
+        size=sum(p.stat().st_size for p in (path, path.with_suffix(".bin")) if p.exists()),
+        format=to,
+        precision=precision,
+        input_size=size,
+        image_threshold=limits,
+        parity=parity,
+        figures=_score(material.index, kept) if kept and material.index else None,
+    )
+
+
+def print_report(report: ExportReport) -> None:
+    """Print a report for people on stdout."""
+    parity, tolerance = report.parity, TOLERANCES[report.precision]
+    size = "any size" if report.input_size is None else "{}×{}".format(*report.input_size)
+    print(f"{report.path}: {report.format}, {report.precision}, {report.size / 1e6:.1f} MB")
+    print(f"input: images (N, H, W, 3) uint8 RGB of {size}")
+    print(
+        f"against the model on {parity.images} images: maps and scores within "
+        f"{parity.relative_error:.1e} of the maps' range (allowed {tolerance.error:g})"
+    )
+    if report.image_threshold is None:
+        print("no decision: the run has no thresholds yet (`cfrg calibrate`)")
+    else:
+        print(
+            f"decision: score > {report.image_threshold:g}; "
+            f"{parity.decisions_changed} of {parity.images} changed"
+            + (f", {parity.undecidable} on the threshold" if parity.undecidable else "")
+        )
+    for name, figures in (report.figures or {}).items():
+        print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in figures.items()))
+
+
+@dataclass(frozen=True)
+class _Material:
+    """Images to compare on, and good ones to measure ranges on."""
+
+    files: list[tuple[str, Path]]
+    good: list[Path]
+    index: Index | None  # of the files, where their labels are known
+    network_size: Size
+
+    def read(self, size: Size | None) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+        """Yield ids and images as the graph takes them."""
+        for name, path in self.files:
+            yield name, _fit(read_image(path), size)
+
+
+def _check_arguments(
+    path: Path,
+    to: Format,
+    precision: Precision,
+    images: Any,
+    input_size: Size | None,
+    force: bool,
+) -> None:
+    if path.suffix != FORMATS[to]:
+        raise UsageError(f"{path}: a file for {to} ends in {FORMATS[to]}.")
+    if path.exists() and not force:
+        raise UsageError(f"{path} is there already. Name another --out, or replace it (--force).")
+    if input_size is not None and not all(1 <= side <= MAX_SIDE for side in input_size):
+        raise UsageError(
+            f"Images of {input_size[0]}×{input_size[1]} cannot be resized exactly in a graph. "
+            f"Expected sides from 1 to {MAX_SIDE:,} pixels; crop, or cut lines into shorter images."
+        )
+    atomic.check_writable(path.parent)
+    if precision == "int8" and to == "torch-export":
+        raise UsageError("Eight-bit integers are for onnx and openvino, not for torch-export.")
+    if precision == "int8" and images is None:
+        raise UsageError(
+            "Eight-bit integers need good images of the product to measure the range of the "
+            "network's values: give a tree or a folder with --images."
+        )
+
+
+def _read_valid_threshold(run: Path, model: CFRG) -> Threshold | None:
+    if model.config.tile:
+        raise UsageError(
+            f"{run} cuts images into tiles of {model.config.tile} pixels, which an exported graph "
+            "does not do. Export a run that was trained on whole images."
+        )
+    threshold = read_threshold(run)
+    if threshold is not None:
+        threshold.check(digest_weights(model), 0, 0)
+    return threshold
+
+
+def _gather(
+    images: str | os.PathLike[str] | None, run: Path, model: CFRG, folder: Path, limit: int
+) -> _Material:
+    size = model.config.image_size
+    category = model.companions.get("run.json", {}).get("category", "all")
+    category = None if category == "all" else category
+    if images is None:
+        images = write_sample(folder / "sample", per_category=1, workers=0)
+        category = None
+    if not is_tree(Path(images)):
+        files = find_images([images])
+        return _Material(_spread(files, limit), [p for _, p in files], None, size)
+    index = scan(images).select(category=category)
+    test = _spread(list(index.select(split="test")), limit)
+    if not test:
+        raise UsageError(f"{images} has no test images of {category}, which {run} was trained on.")
+    good = [sample.image for sample in index.select(split="train", label=0)]
+    files = [(sample.id, sample.image) for sample in test]
+    return _Material(files, good, Index(index.root, test), size)
+
+
+def _write(
+    model: CFRG,
+    threshold: Threshold | None,
+    to: Format,
+    precision: Precision,
+    size: Size | None,
+    dynamic: bool,
+    material: _Material,
+    path: Path,
+) -> None:
+    half = precision == "float16"
+    graph = DetectionGraph(
+        model,
+        None if threshold is None else threshold.image_threshold,
+        input_size=size,
+        half=half and to != "openvino",  # which converts by itself
+    )
+    height, width = size or (model.config.image_size[0] + 32, model.config.image_size[1] + 64)
+    example = torch.zeros(2 if dynamic else 1, height, width, 3, dtype=torch.uint8)
+    free: tuple[str, ...] = ()
+    if dynamic:
+        free = ("batch",) if size else ("batch", "height", "width")
+    metadata = _describe(model, threshold, precision, size)
+    if to == "torch-export":
+        write_torch_export(graph, example, path, metadata, free)
+        return
+    onnx = path if to == "onnx" else path.with_name("source.onnx")
+    outputs = OUTPUTS if threshold is not None else OUTPUTS[:2]
+    if precision == "int8":
+        source = path.with_name("float32.onnx")
+        write_onnx(graph, example, source, metadata, free, outputs)
+        good = _spread(material.good, CALIBRATION_IMAGES)
+        if not good:
+            raise UsageError("There is no good training image to measure the range of values on.")
+        wanted = size or material.network_size
+        quantize(source, onnx, (_fit(read_image(p), wanted)[None] for p in tqdm(good, "quantise")))
+    else:
+        write_onnx(graph, example, onnx, metadata, free, outputs)
+    if to == "openvino":
+        onnx_to_openvino(onnx, path, metadata, half=half)
+
+
+def _describe(
+    model: CFRG, threshold: Threshold | None, precision: Precision, size: Size | None
+) -> dict[str, Any]:
+    record = model.companions.get("run.json", {})
+    return {
+        "schema": "cfrg.export/1",
+        "precision": precision,
+        "input_size": size and list(size),
+        "config": model.config.to_dict(),
+        "threshold": None if threshold is None else threshold.to_dict(),
+        "weights_digest": digest_weights(model),
+        "run": {key: record.get(key) for key in ("category", "seed", "data_fingerprint")},
+        "versions": {name: version(name) for name in ("threecad", "torch", "pillow")},
+    }
+
+
+def _score(index: Index, pairs: Sequence[Comparison]) -> dict[str, dict[str, float]]:
+    """Figures of the model and of the exported graph; those that are not defined are left out."""
+    from threecad.evaluation.pipeline import evaluate
+
+    found = {}
+    for name in ("expected", "found"):
+        maps = {pair.id: getattr(pair, name) for pair in pairs}
+        scores = {pair.id: getattr(pair, f"{name}_score") for pair in pairs}
+        result = evaluate(index, maps, scores=scores).to_dict()
+        found[name] = {key: result[key] for key in FIGURES if result.get(key) is not None}
+    return {"model": found["expected"], "exported": found["found"]}
+
+
+def _keep(
+    pairs: Iterator[Comparison], kept: list[Comparison], wanted: object
+) -> Iterator[Comparison]:
+    for pair in pairs:
+        if wanted:
+            kept.append(pair)
+        yield pair
+
+
+def _fit(image: npt.NDArray[np.uint8], size: Size | None) -> npt.NDArray[np.uint8]:
+    """Return the image at the size the graph takes."""
+    if size is None or image.shape[:2] == tuple(size):
+        return image
+    resized = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.array(resized)
+
+
+def _spread(items: list[Any], count: int) -> list[Any]:
+    """At most ``count`` items at even distances; all for 0."""
+    if not count or len(items) <= count:
+        return items
+    return [items[round(i * (len(items) - 1) / (count - 1 or 1))] for i in range(count)]

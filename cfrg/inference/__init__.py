@@ -1,0 +1,1 @@
+"""From images to anomaly maps, scores, regions and decisions."""

@@ -1,0 +1,329 @@
+"""Predictions as files, written while the next ones are computed.
+
+    OUT/predictions.jsonl          a line per image: score, decision, regions, times; or its error
+    OUT/maps/<id>.npy              the anomaly maps
+    OUT/scores.csv                 ids and scores, once all are there
+    OUT/masks/<id>.png             0 and 255 at the size of the image, where asked for
+    OUT/overlays/<id>.jpg          the map over the image, where asked for
+
+Maps and scores are what ``threecad evaluate`` reads.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from cfrg.images.sources import find_images
+from cfrg.inference.overlays import draw_overlay
+from cfrg.inference.predictor import Predictor
+from cfrg.inference.regions import flag_pixels
+from cfrg.inference.streaming import WriteBehind
+from threecad.errors import UsageError
+from threecad.evaluation.predictions import read_map, write_map
+from threecad.images.files import read_image, write_png
+from threecad.system import atomic
+from threecad.system.locking import is_leftover, writing_alone
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    import numpy.typing as npt
+
+    from cfrg.inference.predictor import Prediction
+
+__all__ = [
+    "FolderWriter",
+    "MapFormat",
+    "Written",
+    "check_folder",
+    "clear_folder",
+    "predict_to_folder",
+    "write_predictions",
+]
+
+MapFormat = Literal["npy", "npz", "tiff", "png16"]
+
+WAITING = 8  # predictions that may wait for the writer
+PNG_STEPS = 65535
+
+NAMES = (
+    *("maps", "masks", "overlays"),
+    *("predictions.jsonl", "scores.csv", "scores.jsonl", "meta.json"),
+)
+
+
+@dataclass
+class Written:
+    """What has been written.
+
+    Attributes:
+        images: Number of images predicted.
+        defective: Number of those called defective; ``None`` without a threshold.
+        broken: The images that could not be read.
+    """
+
+    images: int = 0
+    defective: int | None = None
+    broken: list[Prediction] = field(default_factory=list)
+
+
+class FolderWriter:
+    """Writes a predictions folder, one prediction after another, in a thread of its own.
+
+    Memory does not grow with their number. 16-bit PNG maps share one scale and one offset, which
+    are known when the last map is: until the block ends well, their maps lie there as ``.npy``.
+
+    Args:
+        folder: Where to write; made if missing.
+        map_format: Format of the maps.
+        masks: Whether to write masks.
+        overlays: Whether to write overlays; then ``add`` needs the images.
+        pixel_threshold: For masks and overlays.
+
+    Raises:
+        UsageError: If masks or overlays are asked for without a threshold.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        map_format: MapFormat = "npy",
+        masks: bool = False,
+        overlays: bool = False,
+        pixel_threshold: float | None = None,
+    ) -> None:
+        if (masks or overlays) and pixel_threshold is None:
+            raise UsageError(
+                "Masks and overlays need a threshold for pixels. Run `cfrg calibrate`, or give "
+                "--pixel-threshold."
+            )
+        self.folder, self.map_format = Path(folder), map_format
+        self.masks, self.overlays = masks, overlays
+        self.pixel_threshold = pixel_threshold or 0.0
+        self.written = Written()
+        self._range = (np.inf, -np.inf)
+
+    def add(
+        self, prediction: Prediction, image: Path | npt.NDArray[np.uint8] | None = None
+    ) -> None:
+        """Have a prediction written.
+
+        Args:
+            prediction: What the predictor said.
+            image: The image or its file; only looked at for overlays.
+
+        Raises:
+            UsageError: If its id would lead out of the folder.
+        """
+        parts = prediction.id.split("/")
+        if "\\" in prediction.id or any(part in ("", ".", "..") for part in parts):
+            raise UsageError(f"{prediction.id!r} is no id: it leads out of the folder.")
+        if prediction.map is None:
+            self.written.broken.append(prediction)
+        else:
+            self.written.images += 1
+            if prediction.defective is not None:
+                self.written.defective = (self.written.defective or 0) + prediction.defective
+        self._behind(self._write, prediction, image)
+
+    def __enter__(self) -> FolderWriter:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._open = ExitStack()
+        temporary = self._open.enter_context(
+            atomic.replacing(self.folder / "scores.csv", durable=False)
+        )
+        table = self._open.enter_context(temporary.open("w", newline="", encoding="utf-8"))
+        self._scores = csv.writer(table, lineterminator="\n")
+        self._scores.writerow(["id", "score"])
+        lines = self.folder / "predictions.jsonl"
+        self._lines = self._open.enter_context(lines.open("w", encoding="utf-8"))
+        self._behind = self._open.enter_context(WriteBehind(WAITING))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
+        if kind is None and self.map_format == "png16":
+            self._convert_to_png()
+
+    def _write(self, prediction: Prediction, image: Path | npt.NDArray[np.uint8] | None) -> None:
+        anomaly_map = prediction.map
+        if anomaly_map is not None:
+            suffix = "npy" if self.map_format == "png16" else self.map_format
+            write_map(self.folder / "maps" / f"{prediction.id}.{suffix}", anomaly_map)
+            low, high = self._range
+            self._range = min(low, float(anomaly_map.min())), max(high, float(anomaly_map.max()))
+            if self.masks:
+                flagged = flag_pixels(anomaly_map, prediction.size, self.pixel_threshold)
+                path = self.folder / "masks" / f"{prediction.id}.png"
+                write_png(path, flagged.astype(np.uint8) * np.uint8(255))
+            if self.overlays and image is not None:
+                pixels = read_image(image) if isinstance(image, Path) else image
+                picture = draw_overlay(pixels, anomaly_map, self.pixel_threshold)
+                path = self.folder / "overlays" / f"{prediction.id}.jpg"
+                with atomic.replacing(path, durable=False) as temporary:
+                    Image.fromarray(picture).save(temporary, quality=92)
+            self._scores.writerow([prediction.id, prediction.score])
+        line = json.dumps(prediction.to_dict(), ensure_ascii=False, allow_nan=False)
+        self._lines.write(f"{line}\n")
+        self._lines.flush()
+
+    def _convert_to_png(self) -> None:
+        low, high = self._range
+        scale = (high - low) / PNG_STEPS if high > low else 1.0
+        offset = low if self.written.images else 0.0
+        atomic.write_json(self.folder / "meta.json", {"scale": scale, "offset": offset})
+        for path in sorted((self.folder / "maps").rglob("*.npy")):
+            write_map(path.with_suffix(".png"), read_map(path), scale=scale, offset=offset)
+            path.unlink()
+
+
+def check_folder(folder: str | os.PathLike[str], *, force: bool = False) -> None:
+    """Refuse a folder that new predictions must not be written to.
+
+    Args:
+        folder: Where to write.
+        force: Whether predictions that are there may be replaced.
+
+    Raises:
+        UsageError: If it is not empty and ``force`` is not given, holds anything else, or cannot be
+            written.
+    """
+    folder = Path(folder)
+    atomic.check_writable(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file. Name another --out.")
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    there = sorted(name for name in names if not is_leftover(name))
+    if there and not force:
+        raise UsageError(f"{folder} is not empty. Name another --out, or replace it with --force.")
+    if foreign := [name for name in there if name not in NAMES]:
+        raise UsageError(f"{folder} holds more than predictions: {foreign[0]}. Name another --out.")
+
+
+def clear_folder(folder: str | os.PathLike[str]) -> None:
+    """Remove the predictions in a folder, if any, and what a killed one left; other files stay."""
+    folder = Path(folder)
+    leftovers = folder.glob(f"{atomic.TEMPORARY_PREFIX}*")
+    for path in (*(folder / name for name in NAMES), *leftovers):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write_predictions(
+    predictor: Predictor,
+    files: Sequence[tuple[str, Path]],
+    folder: str | os.PathLike[str],
+    *,
+    map_format: MapFormat = "npy",
+    masks: bool = False,
+    overlays: bool = False,
+) -> Written:
+    """Predict (id, file) pairs and write what is found; reading, computing and writing overlap.
+
+    Args:
+        predictor: The model, with its thresholds.
+        files: From ``find_images``, say.
+        folder: The predictions folder.
+        map_format: Format of the maps.
+        masks: Whether to write masks.
+        overlays: Whether to write overlays.
+
+    Raises:
+        UsageError: If masks or overlays are asked for and the predictor has no threshold.
+    """
+    writer = FolderWriter(
+        folder,
+        map_format=map_format,
+        masks=masks,
+        overlays=overlays,
+        pixel_threshold=predictor.pixel_threshold,
+    )
+    predictions = tqdm(
+        predictor.predict_files(files), total=len(files), desc="predict", unit="image"
+    )
+    with writer:
+        for (_, path), prediction in zip(files, predictions, strict=True):
+            writer.add(prediction, path)
+    return writer.written
+
+
+def predict_to_folder(
+    model: str | os.PathLike[str],
+    paths: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    category: str | None = None,
+    split: str = "test",
+    split_file: str | os.PathLike[str] | None = None,
+    errata: str | os.PathLike[str] | None = None,
+    fold: int | None = None,
+    map_format: MapFormat = "npy",
+    masks: bool = False,
+    overlays: bool = False,
+    force: bool = False,
+    **options: Any,
+) -> Written:
+    """Write the predictions folder of a model for trees, folders, patterns and files.
+
+    Args:
+        model: A run folder, or ``owner/name`` on the Hub.
+        paths: Trees in the 3CAD layout, other folders, patterns, image files.
+        out: The predictions folder.
+        revision: Branch, tag or commit of the Hub repository.
+        category: Of a tree, only this category; the model's own when ``None``.
+        split: Of a tree, only this split.
+        split_file: Of a tree, take the splits from this file.
+        errata: Of a tree, apply the corrections in this file.
+        fold: Of a tree, the held-out fold of a k-fold split file.
+        map_format: Format of the maps.
+        masks: Whether to write masks.
+        overlays: Whether to write overlays.
+        force: Replace predictions that are there.
+        **options: Given to ``Predictor``.
+
+    Returns:
+        How many there were, and the images that could not be read; these are left out.
+
+    Raises:
+        UsageError: If ``out`` is not empty and ``force`` is not given.
+        BusyError: If another process is writing ``out``.
+        DataError: If there is no image.
+    """
+    atomic.check_writable(out)
+    with writing_alone(Path(out)):
+        check_folder(out, force=force)
+        predictor = Predictor.from_pretrained(model, revision=revision, **options)
+        files = find_images(
+            paths,
+            category=category or predictor.category,
+            split=split,
+            split_file=split_file,
+            errata=errata,
+            fold=fold,
+            besides=out,  # overlays of an earlier prediction are no photographs
+        )
+        clear_folder(out)  # now that nothing but the images themselves can be wrong
+        return write_predictions(
+            predictor, files, out, map_format=map_format, masks=masks, overlays=overlays
+        )

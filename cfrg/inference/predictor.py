@@ -1,0 +1,385 @@
+"""From images to anomaly maps, scores, regions and decisions."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from cfrg.devices import compute_in_forked_children, find_device
+from cfrg.images.frames import to_rgb
+from cfrg.images.preprocessing import normalize, resize, to_tensor
+from cfrg.images.sources import each_image
+from cfrg.images.tiling import Mosaic, Tiling
+from cfrg.images.workers import read_in_workers
+from cfrg.inference.regions import Region, find_regions
+from cfrg.inference.streaming import read_ahead
+from cfrg.inference.thresholds import Threshold, digest_weights
+from cfrg.network.maps import score_maps
+from threecad.errors import ImageError, UsageError
+from threecad.images.files import read_image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    import numpy.typing as npt
+    from PIL import Image
+
+    from cfrg.network.config import CFRGConfig
+
+    Source = npt.NDArray[np.uint8] | torch.Tensor | Image.Image | str | os.PathLike[str]
+
+__all__ = ["Detector", "Prediction", "Predictor", "Prepared"]
+
+
+class Detector(Protocol):
+    """What can be asked for anomaly maps: ``CFRG``, ``NearestNeighbourMemory``."""
+
+    config: CFRGConfig
+
+    def predict_maps(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the smoothed maps (N, 1, H, W) of normalised images (N, 3, H, W)."""
+        ...
+
+
+class Prepared(NamedTuple):
+    """An image on its way to the network.
+
+    Attributes:
+        id: Its id.
+        canvas: (3, h, w) uint8, what tiles are cut from (``Tiling``); ``None`` if it is broken.
+        size: Height and width of the image; (0, 0) if it is broken.
+        seconds: Time to read and resize it.
+        error: Why there is no canvas.
+    """
+
+    id: str
+    canvas: torch.Tensor | None
+    size: tuple[int, int]
+    seconds: float
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a detector says about one image.
+
+    Attributes:
+        id: Sample id, or relative path without suffix for a loose file.
+        map: (h, w) float32 smoothed anomaly map at the size of the network's input, or of the
+            canvas that tiles are cut from; higher is more anomalous. ``None`` when the image could
+            not be read.
+        score: The image score.
+        error: Why there is no map.
+        size: Height and width of the image.
+        defective: Whether the score is above the threshold; ``None`` without one.
+        regions: Where the map is above the pixel threshold; ``None`` without one.
+        seconds: Time by step: ``read``, ``network`` (its share of the batch), ``regions``.
+    """
+
+    id: str
+    map: npt.NDArray[np.float32] | None
+    score: float
+    error: str | None = None
+    size: tuple[int, int] = (0, 0)
+    defective: bool | None = None
+    regions: tuple[Region, ...] | None = None
+    seconds: tuple[tuple[str, float], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the map as JSON-able data, times in milliseconds."""
+        if self.error is not None:
+            return {"id": self.id, "error": self.error}
+        decision = {None: None, True: "defective", False: "good"}[self.defective]
+        return {
+            "id": self.id,
+            "score": self.score,
+            "decision": decision,
+            "size": [self.size[1], self.size[0]],
+            "regions": None if self.regions is None else [r.to_dict() for r in self.regions],
+            "milliseconds": {step: round(1000 * seconds, 2) for step, seconds in self.seconds},
+        }
+
+
+class Predictor:
+    """Runs a detector on files, arrays or a stream of images, in batches.
+
+    Reading and resizing go on in a thread, or in ``workers`` processes, while the network
+    computes. The maps do not depend on workers; batches of another size change them by rounding
+    alone (by less than 2e-5).
+
+    Args:
+        detector: The trained model, or the memory.
+        device: Where to compute; CUDA if there is one when ``None``.
+        batch_size: Images, or tiles, at a time.
+        workers: Processes that read files; 0 reads them in a thread.
+        tile: Side of the tiles that images are cut into, in their pixels; 0 for whole images,
+            ``None`` for what the model was made for.
+        overlap: Pixels that neighbouring tiles share; ``None`` for what the model was made for, or
+            a quarter of the ``tile`` given.
+        threshold: Image scores above it mean a defect; no decisions when ``None``.
+        pixel_threshold: Map values above it belong to a region; no regions when ``None``.
+
+    Raises:
+        UsageError: If the overlap is not smaller than the tile, a threshold is not finite, or
+            there is no such device.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        device: str | None = None,
+        batch_size: int = 16,
+        workers: int = 0,
+        tile: int | None = None,
+        overlap: int | None = None,
+        threshold: float | None = None,
+        pixel_threshold: float | None = None,
+    ) -> None:
+        for name, value in (("threshold", threshold), ("pixel threshold", pixel_threshold)):
+            if value is not None and not math.isfinite(value):
+                raise UsageError(f"A {name} of {value} decides nothing. Expected a finite number.")
+        compute_in_forked_children()
+        self.device = find_device(device)
+        self.detector, self.batch_size, self.workers = detector, batch_size, workers
+        self.tiling = Tiling.from_config(detector.config, tile, overlap)
+        self.threshold, self.pixel_threshold = threshold, pixel_threshold
+        if isinstance(detector, torch.nn.Module):
+            detector.to(self.device).eval()
+        folded = getattr(detector, "folded", None)  # the same maps with less to compute
+        self._network: Detector = folded() if folded else detector
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        calibrated: bool = True,
+        **options: Any,
+    ) -> Predictor:
+        """Return a predictor with a trained model, and with its thresholds if it has some.
+
+        Args:
+            model: A run folder, or ``owner/name`` on the Hub.
+            revision: Branch, tag or commit of the repository.
+            calibrated: Take the thresholds that ``cfrg calibrate`` found, where none are given.
+            **options: Of the predictor.
+
+        Raises:
+            ModelError: If there is no such model, or its thresholds belong to other weights.
+            UsageError: If its thresholds belong to other tiles.
+        """
+        from cfrg.network.model import CFRG
+
+        network = CFRG.from_pretrained(model, revision=revision)
+        predictor = cls(network, **options)
+        stored = network.companions.get("calibration.json")
+        given = None not in (predictor.threshold, predictor.pixel_threshold)
+        if calibrated and stored is not None and not given:
+            threshold = Threshold.from_dict(stored, f"{model}/calibration.json")
+            tiles = predictor.tiling
+            threshold.check(digest_weights(network), tiles.tile, tiles.overlap)
+            if predictor.threshold is None:
+                predictor.threshold = threshold.image_threshold
+            if predictor.pixel_threshold is None:
+                predictor.pixel_threshold = threshold.pixel_threshold
+        return predictor
+
+    @property
+    def category(self) -> str | None:
+        """The category that the model was trained on; ``None`` for all of them, or if unknown."""
+        companions = getattr(self.detector, "companions", {})
+        category = companions.get("run.json", {}).get("category")
+        return None if category in (None, "all") else str(category)
+
+    def predict(
+        self, images: Source | Iterable[Source | tuple[str, Source]]
+    ) -> Iterator[Prediction]:
+        """Yield a prediction for each image of any size.
+
+        The source may be endless, such as a camera: a thread fetches a few images ahead, and a
+        prediction comes when its batch is full (``batch_size=1`` for one at a time). What is no
+        image, ``None`` for one, gives a prediction with its ``error``, and the stream goes on. What
+        the source raises is raised here, after the predictions of all that it gave before.
+
+        Args:
+            images: Arrays, tensors and PIL images as in ``cfrg.images.frames``, files, folders or
+                patterns; pairs of an id and such an image; or a single one. Without an id, it is
+                the position, ``"0"``, ``"1"``, …, or the file name; of a folder or pattern that of
+                ``find_images``.
+
+        Raises:
+            DataError: If a folder or pattern holds no image.
+            UsageError: If ``images`` is nothing to iterate over, or a mapping.
+        """
+        each = enumerate(each_image(images, self.category))
+        prepared = (self._name_and_prepare(i, image) for i, image in each)
+        return self.predict_prepared(read_ahead(prepared, self._depth))
+
+    def predict_files(self, files: Sequence[tuple[str, Path]]) -> Iterator[Prediction]:
+        """Yield a prediction for each (id, file), in order."""
+        prepared = _PreparedFiles(files, self.tiling)
+        if not self.workers:
+            ready = read_ahead((prepared[i] for i in range(len(prepared))), self._depth)
+            return self.predict_prepared(ready)
+        return self.predict_prepared(
+            read_in_workers(prepared, self.workers, batch_size=None, collate_fn=_leave_as_it_is)
+        )
+
+    @torch.inference_mode()
+    def predict_prepared(self, images: Iterable[Prepared]) -> Iterator[Prediction]:
+        """Yield a prediction for each image that is resized already.
+
+        What ``images`` raises is raised after the predictions of those it gave before.
+        """
+        waiting: deque[_Pending] = deque()  # images some of whose tiles are not computed
+        batch: list[tuple[_Pending, torch.Tensor]] = []
+        failures: list[Exception] = []
+        for image in _until_failure(images, failures):
+            waiting.append(pending := _Pending(image, self.tiling))
+            for tile in pending.cut():
+                batch.append((pending, tile))
+                if len(batch) == self.batch_size:
+                    self._compute(batch)
+                    batch = []
+            while waiting and waiting[0].complete:
+                yield self._judge(waiting.popleft())
+        if batch:
+            self._compute(batch)
+        for pending in waiting:
+            yield self._judge(pending)
+        if failures:
+            raise failures[0]
+
+    def prepare(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return an image (H, W, 3) uint8 at the size that tiles are cut from, (h, w, 3) uint8.
+
+        Raises:
+            ImageError: If it is no such image, or too large for these tiles.
+        """
+        return resize(image, self.tiling.canvas_size((image.shape[0], image.shape[1])))
+
+    @property
+    def _depth(self) -> int:
+        return 2 if self.tiling.tile else 2 * self.batch_size
+
+    def _name_and_prepare(self, position: int, image: Any) -> Prepared:
+        name = str(position)
+        if isinstance(image, tuple) and len(image) == 2 and isinstance(image[0], str):
+            name, image = image
+        elif isinstance(image, (str, os.PathLike)):
+            name = Path(image).name
+        return _prepare(name, partial(to_rgb, image), self.tiling)
+
+    def _compute(self, batch: list[tuple[_Pending, torch.Tensor]]) -> None:
+        begun = time.perf_counter()
+        tiles = torch.stack([tile for _, tile in batch]).to(self.device)
+        maps = self._network.predict_maps(normalize(tiles, self.detector.config))
+        arrays = maps[:, 0].float().cpu().numpy()
+        seconds = (time.perf_counter() - begun) / len(batch)
+        for (pending, _), anomaly_map in zip(batch, arrays, strict=True):
+            pending.add(anomaly_map, seconds)
+
+    def _judge(self, pending: _Pending) -> Prediction:
+        image = pending.image
+        if pending.map is None:
+            return Prediction(image.id, None, float("nan"), error=image.error)
+        anomaly_map = pending.map.blended
+        pixels = torch.from_numpy(np.ascontiguousarray(anomaly_map))[None, None]
+        score = float(score_maps(pixels, self.detector.config.score_fraction)[0])
+        if not math.isfinite(score):
+            reason = "The network's answer is not a number. Its weights may be damaged."
+            return Prediction(image.id, None, float("nan"), error=reason)
+        begun = time.perf_counter()
+        regions = None
+        if self.pixel_threshold is not None:
+            regions = find_regions(anomaly_map, image.size, self.pixel_threshold)
+        return Prediction(
+            image.id,
+            anomaly_map,
+            score,
+            size=image.size,
+            defective=None if self.threshold is None else score > self.threshold,
+            regions=regions,
+            seconds=(
+                ("read", image.seconds),
+                ("network", pending.seconds),
+                ("regions", time.perf_counter() - begun),
+            ),
+        )
+
+
+class _Pending:
+    """An image whose tiles are being computed."""
+
+    def __init__(self, image: Prepared, tiling: Tiling) -> None:
+        self.image, self.tiling, self.seconds = image, tiling, 0.0
+        self.map: Mosaic | None = None
+        if image.canvas is not None:
+            self.map = Mosaic(tiling, (image.canvas.shape[1], image.canvas.shape[2]))
+
+    @property
+    def complete(self) -> bool:
+        return self.map is None or self.map.complete
+
+    def cut(self) -> Iterator[torch.Tensor]:
+        """Yield the tiles; none of a broken image."""
+        if self.image.canvas is not None:
+            yield from self.tiling.cut(self.image.canvas)
+
+    def add(self, tile: npt.NDArray[np.float32], seconds: float) -> None:
+        """Add what the network says about the next tile."""
+        assert self.map is not None
+        self.seconds += seconds
+        self.map.add(tile)
+
+
+class _PreparedFiles(Dataset[Prepared]):
+    """Files as the network needs them; a broken one gives its error instead."""
+
+    def __init__(self, files: Sequence[tuple[str, Path]], tiling: Tiling) -> None:
+        self.files, self.tiling = files, tiling
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, position: int) -> Prepared:
+        name, path = self.files[position]
+        return _prepare(name, partial(read_image, path), self.tiling)
+
+
+def _prepare(name: str, read: Callable[[], npt.NDArray[np.uint8]], tiling: Tiling) -> Prepared:
+    begun = time.perf_counter()
+    try:
+        image = read()
+        size = (image.shape[0], image.shape[1])
+        canvas = to_tensor(resize(image, tiling.canvas_size(size)))
+    except (ImageError, UsageError) as error:
+        return Prepared(name, None, (0, 0), time.perf_counter() - begun, str(error))
+    except MemoryError:
+        reason = f"There is not enough memory to read {name}."
+        return Prepared(name, None, (0, 0), time.perf_counter() - begun, reason)
+    return Prepared(name, canvas, size, time.perf_counter() - begun)
+
+
+def _until_failure(items: Iterable[Prepared], failures: list[Exception]) -> Iterator[Prepared]:
+    """Yield items; what they raise ends them and is added to ``failures``."""
+    try:
+        yield from items
+    except Exception as error:  # whatever a camera raises
+        failures.append(error)
+
+
+def _leave_as_it_is(item: Any) -> Any:
+    return item

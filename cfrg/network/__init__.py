@@ -1,0 +1,1 @@
+"""The network, its parts, its weights, and the file they travel in."""

@@ -1,0 +1,373 @@
+"""CFRG, the coarse-to-fine detector of 3CAD: teacher, student, recovery and segmentation.
+
+Three feature levels at H/4, H/8 and H/16; c(a, b) is the cosine similarity over the channels:
+
+    coarse     w_t = 1 − c(T, S)           where student and teacher disagree
+    recovery   w_r = 1 − c(T, R(fuse(T)))  where the normal features cannot be recovered
+    fine       U-Net(w_r · w_t · T)        a segmentation of what both point at
+    map        A = Σ w_r + σ(U-Net)        resized to the image and summed
+
+Reference: Yang et al., 3CAD: A Large-Scale Real-World 3C Product Dataset for Unsupervised Anomaly
+Detection, https://arxiv.org/abs/2502.05761. Feature fusion and recovery decoder are those of
+reverse distillation, https://arxiv.org/abs/2201.10703.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cfrg.devices import compute_in_forked_children
+from cfrg.network.backbones import STUDENTS, TEACHERS, load_teacher
+from cfrg.network.config import CFRGConfig
+from cfrg.network.folding import fold_batch_norms
+from cfrg.network.layers import Adapter, Decoder, Fusion, Moments, Standardizer, UNet
+from cfrg.network.losses import (
+    discrepancy_loss,
+    recovery_loss,
+    segmentation_loss,
+    squared_recovery_error,
+)
+from cfrg.network.maps import score_maps, smooth_maps
+from cfrg.network.pretrained import PretrainedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+__all__ = ["BRANCHES", "CFRG", "CFRGOutput"]
+
+STRIDE = 32  # the network halves an image five times
+
+
+class CFRGOutput(NamedTuple):
+    """What ``CFRG.forward`` returns.
+
+    Attributes:
+        anomaly_map: ``(N, 1, H, W)`` float32 before smoothing, higher = more anomalous.
+        logits: ``(N, 1, H, W)`` of the segmentation U-Net.
+        teacher: T at H/4, H/8, H/16, each ``(N, C, h, w)``.
+        student: S, of the same shapes.
+        recovery: R, of the same shapes.
+    """
+
+    anomaly_map: Tensor
+    logits: Tensor
+    teacher: list[Tensor]
+    student: list[Tensor]
+    recovery: list[Tensor]
+
+
+BRANCHES = (
+    *("coarse_1", "coarse_2", "coarse_3"),
+    *("recovery_1", "recovery_2", "recovery_3"),  # cosine distance to what was recovered
+    *("difference_1", "difference_2", "difference_3"),  # Euclidean distance to it
+    "segmentation",
+)
+"""Names of the maps that can make up the anomaly map, in the order of their calibration."""
+
+
+class _Detection(NamedTuple):
+    student: list[Tensor]
+    recovery: list[Tensor]
+    coarse: list[Tensor]  # w_t at each level, (N, 1, h, w)
+    hint: list[Tensor]  # w_r at each level, (N, 1, h, w)
+    logits: Tensor  # at the padded size
+
+
+class CFRG(PretrainedModel):
+    """The detector.
+
+    A new one has random weights everywhere; ``load_teacher`` brings the teacher's. Parameters of
+    the teacher are frozen, and it stays in evaluation mode whatever ``train`` is told.
+
+    Args:
+        config: What to build; the paper's network by default.
+    """
+
+    def __init__(self, config: CFRGConfig | None = None) -> None:
+        config = config or CFRGConfig()
+        super().__init__(config)
+        compute_in_forked_children()
+        teacher, student = TEACHERS[config.teacher], STUDENTS[config.student]
+        channels, nonnegative = teacher.channels, config.nonnegative
+        self.teacher = teacher.build().requires_grad_(False)
+        self.standardizers = nn.ModuleList(
+            Standardizer(c) for c in channels if config.standardize_features
+        )
+        self.student = student.build()
+        self.adapters = nn.ModuleList(
+            Adapter(s, t, nonnegative=nonnegative)
+            for s, t in zip(student.channels, channels, strict=True)
+        )
+        self.fusion = Fusion(
+            channels,
+            blocks=config.fusion_blocks,
+            width=config.fusion_width,
+            outputs=config.fusion_channels,
+        )
+        self.decoder = Decoder(config.fusion_channels, channels, config)
+        seen = 2 if config.segmentation_input == "both" else 1
+        c1, c2, c3 = channels
+        self.unet = UNet((seen * c1, seen * c2, seen * c3), config.unet_channels)
+        self.calibration: nn.Module = (
+            Standardizer(len(BRANCHES)) if config.calibrate_maps else nn.Identity()
+        )
+        for module in (*self.fusion.modules(), *self.decoder.modules()):
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.to(memory_format=torch.channels_last)
+        self.train()
+
+    def load_teacher(self, weights: Path | None = None) -> Path:
+        """Put the teacher's published weights in place.
+
+        Args:
+            weights: Their file, where it is not to be looked up or fetched.
+
+        Returns:
+            The file that was read.
+
+        Raises:
+            ModelError: The file is not there, cannot be fetched, or holds another network.
+        """
+        return load_teacher(self.config.teacher, self.teacher, weights)
+
+    def train(self, mode: bool = True) -> CFRG:
+        """Set training mode, except for the teacher, whose statistics are frozen."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def folded(self) -> CFRG:
+        """A copy for prediction, its batch normalisations folded into the convolutions.
+
+        The maps are the same up to rounding. The copy has other tensors than the model: it can
+        neither be trained nor saved.
+        """
+        return fold_batch_norms(self)
+
+    def forward(self, image: Tensor) -> CFRGOutput:
+        """Anomaly map and what it is made of.
+
+        Args:
+            image: ``(N, 3, H, W)`` float, normalised with ``config.mean`` and ``config.std``.
+                Sizes that are not multiples of 32 are padded at right and bottom by replication;
+                feature levels are those of the padded image.
+        """
+        teacher = self._teach(image)
+        found = self._detect(image, teacher)
+        height, width = image.shape[-2:]
+        return CFRGOutput(
+            anomaly_map=self._combine(teacher, found, image.shape[-2:]),
+            logits=found.logits[..., :height, :width],
+            teacher=teacher,
+            student=found.student,
+            recovery=found.recovery,
+        )
+
+    def losses(self, clean: Tensor, defective: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """The training objective on a batch of pairs.
+
+        Args:
+            clean: ``(N, 3, H, W)`` float, normalised normal images; only the teacher sees them.
+            defective: The same images with synthetic defects.
+            mask: ``(N, 1, H, W)``, 1 on the defects and 0 elsewhere. Sizes that are not multiples
+                of 32 are padded, and the padding counts as image.
+
+        Returns:
+            The scalars ``segmentation``, ``discrepancy``, ``recovery``, and their sum ``loss``.
+        """
+        features = self._teach(torch.cat([clean, defective]))
+        normal = [level[: len(clean)] for level in features]
+        teacher = [level[len(clean) :] for level in features]
+        found = self._detect(defective, teacher)
+        mask = _pad(mask.float())
+        each_place = self.config.recovery_loss == "pixel"
+        terms = {
+            "segmentation": segmentation_loss(found.logits, mask),
+            "discrepancy": discrepancy_loss(found.coarse, mask),
+            "recovery": recovery_loss(normal, found.recovery, each_place=each_place),
+        }
+        if self.config.recovery_mse:
+            error = squared_recovery_error(normal, found.recovery)
+            terms["recovery"] = terms["recovery"] + self.config.recovery_mse * error
+        return {"loss": torch.stack(list(terms.values())).sum(), **terms}
+
+    @torch.no_grad()
+    def predict(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Smoothed anomaly maps and image scores, in evaluation mode.
+
+        Args:
+            image: As in ``forward``.
+
+        Returns:
+            Maps ``(N, 1, H, W)`` and scores ``(N,)``, float32, higher = more anomalous. The score
+            is the maximum of the smoothed map, or the mean of its top ``config.score_fraction``.
+        """
+        maps = self.predict_maps(image)
+        return maps, score_maps(maps, self.config.score_fraction)
+
+    @torch.no_grad()
+    def predict_maps(self, image: Tensor) -> Tensor:
+        """Smoothed anomaly maps, in evaluation mode.
+
+        Args:
+            image: As in ``forward``.
+
+        Returns:
+            ``(N, 1, H, W)`` float32.
+        """
+        with _evaluating(self):
+            raw = self(image).anomaly_map
+        with torch.autocast(image.device.type, enabled=False):  # smoothing is a matrix product
+            return smooth_maps(raw, self.config.smoothing_sigma)
+
+    @torch.no_grad()
+    def branches(self, image: Tensor) -> dict[str, Tensor]:
+        """The maps that the anomaly map can be made of, each alone.
+
+        The configuration says which of them ``forward`` sums.
+
+        Args:
+            image: As in ``forward``.
+
+        Returns:
+            ``(N, 1, H, W)`` by name of ``BRANCHES``, not calibrated, not smoothed.
+        """
+        with _evaluating(self):
+            teacher = self._teach(image)
+            found = self._detect(image, teacher)
+        height, width = image.shape[-2:]
+        return {
+            name: _resize(self._branch(name, teacher, found), found.logits)[..., :height, :width]
+            for name in BRANCHES
+        }
+
+    @torch.no_grad()
+    def fit_features(self, images: Iterable[Tensor]) -> None:
+        """Set the statistics of ``standardize_features``, before training.
+
+        Args:
+            images: Batches of good images, as in ``forward``.
+        """
+        standardizers = [s for s in self.standardizers if isinstance(s, Standardizer)]
+        moments = [Moments() for _ in standardizers]
+        for image in images:
+            features = self.teacher(_prepare(image))  # as they are before any standardizer
+            for moment, level in zip(moments, features, strict=False):
+                moment.add(level.transpose(0, 1).flatten(1))  # (C, N·h·w)
+        for standardizer, moment in zip(standardizers, moments, strict=True):
+            standardizer.fit(moment)
+
+    @torch.no_grad()
+    def fit_calibration(self, images: Iterable[Tensor]) -> None:
+        """Set the statistics of ``calibrate_maps``, after training.
+
+        Args:
+            images: Batches of good images, as in ``forward``; better ones not trained on.
+        """
+        if not isinstance(self.calibration, Standardizer):
+            return
+        moments = Moments()
+        for image in images:
+            maps = torch.cat(list(self.branches(image).values()), 1)  # (N, 10, H, W)
+            moments.add(maps.transpose(0, 1).flatten(1))  # (10, N·H·W)
+        self.calibration.fit(moments)
+
+    def _teach(self, image: Tensor) -> list[Tensor]:
+        """Teacher features, without autograd."""
+        with torch.no_grad():
+            features: list[Tensor] = self.teacher(_prepare(image))
+            if self.standardizers:
+                pairs = zip(self.standardizers, features, strict=True)
+                features = [standardizer(level) for standardizer, level in pairs]
+        return features
+
+    def _detect(self, image: Tensor, teacher: list[Tensor]) -> _Detection:
+        student = [
+            adapter(level)
+            for adapter, level in zip(self.adapters, self.student(_prepare(image)), strict=True)
+        ]
+        recovery = self.decoder(self.fusion(teacher))
+        coarse = [_distance(t, s) for t, s in zip(teacher, student, strict=True)]  # w_t
+        hint = [_distance(t, r) for t, r in zip(teacher, recovery, strict=True)]  # w_r
+        seen = []  # by the U-Net, at each level (N, C, h, w), or (N, 2C, h, w) for both
+        for t, r, w_t, w_r in zip(teacher, recovery, coarse, hint, strict=True):
+            parts = []
+            if self.config.segmentation_input != "difference":
+                parts.append((w_r * w_t * t).to(t.dtype))  # the weights are float32
+            if self.config.segmentation_input != "weighted":
+                parts.append(t - r)
+            seen.append(torch.cat(parts, 1) if len(parts) > 1 else parts[0])
+        return _Detection(student, recovery, coarse, hint, self.unet(seen))
+
+    def _branch(self, name: str, teacher: list[Tensor], found: _Detection) -> Tensor:
+        """A map of ``BRANCHES``, ``(N, 1, h, w)`` float32 at its own resolution."""
+        if name == "segmentation":
+            logits = found.logits.float()
+            return logits if self.config.segmentation_map == "logit" else torch.sigmoid(logits)
+        kind, _, level = name.partition("_")
+        i = int(level) - 1
+        if kind == "difference":
+            return (teacher[i] - found.recovery[i]).float().square().mean(1, keepdim=True).sqrt()
+        return (found.coarse if kind == "coarse" else found.hint)[i]
+
+    def _combine(self, teacher: list[Tensor], found: _Detection, size: torch.Size) -> Tensor:
+        """Weighted sum of the branches, ``(N, 1, H, W)`` float32.
+
+        Args:
+            teacher: T.
+            found: What ``_detect`` made of it.
+            size: Height and width of the image before it was padded.
+        """
+        config = self.config
+        recovery = "recovery" if config.recovery_distance == "cosine" else "difference"
+        names = [f"{kind}_{level}" for kind in ("coarse", recovery) for level in (1, 2, 3)]
+        weights = (*config.coarse_weights, *config.recovery_weights, config.segmentation_weight)
+        total = torch.zeros_like(found.logits, dtype=torch.float32)
+        for name, weight in zip([*names, "segmentation"], weights, strict=True):
+            if weight:
+                branch = self._branch(name, teacher, found)
+                if isinstance(self.calibration, Standardizer):
+                    i = BRANCHES.index(name)
+                    branch = (branch - self.calibration.mean[i]) / self.calibration.std[i]
+                total = total + weight * _resize(branch, found.logits)
+        return total[..., : size[0], : size[1]]
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    """1 − cosine similarity over the channels: two ``(N, C, h, w)`` → ``(N, 1, h, w)`` float32."""
+    return 1 - F.cosine_similarity(a.float(), b.float(), dim=1)[:, None]
+
+
+def _resize(branch: Tensor, like: Tensor) -> Tensor:
+    """Bilinear, corner pixels on corner pixels, to the size of ``like``."""
+    return F.interpolate(branch, like.shape[-2:], mode="bilinear", align_corners=True)
+
+
+def _pad(image: Tensor) -> Tensor:
+    """Repeat the last row and column until height and width are multiples of 32."""
+    height, width = image.shape[-2:]
+    margin = (0, -width % STRIDE, 0, -height % STRIDE)
+    return F.pad(image, margin, mode="replicate") if any(margin) else image
+
+
+def _prepare(image: Tensor) -> Tensor:
+    return _pad(image).contiguous(memory_format=torch.channels_last)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    if not model.training:
+        yield
+        return
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()

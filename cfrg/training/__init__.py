@@ -1,0 +1,1 @@
+"""The training loop, its options, and the run folder it fills."""

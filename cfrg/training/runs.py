@@ -1,0 +1,332 @@
+"""A training run from a tree of images to a run folder.
+
+``RUN`` is itself what ``CFRG.from_pretrained`` reads: ``config.json``, ``model.safetensors``,
+``README.md``; beside them ``run.json`` (seed, data fingerprint, category, versions, split),
+``trained_on.sha256``, ``log.jsonl``, ``checkpoints/`` and ``figures/``.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from contextlib import nullcontext
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cfrg.defects.pairs import DEFECT_STREAM, VALIDATION_STREAM, TrainingPairs, hold_out
+from cfrg.images.cache import ImageCache
+from cfrg.images.preprocessing import normalize
+from cfrg.images.tiling import Tiling
+from cfrg.inference.thresholds import digest_weights
+from cfrg.network.memory import NearestNeighbourMemory
+from cfrg.network.model import CFRG
+from cfrg.network.pretrained import keep_own_card
+from cfrg.run_folder import RECORD, RunFolder
+from cfrg.training.logs import require_tensorboard
+from cfrg.training.loop import TrainingOptions, fit, make_accelerator, read_log
+from cfrg.training.recipes import make_defects
+from cfrg.training.states import resumable
+from cfrg.training.validation import Validation
+from threecad.dataset.pytorch import ThreeCAD
+from threecad.dataset.samples import relative_path
+from threecad.dataset.scanning import Index, scan
+from threecad.errors import ModelError, UsageError
+from threecad.images.hashing import hash_files
+from threecad.system import atomic
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+
+    from cfrg.defects.pairs import DefectMaker
+    from cfrg.network.config import CFRGConfig
+
+__all__ = ["fit_memory", "read_run", "read_trained_on", "train"]
+
+
+@resumable
+def train(
+    root: str | os.PathLike[str] | Index | None,
+    run: str | os.PathLike[str],
+    *,
+    category: str,
+    config: CFRGConfig,
+    options: TrainingOptions,
+    textures: str | os.PathLike[str] | None = None,
+    split_file: str | os.PathLike[str] | None = None,
+    errata: str | os.PathLike[str] | None = None,
+    fold: int | None = None,
+    teacher_weights: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    force: bool = False,
+) -> Path:
+    """Train a detector on the good training images of one category, or of all.
+
+    Args:
+        root: The tree; ``default_root()`` when ``None``. Or an index that was made already, with
+            its splits and corrections.
+        run: Folder to write.
+        category: Name of the category, or ``"all"``.
+        config: The network.
+        options: How to train it.
+        textures: Folder of texture photographs (DTD, say) for the synthetic defects.
+        split_file: Take the splits from this file.
+        errata: Apply the corrections in this file.
+        fold: Held-out fold, for a k-fold split file.
+        teacher_weights: File of the teacher's weights, where they cannot be fetched.
+        resume: Go on with an interrupted run.
+        force: Replace the run that is there, in one step when this one is finished. Until then it
+            grows in ``.<name>.partial`` beside it, where ``resume`` finds it.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UsageError: If the folder holds a run and neither ``resume`` nor ``force`` is given.
+        BusyError: If another process trains, calibrates or evaluates this run.
+        ModelError: If the disk is full; the state that was saved last stays whole.
+        Interrupted: If asked to stop; the state is saved.
+    """
+    folder = RunFolder(run)
+    atomic.check_writable(folder.path)
+    accelerator = make_accelerator(options)
+    with folder.writing() if accelerator.is_main_process else nullcontext():
+        if not isinstance(root, Index):
+            root = scan(root, split_file=split_file, errata=errata, fold=fold)
+        index = _good_images(root, category)
+        ids = [sample.id for sample in index]
+        training, held_out = hold_out(ThreeCAD(index), ids, options.validation_fraction)
+        record = _describe(index, category, config, options, split_file, fold)
+        record["held_out"] = [ids[i] for i in held_out.indices]
+        if options.tensorboard:
+            require_tensorboard()
+        torch.manual_seed(options.seed)
+        model = CFRG(config)
+        model.load_teacher(Path(teacher_weights) if teacher_weights else None)
+        if accelerator.is_main_process:
+            _claim(folder, record, resume=resume, force=force)
+        accelerator.wait_for_everyone()
+        place = folder.successor if folder.has_successor else folder
+        if resume and _is_finished(place):
+            if accelerator.is_main_process and place is not folder:
+                folder.finish_successor()
+            accelerator.wait_for_everyone()
+            return folder.path
+        if accelerator.is_main_process:
+            _write_trained_on(place, index, [ids[i] for i in training.indices])
+        with accelerator.main_process_first():
+            images = ImageCache(training, Tiling.from_config(config), workers=options.workers)
+            unseen = images
+            if len(held_out):
+                unseen = ImageCache(held_out, Tiling.from_config(config), workers=options.workers)
+            make_defect = make_defects(options, images, textures)
+            pairs = _pair(images, make_defect, config, options)
+            validation = None
+            if options.validate_every:
+                drawn = _pair(unseen, make_defect, config, options, purpose=VALIDATION_STREAM)
+                validation = Validation(drawn)
+
+        def prepare(fresh: CFRG) -> None:
+            fresh.fit_features(_batches(images, fresh))
+
+        fit(
+            model, pairs, place.path, options, resume=resume, prepare=prepare, validation=validation
+        )
+        if accelerator.is_main_process:
+            model.fit_calibration(_batches(unseen, model))
+            _finish(model.cpu(), place, folder)
+        accelerator.wait_for_everyone()
+    return folder.path
+
+
+def _finish(model: CFRG, place: RunFolder, folder: RunFolder) -> None:
+    """Write the trained model, the weights last; replace the run that it was trained for."""
+    _draw_curve(place)
+    record = {**place.read_record(), "weights_digest": digest_weights(model)}
+    model.companions[RECORD] = record
+    if place is folder:
+        model.write_run(place)
+        return
+    keep_own_card(folder, place)
+    model.write_run(place)
+    folder.finish_successor()
+
+
+def _is_finished(run: RunFolder) -> bool:
+    """Whether the weights that ``run.json`` names are there."""
+    return run.weights.is_file() and "weights_digest" in run.read_record()
+
+
+def fit_memory(model: CFRG, index: Index, *, category: str, seed: int) -> NearestNeighbourMemory:
+    """Return the baseline: a memory of the good training images under the model's own teacher.
+
+    Args:
+        model: Gives the teacher, the input size, the smoothing and the image score.
+        index: The samples.
+        category: Name of the category, or ``"all"``.
+        seed: Seed of the memory.
+    """
+    images = ImageCache(ThreeCAD(_good_images(index, category)), Tiling.from_config(model.config))
+    memory = NearestNeighbourMemory(model.config, teacher=model.teacher, seed=seed)
+    return memory.fit(_batches(images, model))
+
+
+def read_run(run: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what ``run.json`` says about a run.
+
+    Raises:
+        ModelError: If it is not there or cannot be read.
+    """
+    return RunFolder(run).read_record()
+
+
+def read_trained_on(run: str | os.PathLike[str]) -> frozenset[str]:
+    """Return the SHA-256 of each image file that a run was trained on; none if that is not known.
+
+    Raises:
+        ModelError: If the list cannot be read.
+    """
+    path = RunFolder(run).trained_on
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"{path}, the list of training images, cannot be read ({error}). Restore it, or remove "
+            "it if no image that was trained on is among those given."
+        ) from None
+    digests = [line.split(" ", 1)[0] for line in lines]
+    if wrong := [number for number, text in enumerate(digests, 1) if not _is_sha256(text)]:
+        raise ModelError(
+            f"{path}, line {wrong[0]}: no SHA-256 and name of a training image. Restore the list, "
+            "or remove it if no image that was trained on is among those given."
+        )
+    return frozenset(digests)
+
+
+def _is_sha256(text: str) -> bool:
+    return len(text) == 64 and not set(text) - set("0123456789abcdef")
+
+
+def _write_trained_on(run: RunFolder, index: Index, ids: Sequence[str]) -> None:
+    files = [index[name].image for name in ids]
+    digests = hash_files(index.root, files)
+    lines = (f"{digests[path]}  {relative_path(path, index.root)}\n" for path in files)
+    atomic.write_text(run.trained_on, "".join(lines))
+
+
+def _good_images(index: Index, category: str) -> Index:
+    chosen = index.select(category=None if category == "all" else category, split="train", label=0)
+    if not len(chosen):
+        raise UsageError(f"{index.root} has no good training images of {category}.")
+    return chosen
+
+
+def _describe(
+    index: Index,
+    category: str,
+    config: CFRGConfig,
+    options: TrainingOptions,
+    split_file: str | os.PathLike[str] | None,
+    fold: int | None,
+) -> dict[str, Any]:
+    return {
+        "schema": "cfrg.run/1",
+        "category": category,
+        "seed": options.seed,
+        "images": len(index),
+        "data_fingerprint": index.fingerprint,
+        "errata_digest": index.errata_digest,
+        "split_file": Path(split_file).name if split_file else None,
+        "fold": fold,
+        "config": config.to_dict(),
+        "options": options.to_dict(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("threecad", "torch", "torchvision", "accelerate")},
+        },
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _claim(run: RunFolder, record: dict[str, Any], *, resume: bool, force: bool) -> None:
+    """Take the folder for this run, or one that is to replace what is there, or refuse."""
+    if run.has_successor:
+        if resume and run.successor.record.is_file():
+            _check_same_run(run.successor, record)
+            return
+        if force or resume or not run.holds_run:
+            run.discard_successor()
+    if run.is_empty:
+        atomic.write_json(run.record, record)
+    elif not run.record.is_file():
+        raise UsageError(f"{run.path} is not empty and holds no run. Choose another --out.")
+    elif resume:
+        _check_same_run(run, record)
+    elif force:
+        atomic.write_json(run.begin_successor().record, record)
+    else:
+        raise UsageError(
+            f"{run.path} holds a run already. Go on with it (--resume), start anew (--force), or "
+            "choose another --out."
+        )
+
+
+def _check_same_run(run: RunFolder, now: dict[str, Any]) -> None:
+    before = run.read_record()
+    now = json.loads(json.dumps(now))
+    free = {
+        "workers", "device", "draw_defects_on", "log_every", "checkpoint_every", "tensorboard",
+    }  # fmt: skip
+    differences = [
+        key for key in ("category", "data_fingerprint", "config") if before.get(key) != now[key]
+    ]
+    differences += [
+        key
+        for key, value in now["options"].items()
+        if key not in free and before.get("options", {}).get(key) != value
+    ]
+    if differences:
+        raise UsageError(
+            f"{run.path} was started with another {', '.join(differences)}. Resume with the "
+            "options of the first start (see run.json), or start anew with --force."
+        )
+
+
+def _pair(
+    images: ImageCache,
+    make_defect: DefectMaker,
+    config: CFRGConfig,
+    options: TrainingOptions,
+    purpose: int = DEFECT_STREAM,
+) -> TrainingPairs:
+    return TrainingPairs(
+        images,
+        make_defect,
+        seed=options.seed,
+        crop=config.image_size if config.tile else None,
+        parts=images.parts() if options.foreground else None,
+        purpose=purpose,
+    )
+
+
+def _batches(images: ImageCache, model: CFRG, size: int = 32) -> Iterator[torch.Tensor]:
+    """Yield normalised batches (N, 3, H, W) of what the network sees, on the model's device."""
+    device = next(model.parameters()).device
+    tiles = images.tiles()
+    while stack := list(islice(tiles, size)):
+        batch = torch.stack(stack).contiguous(memory_format=torch.channels_last)
+        yield normalize(batch.to(device), model.config)
+
+
+def _draw_curve(run: RunFolder) -> None:
+    from threecad.pages.figures import training_curve
+
+    figure = training_curve(read_log(run.log))
+    with atomic.replacing(run.figures / "curve.png") as temporary:
+        figure.savefig(temporary, dpi=150)

@@ -1,0 +1,76 @@
+"""Reading ahead and writing behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from cfrg.inference.streaming import WriteBehind, read_ahead
+
+
+def test_items_come_in_order_and_no_more_are_fetched_than_asked_for() -> None:
+    fetched: list[int] = []
+
+    def items():
+        for i in range(100):
+            fetched.append(i)
+            yield i
+
+    seen = []
+    for item in read_ahead(items(), 3):
+        seen.append(item)
+        assert len(fetched) <= len(seen) + 3 + 2
+    assert seen == list(range(100))
+
+
+def test_the_reader_ends_with_its_caller() -> None:
+    ended = threading.Event()
+
+    def items():
+        try:
+            while True:
+                yield 0
+        finally:
+            ended.set()
+
+    ahead = read_ahead(items(), 2)
+    next(ahead)
+    ahead.close()
+    assert ended.wait(30)
+
+
+def test_what_the_source_raises_comes_after_its_items() -> None:
+    def items():
+        yield 1
+        raise ValueError("broken")
+
+    ahead = read_ahead(items(), 5)
+    assert next(ahead) == 1
+    with pytest.raises(ValueError, match="broken"):
+        next(ahead)
+
+
+def test_tasks_are_done_in_order_before_the_block_ends() -> None:
+    done: list[int] = []
+
+    def do(i: int) -> None:
+        time.sleep(0.001)
+        done.append(i)
+
+    with WriteBehind(4) as behind:
+        for i in range(30):
+            behind(do, i)
+            assert len(done) >= i - 4
+    assert done == list(range(30))
+
+
+def test_what_a_task_raises_is_raised() -> None:
+    def fail() -> None:
+        raise OSError("disk full")
+
+    behind = WriteBehind(4)
+    behind(fail)
+    with pytest.raises(OSError, match="disk full"):
+        behind.__exit__(None, None, None)

@@ -1,0 +1,1 @@
+"""A tree of images: samples, splits, corrections, and what is known of the dataset."""

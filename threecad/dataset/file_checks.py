@@ -1,0 +1,208 @@
+"""What is wrong with single files: images and masks that do not decode, fit or make sense."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from statistics import median
+from typing import TYPE_CHECKING
+
+from threecad.dataset.findings import Finding
+from threecad.dataset.samples import relative_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from threecad.dataset.samples import Index, Sample
+    from threecad.images.facts import ImageFacts, MaskFacts
+
+__all__ = [
+    "OUTLIER_DEVIATIONS",
+    "OUTLIER_FACTOR",
+    "SPECK_AREA",
+    "check_images",
+    "check_masks",
+    "suspect_masks",
+]
+
+SPECK_AREA = 4
+"""Regions of fewer pixels are specks: at a quarter of the size nearest-neighbour loses them."""
+
+OUTLIER_DEVIATIONS = 5.0
+"""Robust standard deviations of log area from the type's median at which a mask stands out."""
+
+OUTLIER_FACTOR = 10.0
+"""Smallest ratio to the type's median area at which a mask stands out."""
+
+_OUTLIER_SAMPLE = 10  # masks of a type below which its distribution is not known
+
+
+def check_images(index: Index, images: Mapping[Path, ImageFacts]) -> Iterator[Finding]:
+    """Name the images that do not decode."""
+    for sample in index:
+        if problem := images[sample.image].problem:
+            path = relative_path(sample.image, index.root)
+            yield Finding(
+                "image-unreadable",
+                "error",
+                f"{path} cannot be decoded: {problem}.",
+                id=sample.id,
+                path=path,
+                advice="Restore it from the archive.",
+            )
+
+
+_MASK_ADVICE = {
+    "mask-empty": "The image keeps its label, but pixel metrics cannot use it: restore the mask, "
+    "or exclude the image with an errata file.",
+    "mask-full": "Look at it: a defect rarely covers a whole part.",
+}
+_MASK_MEANING = {
+    "mask-empty": "has no defect pixel",
+    "mask-full": "is defect from edge to edge",
+}
+
+
+def check_masks(
+    index: Index, images: Mapping[Path, ImageFacts], masks: Mapping[Path, MaskFacts]
+) -> Iterator[Finding]:
+    """Name the masks that do not decode, do not fit their image, or are odd in their values."""
+    for sample in index:
+        if sample.mask is None:
+            continue
+        fact, image = masks[sample.mask], images[sample.image]
+        path = relative_path(sample.mask, index.root)
+        if fact.problem:
+            yield Finding(
+                "mask-unreadable",
+                "error",
+                f"{path} cannot be decoded: {fact.problem}.",
+                id=sample.id,
+                path=path,
+                advice="Restore it from the archive.",
+            )
+            continue
+        if image.width and (fact.width, fact.height) != (image.width, image.height):
+            yield Finding(
+                "mask-size",
+                "error",
+                f"{path} is {fact.width} × {fact.height} pixels, but its image "
+                f"{relative_path(sample.image, index.root)} is {image.width} × {image.height}.",
+                id=sample.id,
+                path=path,
+                advice="Restore both from the archive.",
+            )
+        for code in fact.oddities:
+            if code == "mask-ambiguous":
+                yield _ambiguous(sample, path, fact)
+                continue
+            yield Finding(
+                code,
+                "warning",
+                f"{path} {_MASK_MEANING.get(code, code)} (rule: {fact.rule}).",
+                id=sample.id,
+                path=path,
+                advice=_MASK_ADVICE.get(code, ""),
+            )
+
+
+def _ambiguous(sample: Sample, path: str, fact: MaskFacts) -> Finding:
+    """Say what the guess was, and how much depends on it."""
+    message = f"{path}: {sum(fact.areas):,} pixels are defect by the rule {fact.rule}"
+    if fact.rule == "threshold":
+        message += f", {fact.grey:,} more would be by the rule binary"
+    return Finding(
+        "mask-ambiguous",
+        "warning",
+        f"{message}; its values do not say which is meant.",
+        id=sample.id,
+        path=path,
+        advice="A few grey pixels are the seam of a smooth outline: threshold is right. Look where "
+        "they are many; --mask-rule decides otherwise.",
+    )
+
+
+def suspect_masks(index: Index, masks: Mapping[Path, MaskFacts]) -> Iterator[Finding]:
+    """Name masks that decode and fit but deserve a look.
+
+    Defects that touch the border, specks, areas far from the type's median (by more than
+    ``OUTLIER_DEVIATIONS`` robust standard deviations of the log area and a factor of
+    ``OUTLIER_FACTOR``), and, once for each type, soft masks and label maps.
+    """
+    by_type: dict[tuple[str, str], list[tuple[Sample, Path, MaskFacts]]] = defaultdict(list)
+    for sample in index:
+        if sample.mask is not None and masks[sample.mask].areas:
+            key = sample.category, sample.defect_type
+            by_type[key].append((sample, sample.mask, masks[sample.mask]))
+    for (category, defect_type), members in sorted(by_type.items()):
+        name = f"{category}/ground_truth/{defect_type}"
+        yield from _unusual_kinds(name, [fact for _, _, fact in members])
+        areas = [sum(fact.areas) for _, _, fact in members]
+        middle, spread = _log_spread(areas)
+        for (sample, mask, fact), area in zip(members, areas, strict=True):
+            path = relative_path(mask, index.root)
+            if fact.touches_border:
+                yield Finding(
+                    "mask-border",
+                    "info",
+                    f"{path} reaches the border of the image.",
+                    id=sample.id,
+                    path=path,
+                    advice="A defect that is cut off, or a stray line at the border: look at it.",
+                )
+            if specks := sum(region < SPECK_AREA for region in fact.areas):
+                yield Finding(
+                    "mask-specks",
+                    "warning",
+                    f"{path}: {specks} of {len(fact.areas)} regions are smaller than {SPECK_AREA} "
+                    "pixels.",
+                    id=sample.id,
+                    path=path,
+                    advice="Slips of the annotation tool count as whole defects in PRO.",
+                )
+            factor = math.exp(abs(math.log(area) - middle))
+            if (
+                len(members) >= _OUTLIER_SAMPLE
+                and factor > OUTLIER_FACTOR
+                and math.log(factor) > OUTLIER_DEVIATIONS * spread
+            ):
+                yield Finding(
+                    "mask-area",
+                    "warning",
+                    f"{path} covers {area:,} pixels, {factor:,.0f} times "
+                    f"{'more' if math.log(area) > middle else 'less'} than the median of "
+                    f"{defect_type} ({math.exp(middle):,.0f}).",
+                    id=sample.id,
+                    path=path,
+                    advice="Look whether it is the mask of another image or another type.",
+                )
+
+
+def _unusual_kinds(name: str, facts: list[MaskFacts]) -> Iterator[Finding]:
+    soft = sum(fact.rule == "threshold" for fact in facts)
+    if soft:
+        yield Finding(
+            "mask-soft",
+            "info",
+            f"{soft} of {len(facts)} masks in {name} have grey values in between; from half of "
+            "the range on is defect.",
+            path=name,
+        )
+    maps = [fact for fact in facts if fact.rule == "labels"]
+    if maps:
+        classes = max(fact.classes for fact in maps)
+        yield Finding(
+            "mask-labels",
+            "info",
+            f"{len(maps)} of {len(facts)} masks in {name} are label maps of up to {classes} "
+            "classes; all of them are defect.",
+            path=name,
+        )
+
+
+def _log_spread(areas: list[int]) -> tuple[float, float]:
+    """Return the median of the log areas and their standard deviation, robustly estimated."""
+    logs = [math.log(area) for area in areas]
+    middle = median(logs)
+    return middle, 1.4826 * median(abs(value - middle) for value in logs)

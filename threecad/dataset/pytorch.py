@@ -1,0 +1,123 @@
+"""The dataset as ``torch.utils.data`` and torchvision expect it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import Dataset
+from torch.utils.data._utils.collate import collate_tensor_fn, default_collate_fn_map
+from torchvision import tv_tensors
+
+from threecad.dataset.samples import read_sample_mask
+from threecad.dataset.scanning import Index, scan
+from threecad.errors import UsageError
+from threecad.images.files import read_image
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Collection
+
+    from threecad.dataset.samples import Sample
+
+__all__ = ["ThreeCAD"]
+
+
+class ThreeCAD(Dataset[dict[str, Any]]):
+    """3CAD, or any tree in its layout, one dict per image.
+
+    ``dataset[i]`` holds:
+
+    - ``image``: ``tv_tensors.Image``, (3, H, W) uint8, RGB;
+    - ``mask``: ``tv_tensors.Mask``, (1, H, W) uint8, 1 on the defect; zeros for a good image;
+    - ``label``: int, 0 good, 1 defective, from the folder and never from the mask;
+    - ``category``, ``defect_type`` (``"good"`` for a defect-free image), ``id``, ``path``: str.
+
+    No value is ever ``None``, so the default collate function batches them once a transform has
+    given all images one size; without one it says what to add.
+
+    Args:
+        root: The folder that holds the category folders; an ``Index`` that was made already; or
+            ``None`` for the default root.
+        category: Only this category, or these.
+        split: ``"train"``, ``"val"`` or ``"test"``; with a split file, the split it gives.
+        transform: Called with the dict, as torchvision's v2 transforms are: image and mask move
+            together.
+        split_file: Take the splits from this file (see ``threecad split``).
+        errata: Apply the corrections in this file (see ``threecad audit``).
+        fold: Held-out fold, for a k-fold split file.
+
+    Raises:
+        LayoutError: If ``root`` is not such a tree.
+        UsageError: If a category or split is not there.
+
+    Examples:
+        >>> from torchvision.transforms import v2
+        >>> from threecad import ThreeCAD
+        >>> dataset = ThreeCAD(
+        ...     "3cad", category="Copper_Stator", split="test", transform=v2.Resize((256, 256))
+        ... )  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | Index | None = None,
+        *,
+        category: str | Collection[str] | None = None,
+        split: str | None = None,
+        transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        split_file: str | os.PathLike[str] | None = None,
+        errata: str | os.PathLike[str] | None = None,
+        fold: int | None = None,
+    ) -> None:
+        if not isinstance(root, Index):
+            root = scan(root, split_file=split_file, errata=errata, fold=fold)
+        self.index = root.select(category=category, split=split)
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        sample = self.index.samples[position]
+        image = torch.from_numpy(read_image(sample.image)).permute(2, 0, 1).contiguous()
+        item = {
+            "image": tv_tensors.Image(image),
+            "mask": tv_tensors.Mask(_read_mask(sample, image)),
+            "label": sample.label,
+            "category": sample.category,
+            "defect_type": sample.defect_type,
+            "id": sample.id,
+            "path": str(sample.image),
+        }
+        return item if self.transform is None else self.transform(item)
+
+    def __repr__(self) -> str:
+        return f"ThreeCAD({str(self.index.root)!r}, {len(self)} images)"
+
+
+def _read_mask(sample: Sample, image: torch.Tensor) -> torch.Tensor:
+    """Return the mask of ``sample`` as (1, H, W) uint8 0/1, zeros where it has none."""
+    height, width = image.shape[1:]
+    return torch.from_numpy(read_sample_mask(sample, (height, width))).to(torch.uint8)[None]
+
+
+def _collate_one_size(batch: list[torch.Tensor], **options: Any) -> torch.Tensor:
+    """Stack images or masks, or say what to do when they differ in size."""
+    shapes = sorted({tuple(item.shape[-2:]) for item in batch})
+    if len(shapes) > 1:
+        sizes = ", ".join(f"{width} × {height}" for height, width in shapes)
+        raise UsageError(
+            f"Images of different sizes ({sizes}) cannot form a batch. Give the dataset a "
+            "transform that resizes, such as torchvision.transforms.v2.Resize((256, 256)), or use "
+            "batch_size=1."
+        )
+    stacked: torch.Tensor = collate_tensor_fn(batch, **options)
+    return stacked
+
+
+# The extension point that torch.utils.data.default_collate documents: without it images of two
+# sizes end in "Trying to resize storage that is not resizable".
+default_collate_fn_map.update(
+    {tv_tensors.Image: _collate_one_size, tv_tensors.Mask: _collate_one_size}
+)

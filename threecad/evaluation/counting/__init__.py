@@ -1,0 +1,1 @@
+"""Scores counted: from maps to bins, and from bins to certified bounds."""

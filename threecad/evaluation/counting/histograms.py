@@ -1,0 +1,166 @@
+"""Histograms of scores whose bins find their own width, in bounded memory, free of order.
+
+Bins are as narrow as the scores themselves until they outgrow their budget; then the shift grows by
+one and neighbouring bins join. The final state is a function of the multiset of scores alone:
+
+* ``alignment`` is the number of low bits that are zero in every key;
+* ``shift`` is the smallest number, not below ``alignment``, at which the bins fit the budget.
+
+The number of bins of a width never shrinks as scores are added, so the order and grouping of
+additions and merges cannot matter. Counts are int64 and never rounded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from threecad.evaluation.counting import kernels
+from threecad.evaluation.counting.bins import Bins, count_keys, join_bins, trailing_zeros
+from threecad.evaluation.counting.page_table import PAGE_BITS, Pages
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["ScoreHistogram"]
+
+MAX_WAITING = 2**18
+"""Keys that wait to be sorted into the bins, 8 or 16 bytes each."""
+
+
+class ScoreHistogram:
+    """Counts of scores in bins that are as narrow as the memory budget allows.
+
+    Args:
+        max_bins: Budget: at most this many bins exist.
+        channels: Numbers counted per bin: the first counts scores, a second one sums the integer
+            weights given to ``add``.
+        dense: For many scores that lie close together: they are counted without sorting, and the
+            budget is counted in pages of 256 neighbouring bins.
+
+    Attributes:
+        total: Number of scores.
+    """
+
+    def __init__(self, *, max_bins: int, channels: int = 1, dense: bool = False) -> None:
+        self.channels = channels
+        self.page_bits = PAGE_BITS if dense else 0
+        self.max_pages = max_bins >> self.page_bits
+        self.total = 0
+        self._bins = Bins.empty(channels)
+        self._pages: Pages | None = None  # counted, but not in the bins yet
+        self._waiting: list[tuple[NDArray[np.uint64], NDArray[np.int64] | None]] = []
+        self._number_waiting = 0
+        self._union = 0  # of the magnitude bits of the scores waiting
+
+    def add(
+        self, scores: NDArray[np.floating[Any]], weights: NDArray[np.int64] | None = None
+    ) -> None:
+        """Count finite scores, (N,) float32 or float64; ``weights``, (N,), go to channel 1."""
+        if scores.size == 0:
+            return
+        self.total += scores.size
+        union = kernels.scan(scores)[0]
+        done = 0
+        while True:
+            if self.page_bits:
+                done += self._count_on_pages(scores[done:], trailing_zeros(union))
+            if done == scores.size:
+                return
+            part = slice(done, done + MAX_WAITING)
+            self._wait(scores[part], None if weights is None else weights[part], union)
+            done = min(part.stop, scores.size)
+
+    def merge(self, other: ScoreHistogram) -> None:
+        """Add the counts of ``other``; the result is the histogram of all scores of both."""
+        self.add_bins(other.bins())
+
+    def add_bins(self, bins: Bins) -> None:
+        """Add counts in bins that are no wider than this budget asks for."""
+        if bins.ids.size == 0:
+            return
+        self._fold()
+        self.total += int(bins.counts[:, 0].sum())
+        self._bins = self._fit(join_bins(self._bins, bins))
+
+    def bins(self) -> Bins:
+        """Return the occupied bins, ascending."""
+        self._fold()
+        return self._bins
+
+    def shift_for(self, alignment: int) -> int:
+        """Return the shift of bins that scores of such an alignment can be added in."""
+        bins = self._bins
+        return min(bins.alignment, alignment) if bins.exact else bins.shift
+
+    def count_below(self, ids: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return how many scores lie in bins below each of ``ids``, and how many in it.
+
+        Args:
+            ids: ``(B,)`` bins that are occupied.
+        """
+        bins = self.bins()
+        counts = bins.counts[:, 0]
+        place = np.searchsorted(bins.ids, ids)
+        at = counts[place]
+        return counts.cumsum()[place] - at, at
+
+    def _count_on_pages(self, scores: NDArray[np.floating[Any]], alignment: int) -> int:
+        """Count the first scores on pages; return how many could be."""
+        if not self._bins.ids.size:
+            return 0  # nothing is known yet of where the scores lie
+        if alignment < self._bins.alignment:
+            self._fold()
+            if self._bins.exact:  # they may become narrower
+                self._bins = self._fit(self._bins.at(alignment))
+            self._bins = self._bins._replace(alignment=alignment)
+        done = 0
+        while done < scores.size:
+            if self._pages is None:
+                self._pages = Pages(self._bins.shift, self.max_pages)
+            done += self._pages.count(scores[done:])
+            if not self._pages.full:
+                break
+            if self._pages.total == 0:
+                self._pages = None
+                break
+            self._fold()
+        return done
+
+    def _wait(
+        self,
+        scores: NDArray[np.floating[Any]],
+        weights: NDArray[np.int64] | None,
+        union: int,
+    ) -> None:
+        """Keep scores until there are enough to sort."""
+        self._waiting.append((kernels.keys_of(scores), weights))
+        self._number_waiting += scores.size
+        self._union |= int(union)
+        if self._number_waiting >= MAX_WAITING or (self.page_bits and not self._bins.ids.size):
+            self._fold()
+
+    def _fold(self) -> None:
+        """Put what was counted or waits into the bins."""
+        bins = self._bins
+        if self._pages is not None:
+            counted, self._pages = self._pages, None
+            bins = self._fit(join_bins(bins, counted.bins(bins.alignment)))
+        if self._waiting:
+            keys = np.concatenate([keys for keys, _ in self._waiting])
+            weights = [weights for _, weights in self._waiting if weights is not None]
+            alignment = trailing_zeros(self._union)
+            self._bins = bins
+            shift = self.shift_for(alignment)
+            joined = np.concatenate(weights) if weights else None
+            bins = self._fit(join_bins(bins, count_keys(keys, joined, shift, alignment)))
+            self._waiting, self._number_waiting, self._union = [], 0, 0
+        self._bins = bins
+
+    def _fit(self, bins: Bins) -> Bins:
+        return bins.fit(self.max_pages, self.page_bits)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._fold()
+        return self.__dict__

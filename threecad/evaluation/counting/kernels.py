@@ -1,0 +1,270 @@
+"""Compiled inner loops of the histograms.
+
+A key is the position of a float64 value in the order of all float64 values: ``2**63 + bits`` for
+positive numbers and ``2**63 - magnitude bits`` for negative ones, so that -0.0 equals 0.0 and the
+trailing zero bits of the magnitude stay trailing zeros.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from threecad.system.compiling import compiled
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "PAGE_BITS",
+    "count",
+    "count_inside",
+    "find_binades",
+    "find_new_pages",
+    "join_sorted",
+    "keys_of",
+    "list_occupied",
+    "scan",
+    "sum_equal",
+]
+
+PAGE_BITS = 8
+"""A page holds ``2 ** PAGE_BITS`` bins."""
+
+BLOCK = 4096
+"""Scores whose places are found before any is counted."""
+
+_MAGNITUDE = np.uint64(0x7FFFFFFFFFFFFFFF)
+_SIGN = np.uint64(0x8000000000000000)
+_INFINITY = np.uint64(0x7FF0000000000000)
+_MANTISSA = np.uint64(52)
+_PAGE_BITS = np.uint64(PAGE_BITS)
+_IN_PAGE = np.uint64((1 << PAGE_BITS) - 1)
+_ONE = np.uint64(1)
+
+
+@compiled
+def _key(score: float) -> Any:
+    bits = np.float64(score).view(np.uint64)
+    magnitude = bits & _MAGNITUDE
+    return _SIGN - magnitude if bits & _SIGN else _SIGN + magnitude
+
+
+@compiled
+def scan(scores: NDArray[np.floating[Any]]) -> tuple[Any, Any]:
+    """Return the magnitude bits of all scores, or-ed, and whether all scores are finite."""
+    union = np.uint64(0)
+    largest = np.uint64(0)
+    for i in range(scores.size):
+        magnitude = np.float64(scores[i]).view(np.uint64) & _MAGNITUDE
+        union |= magnitude
+        largest = max(largest, magnitude)
+    return union, largest < _INFINITY
+
+
+@compiled
+def keys_of(scores: NDArray[np.floating[Any]]) -> NDArray[np.uint64]:
+    """Return the key of every score."""
+    keys = np.empty(scores.size, np.uint64)
+    for i in range(scores.size):
+        keys[i] = _key(scores[i])
+    return keys
+
+
+@compiled
+def find_binades(scores: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Return, of the 4096 binades, whether each holds a score."""
+    found = np.zeros(4096, np.bool_)
+    for i in range(scores.size):
+        found[_key(scores[i]) >> _MANTISSA] = True
+    return found
+
+
+@compiled
+def _entry(cell: Any, shift: Any, binades: NDArray[np.int32]) -> Any:
+    """Return the entry of the page of ``cell``, or a negative number if its binade has none."""
+    start = np.int64(binades[cell >> (_MANTISSA - shift)])
+    if start < 0:
+        return start
+    page = (cell >> _PAGE_BITS) & ((_ONE << (_MANTISSA - shift - _PAGE_BITS)) - _ONE)
+    return start + np.int64(page)
+
+
+@compiled
+def count(
+    scores: NDArray[np.floating[Any]],
+    shift: int,
+    binades: NDArray[np.int32],
+    entries: NDArray[np.int32],
+    counts: NDArray[np.int32],
+) -> int:
+    """Count scores up to the first block with one that has no page; return how many were.
+
+    ``counts[slot, bin]`` is flat. See ``threecad.evaluation.counting.page_table.Pages`` for the look-up.
+    """
+    down = np.uint64(shift)
+    cells = np.empty(BLOCK, np.uint64)
+    places = np.empty(BLOCK, np.uint32)
+    for block in range(0, scores.size, BLOCK):
+        n = min(BLOCK, scores.size - block)
+        for i in range(n):
+            cells[i] = _key(scores[block + i]) >> down
+        lowest = np.int64(0)
+        for i in range(n):
+            entry = _entry(cells[i], down, binades)
+            slot = np.int64(-1) if entry < 0 else np.int64(entries[np.uint64(entry)])
+            lowest = min(lowest, slot)
+            places[i] = np.uint32((np.uint64(slot) << _PAGE_BITS) + (cells[i] & _IN_PAGE))
+        if lowest < 0:
+            return block
+        for i in range(n):
+            counts[places[i]] += 1
+    return scores.size
+
+
+@compiled
+def find_new_pages(
+    scores: NDArray[np.floating[Any]],
+    shift: int,
+    binades: NDArray[np.int32],
+    entries: NDArray[np.int32],
+    room: int,
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Return the entries and the ids of the pages that ``scores`` need and that have no slot yet.
+
+    Their binades must have entries. At most one page more than ``room`` is returned. The entries
+    are marked with -2.
+    """
+    down = np.uint64(shift)
+    found = np.empty(room + 1, np.int64)
+    pages = np.empty(room + 1, np.uint64)
+    n = 0
+    for i in range(scores.size):
+        cell = _key(scores[i]) >> down
+        entry = _entry(cell, down, binades)
+        if entries[entry] == -1:
+            entries[entry] = -2
+            found[n] = entry
+            pages[n] = cell >> _PAGE_BITS
+            n += 1
+            if n > room:
+                break
+    return found[:n], pages[:n]
+
+
+@compiled
+def list_occupied(
+    counts: NDArray[np.int32], order: NDArray[np.intp], pages: NDArray[np.uint64]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the ids and counts ``(B, 1)`` of the bins that hold anything, page by page.
+
+    Args:
+        counts: ``(slots, 2**PAGE_BITS)``.
+        order: Slots in the order of their pages.
+        pages: Page of each slot.
+    """
+    occupied = 0
+    for slot in order:
+        for column in range(counts.shape[1]):
+            occupied += counts[slot, column] > 0
+    ids = np.empty(occupied, np.uint64)
+    listed = np.empty((occupied, 1), np.int64)
+    n = 0
+    for slot in order:
+        start = pages[slot] << _PAGE_BITS
+        for column in range(counts.shape[1]):
+            if counts[slot, column] > 0:
+                ids[n] = start + np.uint64(column)
+                listed[n, 0] = counts[slot, column]
+                n += 1
+    return ids, listed
+
+
+@compiled
+def sum_equal(
+    ids: NDArray[np.uint64], counts: NDArray[np.int64], shift: int
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the distinct ``ids >> shift`` of ascending ids, and the sums of their counts."""
+    down = np.uint64(shift)
+    joined = np.empty(ids.size, np.uint64)
+    sums = np.empty(counts.shape, np.int64)
+    n = -1
+    for i in range(ids.size):
+        wide = ids[i] >> down
+        new = n < 0 or joined[n] != wide
+        n += new
+        joined[n] = wide
+        for channel in range(counts.shape[1]):
+            before = np.int64(0) if new else sums[n, channel]
+            sums[n, channel] = before + counts[i, channel]
+    return joined[: n + 1].copy(), sums[: n + 1].copy()
+
+
+@compiled
+def join_sorted(
+    first: NDArray[np.uint64],
+    first_counts: NDArray[np.int64],
+    second: NDArray[np.uint64],
+    second_counts: NDArray[np.int64],
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the union of two ascending lists of distinct ids, and the sum of their counts."""
+    most = first.size + second.size
+    joined = np.empty(most, np.uint64)
+    sums = np.empty((most, first_counts.shape[1]), np.int64)
+    i = k = n = 0
+    while i < first.size or k < second.size:
+        from_first = k == second.size or (i < first.size and first[i] <= second[k])
+        from_second = i == first.size or (k < second.size and second[k] <= first[i])
+        joined[n] = first[i] if from_first else second[k]
+        for channel in range(sums.shape[1]):
+            count = np.int64(0)
+            if from_first:
+                count += first_counts[i, channel]
+            if from_second:
+                count += second_counts[k, channel]
+            sums[n, channel] = count
+        i += from_first
+        k += from_second
+        n += 1
+    return joined[:n].copy(), sums[:n].copy()
+
+
+@compiled
+def count_inside(
+    scores: NDArray[np.floating[Any]],
+    weights: NDArray[np.int64],
+    starts: NDArray[np.uint64],
+    shifts: NDArray[np.uint64],
+    offsets: NDArray[np.int64],
+    depths: NDArray[np.uint64],
+    index: NDArray[np.int64],
+    index_shift: int,
+    sums: NDArray[np.int64],
+) -> None:
+    """Add weights to the parts of chosen bins; scores outside these bins are passed over.
+
+    Bin ``i`` covers the keys from ``starts[i]`` on, ``2 ** shifts[i]`` of them, and is cut into
+    ``2 ** depths[i]`` parts whose sums start at ``offsets[i]``. ``index[k]`` is the first bin that
+    ends behind the k-th stretch of ``2 ** index_shift`` keys. One weight serves all scores.
+    """
+    first = starts[0]
+    last = starts[starts.size - 1] + ((_ONE << shifts[starts.size - 1]) - _ONE)
+    down = np.uint64(index_shift)
+    single = weights.size == 1
+    for i in range(scores.size):
+        key = _key(scores[i])
+        if key < first or key > last:
+            continue
+        stretch = np.int64((key - first) >> down)
+        low, high = index[stretch], index[stretch + 1]
+        while low < high:  # the last bin that starts at or before the key
+            middle = (low + high + 1) >> 1
+            if starts[middle] <= key:
+                low = middle
+            else:
+                high = middle - 1
+        inside = key - starts[low]
+        if inside >> shifts[low] == 0:
+            part = inside >> (shifts[low] - depths[low])
+            sums[offsets[low] + np.int64(part)] += weights[0] if single else weights[i]

@@ -1,0 +1,287 @@
+"""From a dataset and a model's predictions to a ``Result``."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Union
+
+import cv2
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from threecad.dataset.samples import read_sample_mask
+from threecad.errors import EvaluationError, UsageError
+from threecad.evaluation.counting.paper_protocol import PAPER_SIZE
+from threecad.evaluation.plausibility import MapFacts, find_doubts, find_transposed
+from threecad.evaluation.predictions import PredictionFolder
+from threecad.evaluation.scoring import assemble
+from threecad.evaluation.screening import list_problems, map_values, screen_predictions
+from threecad.images.files import read_size
+from threecad.metrics import Evaluator
+from threecad.system import parallel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from threecad.dataset.samples import Index, Sample
+    from threecad.evaluation.evaluator import Protocol
+    from threecad.evaluation.results import Result
+    from threecad.evaluation.scoring import CategoryScores
+    from threecad.images.masks import MaskRule
+
+__all__ = ["evaluate", "resize_map", "score_image"]
+
+Predictions = Union[
+    "str | os.PathLike[str]", Mapping[str, Any], Callable[[str], Any], PredictionFolder
+]
+
+
+def evaluate(
+    index: Index,
+    predictions: Predictions,
+    *,
+    protocol: Protocol = "full",
+    split: str | None = "test",
+    scores: Mapping[str, float] | None = None,
+    image_score: str = "auto",
+    mask_rule: MaskRule | None = None,
+    bootstrap: int = 0,
+    seed: int = 0,
+    workers: int | None = 0,
+    passes: int = 6,
+    progress: bool = False,
+) -> Result:
+    """Score a model's predictions on a dataset.
+
+    Args:
+        index: The samples, from ``threecad.scan``.
+        predictions: A predictions folder, or sample id → anomaly map ``(H, W)`` as a mapping or a
+            function. Maps may be asked for more than once.
+        protocol: ``full``: maps are resized to the mask's size; ``paper``: as the authors of 3CAD
+            evaluate, see ``docs/evaluation.md``.
+        split: Evaluate the samples of this split; ``None`` for all of ``index``.
+        scores: Sample id → image score, instead of the folder's table.
+        image_score: ``table`` (the scores given), ``max`` of the map, ``top:F`` (mean of the
+            highest fraction F of the map's pixels), or ``auto``: ``table`` where there is one,
+            else ``max``.
+        mask_rule: Decode all masks by this rule (see ``threecad.decode_mask``).
+        bootstrap: Number of bootstrap replicates over images for confidence intervals.
+        seed: Seed of the bootstrap.
+        workers: Worker processes; 0 runs in this process, ``None`` is one per core.
+        passes: How often the maps may be read to bring every figure within its tolerance; most
+            maps need one pass.
+        progress: Show a progress bar on stderr.
+
+    Raises:
+        EvaluationError: If predictions are missing, left over, misshapen, transposed or not finite:
+            all of them are listed, before anything is computed. Those of a function are found as it
+            is asked, so that it need not compute every map once more. What can be scored and is
+            doubtful is in the result's ``warnings``.
+        ImageError: If an image of the dataset cannot be read.
+        MaskError: If a mask cannot be read, is not of the size of its image, or does not suit
+            ``mask_rule``.
+        UsageError: If an argument is out of range.
+    """
+    if protocol not in ("full", "paper"):
+        raise UsageError(f"protocol is {protocol!r}; expected 'full' or 'paper'.")
+    samples = [sample for sample in index if split is None or sample.split == split]
+    if not samples:
+        raise EvaluationError(f"{index.root} has no images of split {split!r} to evaluate.")
+    in_folder = isinstance(predictions, (str, os.PathLike))
+    source = PredictionFolder(predictions) if in_folder else predictions  # type: ignore[arg-type]
+    if not (isinstance(source, (PredictionFolder, Mapping)) or callable(source)):
+        raise UsageError(
+            f"predictions is {type(source).__name__}; expected a folder, or a mapping or function "
+            "from sample id to anomaly map."
+        )
+    if scores is not None and not isinstance(scores, Mapping):
+        raise UsageError(
+            f"scores is {type(scores).__name__}; expected a mapping from sample id to image score."
+        )
+    if scores is None and isinstance(source, PredictionFolder):
+        scores = source.scores
+    rule = _choose_rule(image_score, scores)
+    table = scores if rule == "table" else None
+    facts = screen_predictions(index, samples, source, table, workers=workers, progress=progress)
+    read = partial(
+        _read, source=source, scores=scores, rule=rule, mask_rule=mask_rule, protocol=protocol
+    )
+    count = partial(_count_category, read=read, workers=workers)
+    pooled = Evaluator(bootstrap=bootstrap, seed=seed, protocol=protocol)
+    finished: list[CategoryScores] = []
+    problems: list[str] = []
+    groups = [list(group) for _, group in groupby(samples, key=lambda sample: sample.category)]
+    with tqdm(total=len(samples), desc="evaluate", unit="image", disable=not progress) as bar:
+        for group in groups:
+            evaluator = pooled.empty()
+            found, seen = count(evaluator, group)
+            facts |= seen
+            problems += found + find_transposed(group, seen)
+            bar.update(len(group))
+            if problems:
+                continue  # only to name them all
+            for _ in range(passes - 1):
+                if not evaluator.start_refinement():
+                    break
+                count(evaluator, group)
+                evaluator.finish_refinement()
+            finished += evaluator.score_categories()
+            if len(groups) > 1:
+                pooled.pool(evaluator)
+    if problems:
+        raise EvaluationError(list_problems("not usable", problems))
+    everything = pooled.score_categories() if len(groups) > 1 else finished
+    return assemble(
+        finished,
+        everything[0],
+        protocol=protocol,
+        settings={
+            **pooled.settings(),
+            "image_score": rule,
+            "mask_rule": mask_rule,
+            "split": split,
+        },
+        provenance={
+            "fingerprint": index.with_samples(samples).fingerprint,
+            "errata": index.errata_digest,
+        },
+        warnings=find_doubts(samples, facts, table),
+    )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One sample, ready to be counted."""
+
+    scores: NDArray[np.floating[Any]]  # (H, W) of the mask's size
+    mask: NDArray[np.bool_] | None
+    score: float
+    label: int
+    facts: MapFacts | None  # where they are not known from the screening
+
+
+Read = Callable[["Sample"], Prediction]
+
+
+def resize_map(
+    anomaly_map: NDArray[np.floating[Any]], size: tuple[int, int]
+) -> NDArray[np.floating[Any]]:
+    """Resize a map to ``(height, width)``: bilinear, half-pixel centres, without antialiasing.
+
+    A map of that size already is returned as it is.
+    """
+    if anomaly_map.shape == size:
+        return anomaly_map
+    values = np.ascontiguousarray(anomaly_map)
+    if values.dtype == np.float16:
+        values = values.astype(np.float32)
+    resized = cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized)
+
+
+def score_image(anomaly_map: NDArray[np.floating[Any]], rule: str) -> float:
+    """Return the image score of a map by ``max`` or ``top:F``.
+
+    Raises:
+        UsageError: If ``rule`` is neither.
+    """
+    if rule == "max":
+        return float(anomaly_map.max())
+    fraction = _top_fraction(rule)
+    values = anomaly_map.astype(np.float64).reshape(-1)
+    chosen = max(1, math.ceil(fraction * values.size))
+    return float(np.partition(values, values.size - chosen)[values.size - chosen :].mean())
+
+
+def _top_fraction(rule: str) -> float:
+    kind, _, number = rule.partition(":")
+    try:
+        fraction = float(number)
+    except ValueError:
+        fraction = -1.0
+    if kind != "top" or not 0 < fraction <= 1:
+        raise UsageError(
+            f"The image-score rule is {rule!r}; expected auto, table, max or top:F with a "
+            "fraction F above 0 and up to 1, such as top:0.01."
+        )
+    return fraction
+
+
+def _choose_rule(rule: str, scores: Mapping[str, float] | None) -> str:
+    if rule == "auto":
+        return "max" if scores is None else "table"
+    if rule == "table" and scores is None:
+        raise UsageError("The image scores shall come from a table, but there is none.")
+    if rule not in ("table", "max"):
+        _top_fraction(rule)
+    return rule
+
+
+def _count_category(
+    evaluator: Evaluator, samples: list[Sample], read: Read, workers: int | None
+) -> tuple[list[str], dict[str, MapFacts]]:
+    """Count the samples of a category; return a line for each that cannot be used, and facts."""
+    chunk = -(-len(samples) // parallel.worker_count(workers))
+    chunks = [samples[i : i + chunk] for i in range(0, len(samples), chunk)]
+    problems: list[str] = []
+    facts: dict[str, MapFacts] = {}
+    count = partial(_count_samples, empty=evaluator.empty(), read=read)
+    for part, found, seen in parallel.map(count, chunks, workers=workers, batch_size=1):
+        problems += found
+        facts |= seen
+        evaluator.merge(part)
+    return problems, facts
+
+
+def _count_samples(
+    samples: list[Sample], empty: Evaluator, read: Read
+) -> tuple[Evaluator, list[str], dict[str, MapFacts]]:
+    evaluator = empty.empty()
+    problems: list[str] = []
+    facts: dict[str, MapFacts] = {}
+    for sample in samples:
+        try:
+            prediction = read(sample)
+            evaluator.update(
+                [prediction.scores],
+                [prediction.mask],
+                [prediction.score],
+                [prediction.label],
+                {"category": [sample.category], "defect_type": [sample.defect_type]},
+            )
+            if prediction.facts is not None:
+                facts[sample.id] = prediction.facts
+        except EvaluationError as error:
+            problems.append(f"{sample.id}: {error}")
+    return evaluator, problems, facts
+
+
+def _read(
+    sample: Sample,
+    source: Any,
+    scores: Mapping[str, float] | None,
+    rule: str,
+    mask_rule: MaskRule | None,
+    protocol: Protocol,
+) -> Prediction:
+    """Read the map, the mask and the image score of a sample."""
+    screened = not callable(source)
+    values = map_values(source[sample.id] if screened else source(sample.id))
+    facts = None if screened else MapFacts.of(values)
+    score = scores[sample.id] if rule == "table" and scores else score_image(values, rule)
+    if sample.label and sample.mask is None:
+        return Prediction(values, None, score, sample.label, facts)
+    shape, label = read_size(sample.image), sample.label
+    mask = read_sample_mask(sample, shape, rule=mask_rule)
+    if protocol == "paper":
+        shape = PAPER_SIZE
+        picture = Image.fromarray(mask.astype(np.uint8))
+        mask = np.asarray(picture.resize(shape[::-1], Image.Resampling.NEAREST)) > 0
+        label = int(mask.any())
+    return Prediction(resize_map(values, shape), mask, score, label, facts)

@@ -1,0 +1,270 @@
+"""From what was counted to figures and their means."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+import threecad
+from threecad.evaluation import curves
+from threecad.evaluation.bootstrap import Deviations, add_confidence, mean_deviations, resample
+from threecad.evaluation.counting.pixels import SIZES
+from threecad.evaluation.curves import TOLERANCES, Interval
+from threecad.evaluation.definitions import IMAGE_KEYS, PAPER_PRO, pro_key, recall_key
+from threecad.evaluation.plausibility import find_inverted
+from threecad.evaluation.results import Figure, Result, Scores
+from threecad.evaluation.tallies import (
+    DETAIL_SLACK,
+    RECALL_RATES,
+    CategoryTally,
+    Ranking,
+    image_counts,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from threecad.evaluation.counting.partitions import Partition
+    from threecad.evaluation.tallies import ImageRecord
+
+__all__ = ["CategoryScores", "assemble", "mean_scores"]
+
+
+@dataclass(frozen=True)
+class CategoryScores:
+    """All scores of one category, and what a bootstrap adds."""
+
+    name: str
+    scores: Scores
+    by_type: dict[str, Scores]
+    by_size: dict[str, Scores]
+    deviations: Deviations
+    size_deviations: dict[str, Deviations]
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        tally: CategoryTally,
+        *,
+        pro_limits: Sequence[float],
+        bootstrap: int = 0,
+        seed: int = 0,
+    ) -> CategoryScores:
+        """Compute all scores of a category."""
+        scores = _category_scores(tally, pro_limits)
+        by_type: dict[str, Scores] = {}
+        by_size: dict[str, Scores] = {}
+        if tally.detailed:
+            by_type = {kind: _type_scores(tally, kind, pro_limits) for kind in tally.defect_types}
+            by_size = {size: _size_scores(tally, size, pro_limits) for size in SIZES}
+        if not bootstrap:
+            return cls(name, scores, by_type, by_size, {}, {})
+        draw = partial(resample, replicates=bootstrap, seed=seed, pro_limits=pro_limits)
+        deviations = draw(tally.images, name=name)
+        size_deviations = {size: draw(tally.images, name=name, size=size) for size in by_size}
+        for kind in by_type:
+            images = [i for i in tally.images if not i.label or i.defect_type == kind]
+            moved = draw(images, name=f"{name}/{kind}")
+            by_type[kind] = add_confidence(by_type[kind], moved)
+        return cls(
+            name,
+            add_confidence(scores, deviations),
+            by_type,
+            {size: add_confidence(by_size[size], size_deviations[size]) for size in by_size},
+            deviations,
+            size_deviations,
+        )
+
+
+def assemble(
+    categories: Sequence[CategoryScores],
+    pooled: CategoryScores,
+    *,
+    protocol: str,
+    settings: dict[str, Any],
+    provenance: dict[str, Any] | None = None,
+    warnings: Iterable[str] = (),
+) -> Result:
+    """Return the result of an evaluation from the scores of its categories.
+
+    Its warnings are those given, and those of figures below chance.
+    """
+    mean = mean_scores(category.scores for category in categories)
+    moved = mean_deviations(category.deviations for category in categories)
+    by_size: dict[str, Scores] = {}
+    for size in categories[0].by_size:
+        of_size = mean_scores(category.by_size[size] for category in categories)
+        moved_size = [c.size_deviations.get(size, {}) for c in categories]
+        by_size[size] = add_confidence(of_size, mean_deviations(moved_size))
+    for category in categories:
+        by_size |= {f"{category.name}/{size}": s for size, s in category.by_size.items()}
+    return Result(
+        mean=add_confidence(mean, moved),
+        by_category={category.name: category.scores for category in categories},
+        by_defect_type={
+            f"{category.name}/{kind}": scores
+            for category in categories
+            for kind, scores in category.by_type.items()
+        },
+        by_size=by_size,
+        pooled=pooled.scores,
+        protocol=protocol,
+        settings=settings,
+        provenance={**(provenance or {}), **_describe_software()},
+        warnings=[*warnings, *(w for c in categories for w in find_inverted(c.name, c.scores))],
+    )
+
+
+def _category_scores(tally: CategoryTally, pro_limits: Sequence[float]) -> Scores:
+    """Return the scores of all images of a category."""
+    figures = _image_figures(tally.images)
+    figures |= _pixel_figures(tally, None, None, pro_limits)
+    if tally.paper:
+        figures = _paper_figures(figures, tally.images)
+    return Scores(figures, _count(tally, tally.images, Ranking("pixels")))
+
+
+def _type_scores(tally: CategoryTally, defect_type: str, pro_limits: Sequence[float]) -> Scores:
+    """Return the scores of one defect type's images and all good ones."""
+    images = [
+        image for image in tally.images if not image.label or image.defect_type == defect_type
+    ]
+    figures = _image_figures(images)
+    figures |= _pixel_figures(tally, defect_type, None, pro_limits)
+    return Scores(figures, _count(tally, images, Ranking("pixels", defect_type)))
+
+
+def _size_scores(tally: CategoryTally, size: str, pro_limits: Sequence[float]) -> Scores:
+    """Return the scores of the regions of one size against all defect-free pixels."""
+    figures = _pixel_figures(tally, None, size, pro_limits)
+    for key in ("pixel_ap", "pixel_f1_max"):  # they depend on how many regions have the size
+        del figures[key]
+    pixels = tally.by_size[size]
+    counts = {"regions": pixels.found.total, "defective_pixels": pixels.defective.total}
+    return Scores(figures, counts)
+
+
+def mean_scores(parts: Iterable[Scores]) -> Scores:
+    """Return the unweighted mean of each figure over the parts for which it is defined."""
+    parts = list(parts)
+    figures = {key: _mean_figure([part.figures[key] for part in parts]) for key in parts[0].figures}
+    counts = {key: sum(part.counts[key] for part in parts) for key in parts[0].counts}
+    return Scores(figures, counts)
+
+
+def _image_figures(images: Sequence[ImageRecord]) -> dict[str, Figure]:
+    defective = sum(image.label for image in images)
+    if defective in (0, len(images)):
+        reason = "no good images" if defective else "no defective images"
+        return {key: Figure.undefined(reason) for key in IMAGE_KEYS}
+    counts = image_counts(images)
+    return {
+        "image_auroc": _figure(curves.auroc(counts), "auroc"),
+        "image_ap": _figure(curves.average_precision(counts), "ap"),
+        "image_f1_max": _figure(curves.f1_max(counts), "f1"),
+    }
+
+
+def _pixel_figures(
+    tally: CategoryTally, defect_type: str | None, size: str | None, pro_limits: Sequence[float]
+) -> dict[str, Figure]:
+    pixels = tally.partition(Ranking("pixels", defect_type, size))
+    keys = ["pixel_auroc", "pixel_ap", "pixel_f1_max"]
+    keys += [pro_key(limit) for limit in pro_limits]
+    keys += [recall_key(rate) for rate in RECALL_RATES]
+    if reason := _why_undefined(tally, pixels, size):
+        return {key: Figure.undefined(reason) for key in keys}
+    slack = 1.0 if defect_type is None and size is None else DETAIL_SLACK
+    counts = pixels.descending()
+    regions = tally.partition(Ranking("regions", defect_type, size)).descending()
+    intervals = [
+        (curves.auroc(counts), "auroc"),
+        (curves.average_precision(counts), "ap"),
+        (curves.f1_max(counts), "f1"),
+        *((curves.pro(counts, limit), "pro") for limit in pro_limits),
+        *((curves.recall_at(regions, rate), "recall") for rate in RECALL_RATES),
+    ]
+    return {
+        key: _figure(interval, kind, slack)
+        for key, (interval, kind) in zip(keys, intervals, strict=True)
+    }
+
+
+def _why_undefined(tally: CategoryTally, pixels: Partition, size: str | None) -> str | None:
+    negatives, positives = pixels.counts[:, 0].sum(), pixels.counts[:, 1].sum()
+    if negatives and positives:
+        return None
+    unmasked = tally.unmasked
+    if unmasked == len(tally.images):
+        return "no masks"
+    if not positives:
+        reason = "no defective pixels" if size is None else f"no {size} regions"
+    else:
+        reason = "no defect-free pixels"
+    return f"{reason} ({unmasked} images have no mask)" if unmasked else reason
+
+
+def _paper_figures(figures: dict[str, Figure], images: Sequence[ImageRecord]) -> dict[str, Figure]:
+    """Put the paper's PRO in the place of ours."""
+    kept = {key: figure for key, figure in figures.items() if not key.startswith("region_recall")}
+    reason = f"the paper's protocol has another PRO, under the key {PAPER_PRO}"
+    for key in kept:
+        if key.startswith("pro_"):
+            kept[key] = Figure.undefined(reason)
+    values = sorted(image.paper_pro for image in images if image.paper_pro is not None)
+    if values:
+        mean = float(np.mean(values))
+        kept[PAPER_PRO] = Figure(mean, mean, mean)
+    else:
+        kept[PAPER_PRO] = Figure.undefined("it is undefined for every image")
+    return kept
+
+
+def _count(tally: CategoryTally, images: Sequence[ImageRecord], ranking: Ranking) -> dict[str, int]:
+    pixels = tally.partition(ranking)
+    defective = sum(image.label for image in images)
+    negatives, positives = (int(total) for total in pixels.counts[:, :2].sum(axis=0))
+    return {
+        "good": len(images) - defective,
+        "defective": defective,
+        "regions": pixels.regions,
+        "pixels": negatives + positives,
+        "defective_pixels": positives,
+    }
+
+
+def _figure(interval: Interval, kind: str, slack: float = 1.0) -> Figure:
+    low, high = float(interval.low), float(interval.high)
+    within = high - low <= TOLERANCES[kind] * slack
+    return Figure(float(interval.value), low, high, within_tolerance=within)
+
+
+def _mean_figure(parts: list[Figure]) -> Figure:
+    defined = [part for part in parts if part.value is not None]
+    n = len(defined)
+    if not n:
+        return Figure.undefined("; ".join(sorted({part.reason or "" for part in parts})), n=0)
+    value, low, high = (
+        float(np.mean([getattr(part, name) for part in defined]))
+        for name in ("value", "low", "high")
+    )
+    within = all(part.within_tolerance for part in defined)
+    return Figure(value, low, high, n=n, within_tolerance=within)
+
+
+def _describe_software() -> dict[str, Any]:
+    """Return the versions that a result depends on."""
+    return {
+        "threecad": threecad.__version__,
+        "python": platform.python_version(),
+        "numpy": version("numpy"),
+        "numba": version("numba"),
+        "opencv": cv2.__version__,
+    }

@@ -1,0 +1,1 @@
+"""Pixels, masks and regions: from a file to arrays, and back."""

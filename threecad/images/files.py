@@ -1,0 +1,279 @@
+"""Image files as arrays, with the distrust that files from elsewhere deserve.
+
+``open_image`` is the only door: what is read here, in cfrg too, comes through it. Pillow decides by
+content, whatever a file is called, and has some forty decoders; one of them (EPS) starts
+Ghostscript, others need no more than a few bytes to believe a file is theirs. So the formats are
+named, the size is checked before a pixel is decoded, and all that a decoder raises becomes one
+error that names the file.
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+import struct
+import zlib
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from threecad.errors import ImageError
+from threecad.images.damage import describe_damage
+from threecad.system import atomic
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+    import numpy.typing as npt
+    from PIL import ImageFile
+
+__all__ = [
+    "BROKEN",
+    "FORMATS",
+    "MAX_PIXELS",
+    "as_png",
+    "open_image",
+    "png_bytes",
+    "read_image",
+    "read_size",
+    "rgb_array",
+    "write_png",
+]
+
+NO_FLOATS = "it holds floating-point values; save it with 8 or 16 bits a channel"
+
+MAX_PIXELS = 2**28
+"""Largest image or mask decoded: 16,384 × 16,384 pixels, 1 GiB as Pillow holds its colours."""
+
+FORMATS = tuple(
+    str(plugin.format)
+    for plugin in (
+        PngImagePlugin.PngImageFile,
+        JpegImagePlugin.JpegImageFile,
+        BmpImagePlugin.BmpImageFile,
+        TiffImagePlugin.TiffImageFile,
+        WebPImagePlugin.WebPImageFile,
+        GifImagePlugin.GifImageFile,
+        PpmImagePlugin.PpmImageFile,
+    )
+)
+"""Formats that are decoded, by Pillow's names: each is told by a magic number of its own, and
+decoded within the process. A JPEG of several pictures (MPO) counts as JPEG."""
+
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    EOFError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    RuntimeError,
+    Warning,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""What Pillow raises on damaged or hostile files. It has no exception of its own for them."""
+
+
+def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+    """Return an image file as (H, W, 3) uint8 RGB.
+
+    Sixteen-bit grey images keep their top byte; transparency is dropped; of several frames the
+    first is taken. The orientation tag of a photograph is not applied, so that image and mask keep
+    one geometry.
+
+    Raises:
+        ImageError: If the file is not an image, is damaged, or is larger than ``MAX_PIXELS``.
+    """
+    image = open_image(path)
+    try:
+        return rgb_array(image)
+    except ValueError as error:
+        raise _error(path, str(error), "Save it as an 8-bit RGB PNG.") from error
+
+
+def read_size(path: str | os.PathLike[str], content: bytes | None = None) -> tuple[int, int]:
+    """Return ``(height, width)`` of an image file from its header.
+
+    Args:
+        path: The file.
+        content: Its bytes, where ``path`` only says what to call it.
+
+    Raises:
+        ImageError: If the file is not an image, or is larger than ``MAX_PIXELS``.
+    """
+    with _decoding(path, content) as file:
+        image = _open_header(path, file, MAX_PIXELS)
+        return image.height, image.width
+
+
+def open_image(
+    path: str | os.PathLike[str],
+    content: bytes | None = None,
+    *,
+    one_frame: bool = False,
+    max_pixels: int | None = None,
+) -> Image.Image:
+    """Return an image file, decoded, as Pillow's image in the file's own mode.
+
+    Nothing of it refers to the file any more, and none of its memory is the file's.
+
+    Args:
+        path: The file.
+        content: Its bytes, where ``path`` only says what to call it.
+        one_frame: Refuse a file of several frames. Otherwise the first is taken.
+        max_pixels: Most pixels to decode; ``MAX_PIXELS`` unless given.
+
+    Raises:
+        ImageError: If there is no such file, it has none of ``FORMATS``, is damaged, or its header
+            declares more pixels; ``reason`` says which.
+    """
+    with _decoding(path, content) as file:
+        image = _open_header(path, file, MAX_PIXELS if max_pixels is None else max_pixels)
+        frames = getattr(image, "n_frames", 1) if one_frame else 1
+        if frames > 1:
+            reason = f"it has {frames} frames; expected one"
+            raise _error(path, reason, "Save the one that counts as a file of its own.")
+        image.load()
+    return image
+
+
+@contextmanager
+def _decoding(path: str | os.PathLike[str], content: bytes | None) -> Iterator[BinaryIO]:
+    """Hand out the file; all that Pillow raises meanwhile becomes an ``ImageError``."""
+    token = _ours.set(True)
+    try:
+        with _open_file(path) if content is None else io.BytesIO(content) as file:
+            try:
+                yield file
+            except BROKEN as error:
+                advice = "It may be damaged or cut off: get it again, or run `threecad verify` on "
+                advice += "the tree."
+                if isinstance(error, UnidentifiedImageError):
+                    advice = f"Expected {', '.join(FORMATS)}: save it as one of them."
+                raise _error(path, describe_damage(file, error), advice) from error
+    finally:
+        _ours.reset(token)
+
+
+def _open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file ourselves: given a path, Pillow maps some formats into memory.
+
+    Mapped pixels change with the file, and where it is cut short meanwhile the process is killed.
+    """
+    try:
+        where = Path(path)
+        if not stat.S_ISREG(where.stat().st_mode):  # a pipe would be waited for
+            raise _error(path, "it is no file", "Check the path.")
+        return where.open("rb")
+    except FileNotFoundError as error:
+        message = f"There is no image {Path(path)}. Check the path."
+        raise ImageError(message, reason="there is no such file") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _error(path, reason, "Check the path and its permissions.") from error
+
+
+def _open_header(
+    path: str | os.PathLike[str], file: BinaryIO, max_pixels: int
+) -> ImageFile.ImageFile:
+    """Do as ``Image.open`` with ``FORMATS``, but by our limit of pixels instead of Pillow's."""
+    head = file.read(16)
+    file.seek(0)
+    for name in FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept is not None and len(head) > 1 and accept(head) is True:
+            break
+    else:
+        raise UnidentifiedImageError
+    image = factory(file, "")
+    if image.width * image.height > max_pixels:
+        size = f"{image.width} × {image.height} pixels"
+        reason = f"it declares {size}, more than the {max_pixels:,} that are allowed"
+        raise _error(path, reason, "Crop or scale it first.")
+    return image
+
+
+def _error(path: str | os.PathLike[str], reason: str, advice: str) -> ImageError:
+    return ImageError(f"{Path(path)} cannot be read as an image: {reason}. {advice}", reason=reason)
+
+
+_ours: ContextVar[bool] = ContextVar("decoding for threecad", default=False)
+
+
+def _leave_our_images_to_our_limit() -> None:
+    """Keep Pillow's own limit, a global that any library may change, from images opened here.
+
+    Some of its decoders check it themselves, with an error or a warning. For everyone else it stays
+    what it is: the context says whose image is being decoded.
+    """
+    check: Any = Image._decompression_bomb_check
+
+    def check_others(*args: Any, **kwargs: Any) -> None:
+        if not _ours.get():
+            check(*args, **kwargs)
+
+    Image._decompression_bomb_check = check_others
+
+
+_leave_our_images_to_our_limit()
+
+
+def rgb_array(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Return a PIL image as (H, W, 3) uint8 RGB, as ``read_image`` does; decodes it if need be.
+
+    Raises:
+        ValueError: If it holds floating-point values, whose range nobody knows.
+    """
+    if image.mode == "F":
+        raise ValueError(NO_FLOATS)
+    if image.mode.startswith("I;16") or image.mode == "I":
+        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.array(image.convert("RGB"))
+
+
+def as_png(image: Image.Image) -> bytes:
+    """Return an image as a PNG file in memory, 32-bit integers with 16 bits.
+
+    Raises:
+        OSError: If PNG has no such mode.
+    """
+    if image.mode == "I":
+        image = Image.fromarray(np.clip(np.asarray(image), 0, 65535).astype(np.uint16))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def png_bytes(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """Return (H, W) grey or (H, W, 3) RGB uint8 pixels as a PNG file in memory."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def write_png(path: str | os.PathLike[str], pixels: npt.NDArray[np.uint8]) -> None:
+    """Write (H, W) grey or (H, W, 3) RGB uint8 pixels as PNG, atomically."""
+    atomic.write_bytes(path, png_bytes(pixels))

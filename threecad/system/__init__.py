@@ -1,0 +1,1 @@
+"""Files, folders, processes: what every room above stands on."""
