@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -39,3 +40,17 @@ def read_tree(root: Path) -> dict[str, bytes]:
         for path in root.rglob("*")
         if path.is_file() and ".threecad" not in path.relative_to(root).parts
     }
+
+
+def tar_of(*members: tuple[str, bytes | str]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                info.type, info.linkname = tarfile.SYMTYPE, content
+                tar.addfile(info)
+            else:
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()

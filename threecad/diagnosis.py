@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import threecad
 from threecad.errors import ThreecadError
 from threecad.system.caching import list_caches
 from threecad.system.locations import MARKERS, default_root, own_folder, user_cache
 from threecad.system.parallel import worker_count
+from threecad.version import __version__
 
 __all__ = ["diagnose"]
 
@@ -62,7 +62,7 @@ def diagnose(root: str | os.PathLike[str] | None = None) -> dict[str, Any]:
 
 def _versions() -> dict[str, str | None]:
     versions: dict[str, str | None] = {
-        "threecad": threecad.__version__,
+        "threecad": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
     }

@@ -1,7 +1,7 @@
 """A web page for one person: drop an image, see what the detector says, move the threshold.
 
-``cfrg.app.server`` serves it. Whether an upload is an image is for ``threecad.images.files`` to say, as
-everywhere.
+``cfrg.app.server`` serves it. Whether an upload is an image is for ``threecad.images.files`` to
+say, as everywhere.
 """
 
 from __future__ import annotations

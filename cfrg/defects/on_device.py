@@ -9,7 +9,7 @@ that is done per pixel is done on the device. So the pairs are the same up to ro
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import torch
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cfrg.images.cache import Pictures
-    from cfrg.training.options import TrainingOptions
 
 __all__ = ["CleanImages", "DeviceDefects", "defects_on_device"]
 
@@ -40,23 +39,32 @@ OTHER_SWITCHES = ("structural", "several_scales", "augment_textures")
 
 
 def defects_on_device(
-    pairs: TrainingPairs, options: TrainingOptions, device: torch.device
+    pairs: TrainingPairs,
+    device: torch.device,
+    *,
+    where: Literal["auto", "device", "workers"] = "auto",
+    workers: int = 0,
 ) -> DeviceDefects | None:
     """Return what draws the defects on the device, or ``None`` where data workers shall.
 
+    Args:
+        pairs: The pairs to draw.
+        device: Where training computes.
+        where: ``auto`` is the device if it is a CUDA one and can draw these pairs.
+        workers: Processes that read the images.
+
     Raises:
-        UsageError: If the options demand the device and these pairs cannot be drawn there.
+        UsageError: If ``where`` is the device and these pairs cannot be drawn there.
     """
-    choice = options.draw_defects_on
-    if choice == "workers" or (choice == "auto" and device.type != "cuda"):
+    if where == "workers" or (where == "auto" and device.type != "cuda"):
         return None
     if obstacle := _find_obstacle(pairs):
-        if choice == "device":
+        if where == "device":
             raise UsageError(
                 f"draw_defects_on is 'device', but {obstacle}. Use 'auto' or 'workers'."
             )
         return None
-    return DeviceDefects(pairs, device, workers=options.workers)
+    return DeviceDefects(pairs, device, workers=workers)
 
 
 class CleanImages(Dataset[dict[str, Tensor]]):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from threecad.evaluation.results import FIGURE_NAMES, Figure, Result
+from threecad.evaluation.results import FIGURE_NAMES, Result
 from threecad.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cfrg.network.config import CFRGConfig
+    from threecad.evaluation.scores import Figure
 
 __all__ = ["MARKER", "make_card"]
 

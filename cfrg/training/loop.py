@@ -97,7 +97,9 @@ def fit(
     accelerator = make_accelerator(options)
     processes = accelerator.num_processes
     total = options.total_steps(len(pairs), processes)
-    defects = defects_on_device(pairs, options, accelerator.device)
+    defects = defects_on_device(
+        pairs, accelerator.device, where=options.draw_defects_on, workers=options.workers
+    )
     objective = _Objective(model)
     model.to(accelerator.device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from threecad.dataset.catalog import CATEGORIES, published_results
 from threecad.errors import UsageError
 from threecad.evaluation.definitions import IMAGE_KEYS, PAPER_PRO
-from threecad.evaluation.results import FIGURE_NAMES, Figure, Result, Scores
+from threecad.evaluation.results import FIGURE_NAMES, Result
+from threecad.evaluation.scores import Figure, Scores
 from threecad.evaluation.tables import escape_latex
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from threecad.benchmark.store import Record
     from threecad.dataset.samples import Index
-    from threecad.evaluation.results import Figure
+    from threecad.evaluation.scores import Figure
 
 __all__ = ["KEYS_OF", "average_ranks", "combine_seeds", "make_report"]
 

@@ -17,9 +17,9 @@ from threecad.system.json_files import read_object
 from threecad.system.locations import OWN_FOLDER
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from threecad.fetching.extraction import Extraction
 
 __all__ = ["Archive", "Provenance", "Unpacked"]
 
@@ -114,10 +114,12 @@ class Provenance:
             if name == source or name.startswith(f"{source}/")
         }
 
-    def record_unpacked(self, source: str, extraction: Extraction, *, complete: bool) -> None:
+    def record_unpacked(
+        self, source: str, files: Mapping[str, int], sizes: Mapping[str, int], *, complete: bool
+    ) -> None:
         """Write down the categories that are in place."""
-        for category, files in extraction.files.items():
-            self.unpacked[category] = Unpacked(files, extraction.bytes[category], source)
+        for category, count in files.items():
+            self.unpacked[category] = Unpacked(count, sizes[category], source)
         if complete:
             self.complete = source
         self.save()

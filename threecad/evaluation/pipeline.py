@@ -18,12 +18,12 @@ from tqdm import tqdm
 from threecad.dataset.samples import read_sample_mask
 from threecad.errors import EvaluationError, UsageError
 from threecad.evaluation.counting.paper_protocol import PAPER_SIZE
+from threecad.evaluation.evaluator import Evaluator
 from threecad.evaluation.plausibility import MapFacts, find_doubts, find_transposed
 from threecad.evaluation.predictions import PredictionFolder
 from threecad.evaluation.scoring import assemble
 from threecad.evaluation.screening import list_problems, map_values, screen_predictions
 from threecad.images.files import read_size
-from threecad.metrics import Evaluator
 from threecad.system import parallel
 
 if TYPE_CHECKING:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from textwrap import fill
+from typing import TYPE_CHECKING, Any, Literal
 
 from threecad.errors import EvaluationError
-from threecad.evaluation.definitions import FIGURE_NAMES, KEYS, is_replaced
-from threecad.evaluation.tables import render_result
+from threecad.evaluation.definitions import FIGURE_NAMES, KEYS, SHORT_NAMES, is_replaced
+from threecad.evaluation.scores import Figure, Scores
+from threecad.evaluation.tables import WIDTH, list_figures, tabulate
 from threecad.system import atomic
 from threecad.system.json_files import read_json
 
@@ -17,112 +19,12 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-__all__ = ["FIGURE_NAMES", "KEYS", "SCHEMA", "Figure", "Result", "Scores"]
+__all__ = ["FIGURE_NAMES", "KEYS", "SCHEMA", "Result"]
 
 SCHEMA = "threecad.result/1"
 
-COARSE = 5e-4
-"""Width of an interval above which a second decimal of the percentage says nothing."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One figure, a fraction, or the reason why there is none.
-
-    Attributes:
-        value: The figure; ``None`` if it is undefined.
-        low: The exact value is at least this (certified, not statistical).
-        high: The exact value is at most this.
-        confidence: Bounds of the 95 % bootstrap interval over images, if one was asked for.
-        reason: Why the figure is undefined.
-        n: For a mean over categories, the number of categories it is defined for.
-        within_tolerance: Whether ``high - low`` is within the tolerance.
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    confidence: tuple[float, float] | None = None
-    reason: str | None = None
-    n: int | None = None
-    within_tolerance: bool = True
-
-    @classmethod
-    def undefined(cls, reason: str, n: int | None = None) -> Figure:
-        """Return a figure that does not exist."""
-        return cls(None, reason=reason, n=n)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figure as JSON values; what does not apply is left out."""
-        if self.value is None:
-            plain: dict[str, Any] = {"value": None, "reason": self.reason}
-        else:
-            plain = {"value": self.value, "low": self.low, "high": self.high}
-            if not self.within_tolerance:
-                plain["within_tolerance"] = False
-        if self.confidence is not None:
-            plain["confidence"] = list(self.confidence)
-        if self.n is not None:
-            plain["n"] = self.n
-        return plain
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Figure:
-        """Return the figure that ``to_dict`` wrote."""
-        value, low, high = plain["value"], plain.get("low"), plain.get("high")
-        confidence = plain.get("confidence")
-        return cls(
-            value=None if value is None else float(value),
-            low=None if low is None else float(low),
-            high=None if high is None else float(high),
-            confidence=None if confidence is None else (float(confidence[0]), float(confidence[1])),
-            reason=plain.get("reason"),
-            n=plain.get("n"),
-            within_tolerance=plain.get("within_tolerance", True),
-        )
-
-    @property
-    def decimals(self) -> int:
-        """How many decimals of the percentage say something: two, or one."""
-        return 1 if _width(self) > COARSE else 2
-
-    def __str__(self) -> str:
-        """Return the figure in percent, as tables show it."""
-        return self.to_text(self.decimals)
-
-    def to_text(self, decimals: int) -> str:
-        """Return the figure in percent with so many decimals."""
-        if self.value is None:
-            return "–"
-        text = f"{100 * self.value:.{decimals}f}"
-        if self.confidence is not None:
-            text += f" [{100 * self.confidence[0]:.1f}, {100 * self.confidence[1]:.1f}]"
-        return text if self.within_tolerance else f"{text} ±{50 * _width(self):.2g}"
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The figures of one group of images.
-
-    Attributes:
-        figures: Key (see ``FIGURE_NAMES``) → figure.
-        counts: How much the figures rest on: ``good``, ``defective`` (images), ``regions``,
-            ``pixels``, ``defective_pixels``; only what applies.
-    """
-
-    figures: dict[str, Figure]
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the scores as JSON values."""
-        figures = {key: figure.to_dict() for key, figure in self.figures.items()}
-        return {"counts": self.counts, "figures": figures}
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Scores:
-        """Return the scores that ``to_dict`` wrote."""
-        figures = {key: Figure.from_dict(value) for key, value in plain["figures"].items()}
-        return cls(figures, dict(plain["counts"]))
+DETAILS = ("pixel_auroc", "pro_30", "pro_05", "region_recall_05", "region_recall_01")
+"""What is shown of defect types and sizes; the rest is in the JSON and the HTML page."""
 
 
 @dataclass(frozen=True)
@@ -232,8 +134,34 @@ class Result:
             raise EvaluationError(f"{path}: {error}") from None
 
     def __str__(self) -> str:
-        """Return tables in percent that fit 80 columns; reasons of undefined figures below."""
-        return render_result(self)
+        """Return all figures, categories or defect types, and sizes as tables of 80 columns.
+
+        They are in percent; reasons of undefined figures stand below. Of several categories, the
+        figures are the means, and defect types are left out.
+        """
+        several = len(self.by_category) > 1
+        name = (
+            f"mean of {len(self.by_category)} categories" if several else "".join(self.by_category)
+        )
+        blocks = [[f"Protocol {self.protocol}, {name}, percent", "", *list_figures(self.mean)]]
+        if several:
+            categories = {**self.by_category, "Mean": self.mean}
+            keys = [key for key in SHORT_NAMES if not key.startswith("region_")]
+            blocks.append(tabulate("Category", categories, keys))
+        else:
+            blocks.append(tabulate("Defect type", self.breakdown("by_defect_type"), DETAILS))
+        sizes = {size: scores for size, scores in self.by_size.items() if "/" not in size}
+        blocks.append(tabulate("Defect size", sizes, DETAILS))
+        lines = [*self.undefined(), *(f"Warning: {line}" for line in self.warnings)]
+        blocks.append([fill(line, WIDTH, subsequent_indent="  ") for line in lines])
+        return "\n\n".join("\n".join(block) for block in blocks if block)
+
+    def breakdown(self, name: Literal["by_defect_type", "by_size"]) -> dict[str, Scores]:
+        """Return the scores of every type or size; a category that is the only one is not named."""
+        groups: dict[str, Scores] = getattr(self, name)
+        if len(self.by_category) > 1:
+            return groups
+        return {group.partition("/")[2]: scores for group, scores in groups.items() if "/" in group}
 
     def undefined(self) -> list[str]:
         """Return what is undefined in categories, and why: a line for each reason."""
@@ -250,7 +178,3 @@ class Result:
             for (names, reason), categories in places.items()
             for verb in ["are" if "," in names else "is"]
         ]
-
-
-def _width(figure: Figure) -> float:
-    return (figure.high or 0.0) - (figure.low or 0.0)

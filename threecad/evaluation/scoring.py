@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-import threecad
 from threecad.evaluation import curves
 from threecad.evaluation.bootstrap import Deviations, add_confidence, mean_deviations, resample
 from threecad.evaluation.counting.pixels import SIZES
 from threecad.evaluation.curves import TOLERANCES, Interval
 from threecad.evaluation.definitions import IMAGE_KEYS, PAPER_PRO, pro_key, recall_key
 from threecad.evaluation.plausibility import find_inverted
-from threecad.evaluation.results import Figure, Result, Scores
+from threecad.evaluation.results import Result
+from threecad.evaluation.scores import Figure, Scores
 from threecad.evaluation.tallies import (
     DETAIL_SLACK,
     RECALL_RATES,
@@ -26,6 +26,7 @@ from threecad.evaluation.tallies import (
     Ranking,
     image_counts,
 )
+from threecad.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -262,7 +263,7 @@ def _mean_figure(parts: list[Figure]) -> Figure:
 def _describe_software() -> dict[str, Any]:
     """Return the versions that a result depends on."""
     return {
-        "threecad": threecad.__version__,
+        "threecad": __version__,
         "python": platform.python_version(),
         "numpy": version("numpy"),
         "numba": version("numba"),

@@ -1,9 +1,8 @@
-"""A result as text that fits a terminal of 80 columns."""
+"""Figures as text: lines and tables that fit a terminal of 80 columns, Markdown and LaTeX."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from textwrap import fill
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -16,50 +15,16 @@ from threecad.evaluation.definitions import FIGURE_NAMES, SHORT_NAMES, is_replac
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from threecad.evaluation.results import Result, Scores
+    from threecad.evaluation.scores import Scores
 
-__all__ = ["Table", "breakdown", "escape_latex", "render_result"]
+__all__ = ["Table", "escape_latex", "list_figures", "tabulate"]
 
 WIDTH = 80
 NAME_WIDTH = 30
 
-DETAILS = ("pixel_auroc", "pro_30", "pro_05", "region_recall_05", "region_recall_01")
-"""What is shown of defect types and sizes; the rest is in the JSON and the HTML page."""
 
-
-def render_result(result: Result) -> str:
-    """Return a result as tables in percent: all figures, categories, defect types and sizes.
-
-    Of several categories, the figures are the means, and defect types are left out.
-    """
-    several = len(result.by_category) > 1
-    name = (
-        f"mean of {len(result.by_category)} categories" if several else "".join(result.by_category)
-    )
-    blocks = [[f"Protocol {result.protocol}, {name}, percent", "", *_list_figures(result.mean)]]
-    if several:
-        categories = {**result.by_category, "Mean": result.mean}
-        keys = [key for key in SHORT_NAMES if not key.startswith("region_")]
-        blocks.append(_tabulate("Category", categories, keys))
-    else:
-        blocks.append(_tabulate("Defect type", breakdown(result, "by_defect_type"), DETAILS))
-    sizes = {size: scores for size, scores in result.by_size.items() if "/" not in size}
-    blocks.append(_tabulate("Defect size", sizes, DETAILS))
-    lines = [*result.undefined(), *(f"Warning: {line}" for line in result.warnings)]
-    blocks.append([fill(line, WIDTH, subsequent_indent="  ") for line in lines])
-    return "\n\n".join("\n".join(block) for block in blocks if block)
-
-
-def breakdown(result: Result, name: str) -> dict[str, Scores]:
-    """Return ``by_defect_type`` or ``by_size``; a category that is the only one is not named."""
-    groups: dict[str, Scores] = getattr(result, name)
-    if len(result.by_category) > 1:
-        return groups
-    return {group.partition("/")[2]: scores for group, scores in groups.items() if "/" in group}
-
-
-def _list_figures(scores: Scores) -> list[str]:
-    """Return a line for each figure, with its interval."""
+def list_figures(scores: Scores) -> list[str]:
+    """Return a line for each figure, in percent, with its interval."""
     lines = []
     for key, figure in scores.figures.items():
         if is_replaced(key, scores.figures):
@@ -70,8 +35,14 @@ def _list_figures(scores: Scores) -> list[str]:
     return lines
 
 
-def _tabulate(title: str, groups: Mapping[str, Scores], keys: Sequence[str]) -> list[str]:
-    """Return a table with a row for each group and a column for each figure that any has."""
+def tabulate(title: str, groups: Mapping[str, Scores], keys: Sequence[str]) -> list[str]:
+    """Return the lines of a table in percent that fits ``WIDTH`` columns.
+
+    Args:
+        title: Head of the first column.
+        groups: A row for each, by name.
+        keys: A column for each of these figures that any group has.
+    """
     keys = [key for key in keys if any(_is_defined(scores, key) for scores in groups.values())]
     if not keys:
         return []

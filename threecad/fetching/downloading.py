@@ -213,7 +213,9 @@ class _Job:
                     f"{self.origin.name} holds no category {name!r}. "
                     f"It holds: {', '.join(sorted(done.files))}."
                 )
-        self.known.record_unpacked(self.origin.name, done, complete=self.wanted is None)
+        self.known.record_unpacked(
+            self.origin.name, done.files, done.bytes, complete=self.wanted is None
+        )
         if self.progress:
             say(
                 f"{sum(done.files.values())} files of {len(done.files)} categories are in "

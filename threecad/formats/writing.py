@@ -216,8 +216,8 @@ def encode_mask(mask: NDArray[np.bool_]) -> bytes:
 def write_new(target: Path, data: bytes) -> None:
     """Write ``data`` to ``target``, whole or not at all.
 
-    Unlike ``threecad.system.atomic`` this does not force every file to disk: the staged folder does so
-    once, before it is renamed.
+    Unlike ``threecad.system.atomic`` this does not force every file to disk: the staged folder
+    does so once, before it is renamed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(target)

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from threecad.errors import UsageError
-from threecad.evaluation.results import FIGURE_NAMES, Figure, Result, Scores
-from threecad.evaluation.tables import breakdown
+from threecad.evaluation.results import FIGURE_NAMES, Result
 from threecad.pages.rendering import render_template
 from threecad.system import atomic
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
+
+    from threecad.evaluation.scores import Figure, Scores
 
 __all__ = ["GalleryRow", "render_report", "write_report"]
 
@@ -105,10 +106,10 @@ def _tables(result: Result) -> list[dict[str, Any]]:
     if any(figure.confidence for figure in result.mean.figures.values()):
         note += " In brackets: 95 % bootstrap interval over images."
     tables = [_table("Figures per category", everything, note)]
-    if by_defect_type := breakdown(result, "by_defect_type"):
+    if by_defect_type := result.breakdown("by_defect_type"):
         note = "Images of one defect type against all good images of the category. Percent."
         tables.append(_table("Figures per defect type", by_defect_type, note))
-    if by_size := breakdown(result, "by_size"):
+    if by_size := result.breakdown("by_size"):
         note = (
             "Regions under 0.05 %, from 0.05 to 0.5 %, and over 0.5 % of the image, against all "
             "defect-free pixels of the category. Percent."

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_training import Noise, square
 from torch.utils.data import DataLoader
 
 from cfrg.defects.pairs import (
@@ -28,30 +29,6 @@ from cfrg.images.tiling import Tiling
 from threecad import ThreeCAD
 from threecad.errors import DataError, UsageError
 from threecad.images.files import read_image
-
-
-class Noise(torch.utils.data.Dataset):
-    """Twelve images of noise."""
-
-    images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, position: int) -> np.ndarray:
-        return self.images[position]
-
-
-def square(
-    image: np.ndarray, rng: np.random.Generator, *_: object
-) -> tuple[np.ndarray, np.ndarray]:
-    """Paint a square of one random colour at a random place."""
-    top, left = rng.integers(0, 24, 2)
-    mask = np.zeros(image.shape[:2], np.uint8)
-    mask[top : top + 8, left : left + 8] = 1
-    defective = image.copy()
-    defective[mask == 1] = rng.integers(0, 256, 3)
-    return defective, mask
 
 
 def all_pairs(workers: int, start: int = 0) -> list[dict[str, torch.Tensor]]:

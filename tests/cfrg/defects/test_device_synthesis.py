@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors import safe_open
-from test_data import Noise, square
-from test_training import assert_same, fresh_model
+from small_training import Noise, assert_same, fresh_model, square
 
 from cfrg import CFRG, CFRGConfig, TrainingOptions, fit
 from cfrg.defects import device_synthesis as module
@@ -163,7 +162,9 @@ def test_crops_and_textures_of_a_folder(tmp_path: Path) -> None:
 
 def test_where_defects_are_drawn() -> None:
     def chosen(device: torch.device, pairs: TrainingPairs | None = None, **changes: object) -> bool:
-        found = defects_on_device(pairs or make_pairs(**changes), options(**changes), device)
+        found = defects_on_device(
+            pairs or make_pairs(**changes), device, where=options(**changes).draw_defects_on
+        )
         return found is not None
 
     class Recorder(DeviceDefects):
@@ -194,22 +195,22 @@ def test_where_defects_are_drawn() -> None:
 def test_what_the_device_cannot_draw_is_refused(changes: dict[str, object], reason: str) -> None:
     given = options(draw_defects_on="device", **changes)
     with pytest.raises(UsageError, match=reason):
-        defects_on_device(make_pairs(**changes), given, CPU)
+        defects_on_device(make_pairs(**changes), CPU, where=given.draw_defects_on)
 
 
 def test_parts_and_too_many_textures_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     given, pairs = options(draw_defects_on="device"), make_pairs()
     pairs.parts = [np.ones((48, 40), np.uint8)] * 12
     with pytest.raises(UsageError, match="foreground is not drawn there"):
-        defects_on_device(pairs, given, CPU)
+        defects_on_device(pairs, CPU, where=given.draw_defects_on)
     pairs.parts = None
     size = len(DrawnTextures()) * 3 * 48 * 40
     monkeypatch.setattr(module, "LARGEST_STACK", size - 1)
     with pytest.raises(UsageError, match="64 textures of 48 × 40 pixels take"):
-        defects_on_device(pairs, given, CPU)
-    assert defects_on_device(pairs, options(), CUDA) is None
+        defects_on_device(pairs, CPU, where=given.draw_defects_on)
+    assert defects_on_device(pairs, CUDA) is None
     monkeypatch.setattr(module, "LARGEST_STACK", size)
-    assert defects_on_device(pairs, given, CPU)
+    assert defects_on_device(pairs, CPU, where=given.draw_defects_on)
 
 
 def train(run: Path, *, resume: bool = False, stop_after: int | None = None, **changes) -> CFRG:
@@ -237,7 +238,7 @@ _SCRIPT = """
 import sys
 from pathlib import Path
 import torch
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {folders!r}
 torch.set_num_threads(1)
 import test_device_synthesis
 changes = {{"steps": 400, "checkpoint_every": 2, "stop_after": int(sys.argv[2]) or None}}
@@ -248,7 +249,9 @@ test_device_synthesis.train(Path(sys.argv[1]), resume=True, **changes)
 @pytest.mark.slow
 def test_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
     def start(run: Path, stop: int = 0) -> subprocess.Popen[bytes]:
-        script = _SCRIPT.format(tests=str(Path(__file__).parents[2]))
+        script = _SCRIPT.format(
+            folders=[str(Path(__file__).parent), str(Path(__file__).parents[2])]
+        )
         line = [sys.executable, "-c", script, str(run), str(stop)]
         return subprocess.Popen(line, stderr=subprocess.DEVNULL)
 

@@ -20,7 +20,8 @@ from cfrg.network.config import CFRGConfig
 from cfrg.network.model import CFRG
 from cfrg.network.pretrained import read_config, write_card
 from threecad.errors import ModelError
-from threecad.evaluation.results import Figure, Result, Scores
+from threecad.evaluation.results import Result
+from threecad.evaluation.scores import Figure, Scores
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,9 @@ from pathlib import Path
 import torch
 sys.path.insert(0, {tests!r})
 torch.set_num_threads(1)
-import test_training
+import small_training
 run, accumulate = Path(sys.argv[1]), int(sys.argv[2])
-test_training.train(run, accumulate=accumulate, steps=3, checkpoint_every=1)
+small_training.train(run, accumulate=accumulate, steps=3, checkpoint_every=1)
 """
 
 

@@ -14,62 +14,26 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from test_data import Noise, square
+from small_training import (
+    CONFIG,
+    VALIDATED,
+    Noise,
+    assert_same,
+    fresh_model,
+    held_out,
+    options,
+    square,
+    train,
+    weights,
+)
 
-from cfrg import CFRG, CFRGConfig, TrainingOptions, fit
-from cfrg.defects.pairs import VALIDATION_STREAM, PairKey, TrainingPairs
+from cfrg import CFRG, CFRGConfig, TrainingOptions
+from cfrg.defects.pairs import PairKey, TrainingPairs
 from cfrg.training.averaging import WeightAverage
 from cfrg.training.loop import Interrupted, learning_rate, make_accelerator, read_log
 from cfrg.training.states import load_training_state, save_training_state, state_path
 from cfrg.training.validation import BestWeights, Validation, validate
 from threecad.errors import ModelError, UsageError
-
-CONFIG = CFRGConfig.preset("lite", image_size=32)
-
-
-def options(**changes: object) -> TrainingOptions:
-    values = {"steps": 4, "batch_size": 3, "device": "cpu", "checkpoint_every": 9, "log_every": 1}
-    return TrainingOptions.preset("lite", **{**values, **changes})
-
-
-def fresh_model(seed: int = 0) -> CFRG:
-    torch.manual_seed(seed)
-    model = CFRG(CONFIG)
-    model.load_teacher()
-    return model
-
-
-def train(run: Path, *, resume: bool = False, stop_after: int | None = None, **changes) -> CFRG:
-    model = fresh_model()
-    pairs = TrainingPairs(Noise(), square, seed=5)
-    given = options(**changes)
-    fit(
-        model,
-        pairs,
-        run,
-        given,
-        resume=resume,
-        validation=held_out() if given.validate_every else None,
-        stop_after=stop_after,
-    )
-    return model
-
-
-def held_out() -> Validation:
-    return Validation(TrainingPairs(Noise(), square, seed=5, purpose=VALIDATION_STREAM), 5)
-
-
-VALIDATED = {"validation_fraction": 0.1, "validate_every": 2, "average": 0.9, "select": "best"}
-
-
-def weights(model: CFRG) -> dict[str, torch.Tensor]:
-    return {name: value.cpu() for name, value in model.state_dict().items()}
-
-
-def assert_same(a: CFRG, b: CFRG) -> None:
-    first, second = weights(a), weights(b)
-    different = [name for name in first if not torch.equal(first[name], second[name])]
-    assert not different, different
 
 
 def test_training_changes_what_is_trained_and_not_the_teacher(tmp_path: Path) -> None:
@@ -104,8 +68,8 @@ _SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-import test_training
-test_training.train(Path(sys.argv[1]), resume=True, steps=400, checkpoint_every=2, **{changes!r})
+import small_training
+small_training.train(Path(sys.argv[1]), resume=True, steps=400, checkpoint_every=2, **{changes!r})
 """
 
 

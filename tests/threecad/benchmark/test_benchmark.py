@@ -28,7 +28,8 @@ from threecad.benchmark.tables import average_ranks
 from threecad.benchmark.trials import attempt_trial
 from threecad.cli import main
 from threecad.errors import EvaluationError, ModelError, UsageError
-from threecad.evaluation.results import Figure, Result, Scores
+from threecad.evaluation.results import Result
+from threecad.evaluation.scores import Figure, Scores
 
 DOCS = Path(__file__).parents[3] / "docs" / "benchmark.md"
 

@@ -7,7 +7,6 @@ import io
 import random
 import stat
 import struct
-import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -422,17 +421,3 @@ def test_where_an_image_belongs() -> None:
     assert is_wanted("anything", None)
     assert is_wanted("My_Part", ("My_Part",))
     assert not is_wanted("My_Part", ("Iron_Stator",))
-
-
-def tar_of(*members: tuple[str, bytes | str]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            if isinstance(content, str):
-                info.type, info.linkname = tarfile.SYMTYPE, content
-                tar.addfile(info)
-            else:
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import CATEGORIES, read_tree, tree_files, zip_bytes
+from archives import CATEGORIES, read_tree, tar_of, tree_files, zip_bytes
 from click.testing import CliRunner
 from servers import FILE_ID, QUOTA_PAGE, FileServer
-from test_extraction import tar_of
 
 from threecad.cli import main
 from threecad.dataset.catalog import LICENSE_NOTICE

@@ -101,7 +101,7 @@ def count(
 ) -> int:
     """Count scores up to the first block with one that has no page; return how many were.
 
-    ``counts[slot, bin]`` is flat. See ``threecad.evaluation.counting.page_table.Pages`` for the look-up.
+    ``counts[slot, bin]`` is flat. See ``Pages`` in ``page_table`` for the look-up.
     """
     down = np.uint64(shift)
     cells = np.empty(BLOCK, np.uint64)
