@@ -18,7 +18,7 @@ from safetensors import safe_open
 from small_training import Noise, assert_same, fresh_model, square
 
 from cfrg import CFRG, CFRGConfig, TrainingOptions, fit
-from cfrg.defects import device_synthesis as module
+from cfrg.defects import on_device as module
 from cfrg.defects.on_device import CleanImages, DeviceDefects, defects_on_device
 from cfrg.defects.pairs import PairBatches, PairKey, TrainingPairs
 from cfrg.defects.switches import Switches

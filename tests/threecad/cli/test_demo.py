@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from command_lines import run_words
 
-from threecad.cli.demo import run_demo
+from threecad.cli.demonstration import run_demo
 from threecad.errors import UsageError
 
 
@@ -24,7 +24,7 @@ def run_here(command: list[str], **options: Any) -> subprocess.CompletedProcess[
 def test_demo_goes_from_nothing_to_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("threecad.cli.demo.subprocess.run", run_here)
+    monkeypatch.setattr("threecad.cli.demonstration.subprocess.run", run_here)
     said: list[str] = []
     report = run_demo(tmp_path / "demo", per_category=2, steps=2, say=said.append)
     page = report.read_text(encoding="utf-8")
