@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from threecad.dataset.samples import Index, Sample
 
-__all__ = ["DemoError", "demo", "run_demo"]
+__all__ = ["DemoError", "run_demo"]
 
 CATEGORY = "Aluminum_Ipad"
 GALLERY_ROWS = 6

@@ -57,8 +57,8 @@ def load_dataset(
         name: ``"all"`` or a category; all of them by default.
         split: ``"train"``, ``"validation"``, ``"test"`` or a slice such as ``"test[:10%]"``; a
             dictionary of all splits by default.
-        data_dir: The tree; ``default_root()`` of ``threecad.system.locations`` by default. A copy on the
-            Hub is ``"hf://datasets/OWNER/NAME"``.
+        data_dir: The tree; ``default_root()`` of ``threecad.system.locations`` by default. A copy
+            on the Hub is ``"hf://datasets/OWNER/NAME"``.
         streaming: Iterate without writing a cache.
         split_file: Take the splits from this file (see ``threecad split``).
         fold: Held-out fold, for a k-fold split file.
