@@ -1,8 +1,8 @@
 """A server for the page of ``cfrg.app.page``.
 
 It listens on this machine alone unless told otherwise, asks nothing of the network, and writes
-nothing outside a temporary folder that goes when the process ends. ``cfrg.app.guard`` says who may ask
-for what.
+nothing outside a temporary folder that goes when the process ends. ``cfrg.app.guard`` says who may
+ask for what.
 """
 
 from __future__ import annotations

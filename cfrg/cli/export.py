@@ -96,7 +96,7 @@ def export(
     Resizing, normalisation, smoothing, score and threshold are inside. The file is written only if
     it computes what the model computes on the images compared.
     """
-    from cfrg.export import export_run, print_report
+    from cfrg.export.writing import export_run, print_report
 
     report = export_run(
         run,

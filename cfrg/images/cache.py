@@ -40,8 +40,8 @@ class ImageCache(Dataset["npt.NDArray[np.uint8]"]):
     They are decoded once. The file lies in the user's cache folder and is named by the content it
     was made from: the paths, sizes and modification times of the images, and the training size.
     Epochs after the first, later runs and other processes read it without decoding anything. As
-    long as it is open here, nobody who keeps to ``threecad.system.caching`` removes it; where somebody has
-    removed it all the same, it is made again.
+    long as it is open here, nobody who keeps to ``threecad.system.caching`` removes it; where
+    somebody has removed it all the same, it is made again.
 
     Args:
         dataset: Gives dicts with the ``path`` of each image. Files are read as they are, whatever

@@ -157,6 +157,10 @@ def is_multiple_defects(defect_type: str) -> bool:
 @lru_cache(maxsize=1)
 def published_results() -> dict[str, Any]:
     """Return the paper's result tables: ``["results"][method][code][metric]``, in percent."""
-    text = files("threecad").joinpath("data/published_results.json").read_text(encoding="utf-8")
+    text = (
+        files("threecad.dataset")
+        .joinpath("data/published_results.json")
+        .read_text(encoding="utf-8")
+    )
     results: dict[str, Any] = json.loads(text)
     return results

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from threecad.evaluation import curves
 from threecad.evaluation.counting.bins import Bins, join_bins
 from threecad.evaluation.curves import OVERLAP_SCALE, Counts
-from threecad.evaluation.definitions import IMAGE_KEYS, PAPER_PRO, pro_key, recall_key
-from threecad.evaluation.tallies import RECALL_RATES, ROW_BINS, ImageRecord
+from threecad.evaluation.definitions import PAPER_PRO, define_image_figures, define_pixel_figures
+from threecad.evaluation.tallies import ROW_BINS, ImageRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -166,10 +165,7 @@ class _ImageFigures:
         defective = np.add.reduceat(ordered * self.label, self.first, axis=1)
         good = np.add.reduceat(ordered * (1 - self.label), self.first, axis=1)
         counts = Counts(good, defective, defective, np.ones(self.first.size, np.bool_))
-        functions = (curves.auroc, curves.average_precision, curves.f1_max)
-        return {
-            key: function(counts).value for key, function in zip(IMAGE_KEYS, functions, strict=True)
-        }
+        return {figure.key: figure.replicates(counts) for figure in define_image_figures()}
 
 
 class _PaperFigure:
@@ -189,7 +185,7 @@ class _PixelFigures:
     def __init__(
         self, images: Sequence[ImageRecord], pro_limits: Sequence[float], size: str | None
     ) -> None:
-        self.pro_limits = pro_limits
+        self.figures = define_pixel_figures(pro_limits)
         rows = [image.row for image in images]
         grid, shift = _common_bins([row.every for row in rows if row is not None])
         shape = (len(images), grid.size)
@@ -213,16 +209,10 @@ class _PixelFigures:
         overlap = (weights @ self.overlap) * (OVERLAP_SCALE / WEIGHT_SCALE)
         counts = Counts(negatives, weights @ self.positives, overlap, exact, found.sum(-1))
         regions = Counts(negatives, found, found, exact)
-        figures = {
-            "pixel_auroc": curves.auroc(counts).value,
-            "pixel_ap": curves.average_precision(counts).value,
-            "pixel_f1_max": curves.f1_max(counts).value,
+        return {
+            figure.key: figure.replicates(counts if figure.positives == "pixels" else regions)
+            for figure in self.figures
         }
-        for limit in self.pro_limits:
-            figures[pro_key(limit)] = curves.pro(counts, limit).value
-        for rate in RECALL_RATES:
-            figures[recall_key(rate)] = curves.interpolated_recall(regions, rate)
-        return figures
 
 
 def _common_bins(parts: Sequence[Bins]) -> tuple[NDArray[np.uint64], int]:

@@ -14,30 +14,27 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
 __all__ = [
     "OVERLAP_SCALE",
-    "TOLERANCES",
     "Counts",
     "Interval",
     "auroc",
+    "auroc_doubts",
     "average_precision",
+    "f1_doubts",
     "f1_max",
     "interpolated_recall",
-    "pixel_doubts",
+    "precision_doubts",
     "pro",
+    "pro_doubts",
     "recall_at",
     "recall_doubts",
 ]
 
 OVERLAP_SCALE = 2**44
 """The pixels of one region weigh this much together."""
-
-TOLERANCES = {"auroc": 1e-6, "pro": 1e-6, "ap": 1e-5, "f1": 1e-5, "recall": 1e-5}
-"""Widest interval of each kind of figure that counts as exact."""
 
 ROUNDING = 2.0**-42
 """More than float64 rounding can move any of the sums below."""
@@ -147,43 +144,42 @@ def interpolated_recall(counts: Counts, rate: float) -> NDArray[np.float64]:
     return found / true[..., -1]
 
 
-def pixel_doubts(
-    counts: Counts, limits: Sequence[float], slack: float = 1.0
-) -> list[tuple[NDArray[np.float64], float]]:
-    """Return, for each figure over pixels, how much each bin leaves it open, and may in all.
-
-    Args:
-        counts: Counts ``(B,)`` per bin, without replicates.
-        limits: False positive rates up to which PRO is integrated.
-        slack: Factor on the tolerances.
-    """
+def auroc_doubts(counts: Counts) -> NDArray[np.float64]:
+    """Return how much each bin of ``counts``, ``(B,)``, leaves AUROC open."""
     within = counts.positives.astype(np.float64) * counts.negatives
     pairs = float(counts.positives.sum()) * float(counts.negatives.sum())
-    doubts = [(np.where(counts.exact, 0, within) / pairs, TOLERANCES["auroc"])]
+    return np.where(counts.exact, 0, within) / pairs
+
+
+def precision_doubts(counts: Counts) -> NDArray[np.float64]:
+    """Return how much each bin of ``counts``, ``(B,)``, leaves average precision open."""
     worst, best = _precision_bounds(counts)
-    doubts.append(((best - worst) / counts.positives.sum(), TOLERANCES["ap"]))
-    for limit in limits:
-        worst, best = _overlap_bounds(counts, limit)
-        doubts.append(((best - worst) / limit, TOLERANCES["pro"]))
+    doubts: NDArray[np.float64] = (best - worst) / counts.positives.sum()
+    return doubts
+
+
+def f1_doubts(counts: Counts, tolerance: float) -> NDArray[np.float64]:
+    """Return by how much each bin of ``counts``, ``(B,)``, may exceed the F1 score reached.
+
+    F1-max is a maximum, which one bin alone can keep open: what is within tolerance counts as 0.
+    """
     reached, best = _f1_bounds(counts)
     hope = best - reached.max()
-    # F1 is a maximum: one bin alone can keep it open.
-    doubts.append((np.where(hope > TOLERANCES["f1"], hope, 0), TOLERANCES["f1"]))
-    return [(doubt, slack * tolerance) for doubt, tolerance in doubts]
+    return np.where(hope > tolerance, hope, 0)
 
 
-def recall_doubts(
-    counts: Counts, rates: Sequence[float], slack: float = 1.0
-) -> list[tuple[NDArray[np.float64], float]]:
-    """Return, for recall at each rate, how much each bin leaves it open, and may in all."""
-    total = counts.positives.sum()
-    doubts = []
-    for rate in rates:
-        doubt = np.zeros(counts.positives.size)
-        crossing = int(_crossing(counts, rate))
-        if crossing < doubt.size and not counts.exact[crossing]:
-            doubt[crossing] = counts.positives[crossing] / total
-        doubts.append((doubt, slack * TOLERANCES["recall"]))
+def pro_doubts(counts: Counts, limit: float) -> NDArray[np.float64]:
+    """Return how much each bin of ``counts``, ``(B,)``, leaves PRO up to ``limit`` open."""
+    worst, best = _overlap_bounds(counts, limit)
+    return (best - worst) / limit
+
+
+def recall_doubts(counts: Counts, rate: float) -> NDArray[np.float64]:
+    """Return how much each bin of ``counts``, ``(B,)``, leaves recall at ``rate`` open."""
+    doubts = np.zeros(counts.positives.size)
+    crossing = int(_crossing(counts, rate))
+    if crossing < doubts.size and not counts.exact[crossing]:
+        doubts[crossing] = counts.positives[crossing] / counts.positives.sum()
     return doubts
 
 

@@ -1,73 +1,134 @@
-"""Names of figures, as results and their JSON use them."""
+"""The one table of figures: what each is called, what it measures, and how exactly.
+
+A new figure is one entry here and one function in ``curves``. Scores, refinement, bootstrap and
+tables take it from this table.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from threecad.evaluation import curves
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container, Sequence
+
+    from numpy.typing import NDArray
+
+    from threecad.evaluation.curves import Counts, Interval
 
 __all__ = [
     "FIGURE_NAMES",
     "IMAGE_KEYS",
     "KEYS",
     "PAPER_PRO",
+    "PRO_LIMITS",
+    "RECALL_RATES",
     "SHORT_NAMES",
+    "Definition",
+    "Positives",
+    "define_figures",
+    "define_image_figures",
+    "define_pixel_figures",
     "is_replaced",
-    "pro_key",
-    "recall_key",
 ]
 
-IMAGE_KEYS = ("image_auroc", "image_ap", "image_f1_max")
+Positives = Literal["images", "pixels", "regions"]
+"""What a figure ranks against good images (``images``) or against defect-free pixels."""
+
 PAPER_PRO = "pro_per_image"
+"""The paper's PRO is a mean over images and no ranking; ``paper_protocol`` computes it."""
 
-FIGURE_NAMES: dict[str, str] = {
-    "image_auroc": "Image AUROC",
-    "image_ap": "Image AP",
-    "image_f1_max": "Image F1-max",
-    "pixel_auroc": "Pixel AUROC",
-    "pixel_ap": "Pixel AP",
-    "pixel_f1_max": "Pixel F1-max",
-    "pro_30": "PRO@0.3",
-    "pro_05": "PRO@0.05",
-    PAPER_PRO: "PRO per image (paper)",
-    "region_recall_05": "Region recall@0.05",
-    "region_recall_01": "Region recall@0.01",
-}
-"""Every figure a result can hold under the default settings, and its name in tables."""
+PRO_LIMITS = (0.3, 0.05)
+"""False positive rates up to which PRO is integrated, unless others are asked for."""
 
-SHORT_NAMES: dict[str, str] = {
-    "image_auroc": "image AUROC",
-    "image_ap": "image AP",
-    "image_f1_max": "image F1",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel AP",
-    "pixel_f1_max": "pixel F1",
-    "pro_30": "PRO @0.3",
-    "pro_05": "PRO @0.05",
-    PAPER_PRO: "PRO paper",
-    "region_recall_05": "recall @0.05",
-    "region_recall_01": "recall @0.01",
-}
-"""Names for narrow columns; they break at the space."""
+RECALL_RATES = (0.05, 0.01)
+"""False positive rates at which region recall is given."""
 
-KEYS = tuple(FIGURE_NAMES)[:8]
-"""The figures every result has at its top level."""
+AREA_TOLERANCE, RATE_TOLERANCE = 1e-6, 1e-5
 
 
-def is_replaced(key: str, figures: Container[str]) -> bool:
-    """Return whether the paper's PRO stands among ``figures`` in the place of this one."""
-    return key.startswith("pro_") and key != PAPER_PRO and PAPER_PRO in figures
+@dataclass(frozen=True)
+class Definition:
+    """One figure.
+
+    Attributes:
+        key: Its key in results and their JSON.
+        name: Its name in tables.
+        short: Its name in narrow columns; it breaks at the space.
+        positives: What it ranks.
+        measure: Its value with certified bounds, from the counts per bin.
+        tolerance: Widest interval that counts as exact.
+        doubts: How much each bin leaves the figure open, ``(B,)``; ``None`` where the counts are
+            of distinct scores and leave nothing open.
+        replicate: Its value in each bootstrap replicate, ``(R,)``, where that is not the value of
+            ``measure``.
+        of_sizes: Whether it is given for regions of one size, too. Precision is not: it depends on
+            how many regions have the size.
+    """
+
+    key: str
+    name: str
+    short: str
+    positives: Positives
+    measure: Callable[[Counts], Interval]
+    tolerance: float
+    doubts: Callable[[Counts], NDArray[Any]] | None = None
+    replicate: Callable[[Counts], NDArray[Any]] | None = None
+    of_sizes: bool = True
+
+    def replicates(self, counts: Counts) -> Any:
+        """Return the figure in each replicate of ``counts``, ``(R,)``."""
+        if self.replicate is not None:
+            return self.replicate(counts)
+        return self.measure(counts).value
 
 
-def pro_key(limit: float) -> str:
-    """Return the key of PRO up to ``limit``: ``pro_30`` for 0.3, ``pro_05`` for 0.05."""
-    return f"pro_{_percent(limit)}"
+def define_figures(pro_limits: Sequence[float] = PRO_LIMITS) -> tuple[Definition, ...]:
+    """Return all figures in the order of tables, with PRO up to each of the limits."""
+    return (
+        *IMAGE_FIGURES,
+        *PIXEL_FIGURES,
+        *(_define_pro(limit) for limit in pro_limits),
+        *(_define_recall(rate) for rate in RECALL_RATES),
+    )
 
 
-def recall_key(rate: float) -> str:
-    """Return the key of region recall at ``rate``."""
-    return f"region_recall_{_percent(rate)}"
+def define_image_figures() -> tuple[Definition, ...]:
+    """Return the figures that rank images."""
+    return tuple(figure for figure in define_figures() if figure.positives == "images")
+
+
+def define_pixel_figures(pro_limits: Sequence[float]) -> tuple[Definition, ...]:
+    """Return the figures that rank pixels or regions."""
+    return tuple(figure for figure in define_figures(pro_limits) if figure.positives != "images")
+
+
+def _define_pro(limit: float) -> Definition:
+    return Definition(
+        f"pro_{_percent(limit)}",
+        f"PRO@{limit:g}",
+        f"PRO @{limit:g}",
+        "pixels",
+        partial(curves.pro, limit=limit),
+        AREA_TOLERANCE,
+        doubts=partial(curves.pro_doubts, limit=limit),
+    )
+
+
+def _define_recall(rate: float) -> Definition:
+    return Definition(
+        f"region_recall_{_percent(rate)}",
+        f"Region recall@{rate:g}",
+        f"recall @{rate:g}",
+        "regions",
+        partial(curves.recall_at, rate=rate),
+        RATE_TOLERANCE,
+        doubts=partial(curves.recall_doubts, rate=rate),
+        replicate=partial(curves.interpolated_recall, rate=rate),
+    )
 
 
 def _percent(rate: float) -> str:
@@ -75,3 +136,67 @@ def _percent(rate: float) -> str:
     if abs(percent - round(percent)) < 1e-9:
         return f"{round(percent):02d}"
     return f"{percent:.6g}".replace(".", "p")
+
+
+IMAGE_FIGURES = (
+    Definition("image_auroc", "Image AUROC", "image AUROC", "images", curves.auroc, AREA_TOLERANCE),
+    Definition(
+        "image_ap", "Image AP", "image AP", "images", curves.average_precision, RATE_TOLERANCE
+    ),
+    Definition("image_f1_max", "Image F1-max", "image F1", "images", curves.f1_max, RATE_TOLERANCE),
+)
+
+PIXEL_FIGURES = (
+    Definition(
+        "pixel_auroc",
+        "Pixel AUROC",
+        "pixel AUROC",
+        "pixels",
+        curves.auroc,
+        AREA_TOLERANCE,
+        doubts=curves.auroc_doubts,
+    ),
+    Definition(
+        "pixel_ap",
+        "Pixel AP",
+        "pixel AP",
+        "pixels",
+        curves.average_precision,
+        RATE_TOLERANCE,
+        doubts=curves.precision_doubts,
+        of_sizes=False,
+    ),
+    Definition(
+        "pixel_f1_max",
+        "Pixel F1-max",
+        "pixel F1",
+        "pixels",
+        curves.f1_max,
+        RATE_TOLERANCE,
+        doubts=partial(curves.f1_doubts, tolerance=RATE_TOLERANCE),
+        of_sizes=False,
+    ),
+)
+
+IMAGE_KEYS = tuple(figure.key for figure in IMAGE_FIGURES)
+
+KEYS = tuple(figure.key for figure in define_figures() if figure.positives != "regions")
+"""The figures every result has at its top level."""
+
+_PAPER = {PAPER_PRO: ("PRO per image (paper)", "PRO paper")}
+_NAMES = {
+    **{figure.key: (figure.name, figure.short) for figure in define_figures()[: len(KEYS)]},
+    **_PAPER,
+    **{figure.key: (figure.name, figure.short) for figure in define_figures()[len(KEYS) :]},
+}
+
+FIGURE_NAMES: dict[str, str] = {key: name for key, (name, _) in _NAMES.items()}
+"""Every figure a result can hold under the default settings, and its name in tables."""
+
+SHORT_NAMES: dict[str, str] = {key: short for key, (_, short) in _NAMES.items()}
+"""Names for narrow columns."""
+
+
+def is_replaced(key: str, figures: Container[str]) -> bool:
+    """Return whether the paper's PRO stands among ``figures`` in the place of this one."""
+    return key.startswith("pro_") and key != PAPER_PRO and PAPER_PRO in figures

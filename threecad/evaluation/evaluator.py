@@ -27,6 +27,7 @@ from threecad.evaluation.arguments import (
 )
 from threecad.evaluation.counting.page_table import PAGE_BITS
 from threecad.evaluation.counting.paper_protocol import PAPER_SIZE
+from threecad.evaluation.definitions import PRO_LIMITS
 from threecad.evaluation.scoring import CategoryScores, assemble
 from threecad.evaluation.tallies import CategoryTally
 
@@ -84,7 +85,7 @@ class Evaluator:
     def __init__(
         self,
         *,
-        pro_limits: Sequence[float] = (0.3, 0.05),
+        pro_limits: Sequence[float] = PRO_LIMITS,
         bootstrap: int = 0,
         seed: int = 0,
         protocol: Protocol = "full",

@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from threecad.evaluation import curves
 from threecad.evaluation.bootstrap import Deviations, add_confidence, mean_deviations, resample
 from threecad.evaluation.counting.pixels import SIZES
-from threecad.evaluation.curves import TOLERANCES, Interval
-from threecad.evaluation.definitions import IMAGE_KEYS, PAPER_PRO, pro_key, recall_key
+from threecad.evaluation.definitions import PAPER_PRO, define_image_figures, define_pixel_figures
 from threecad.evaluation.plausibility import find_inverted
 from threecad.evaluation.results import Result
 from threecad.evaluation.scores import Figure, Scores
 from threecad.evaluation.tallies import (
     DETAIL_SLACK,
-    RECALL_RATES,
     CategoryTally,
     Ranking,
     image_counts,
@@ -32,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from threecad.evaluation.counting.partitions import Partition
+    from threecad.evaluation.curves import Counts
+    from threecad.evaluation.definitions import Definition
     from threecad.evaluation.tallies import ImageRecord
 
 __all__ = ["CategoryScores", "assemble", "mean_scores"]
@@ -145,8 +144,6 @@ def _type_scores(tally: CategoryTally, defect_type: str, pro_limits: Sequence[fl
 def _size_scores(tally: CategoryTally, size: str, pro_limits: Sequence[float]) -> Scores:
     """Return the scores of the regions of one size against all defect-free pixels."""
     figures = _pixel_figures(tally, None, size, pro_limits)
-    for key in ("pixel_ap", "pixel_f1_max"):  # they depend on how many regions have the size
-        del figures[key]
     pixels = tally.by_size[size]
     counts = {"regions": pixels.found.total, "defective_pixels": pixels.defective.total}
     return Scores(figures, counts)
@@ -161,40 +158,34 @@ def mean_scores(parts: Iterable[Scores]) -> Scores:
 
 
 def _image_figures(images: Sequence[ImageRecord]) -> dict[str, Figure]:
+    definitions = define_image_figures()
     defective = sum(image.label for image in images)
     if defective in (0, len(images)):
         reason = "no good images" if defective else "no defective images"
-        return {key: Figure.undefined(reason) for key in IMAGE_KEYS}
+        return {definition.key: Figure.undefined(reason) for definition in definitions}
     counts = image_counts(images)
-    return {
-        "image_auroc": _figure(curves.auroc(counts), "auroc"),
-        "image_ap": _figure(curves.average_precision(counts), "ap"),
-        "image_f1_max": _figure(curves.f1_max(counts), "f1"),
-    }
+    return {definition.key: _figure(definition, counts) for definition in definitions}
 
 
 def _pixel_figures(
     tally: CategoryTally, defect_type: str | None, size: str | None, pro_limits: Sequence[float]
 ) -> dict[str, Figure]:
     pixels = tally.partition(Ranking("pixels", defect_type, size))
-    keys = ["pixel_auroc", "pixel_ap", "pixel_f1_max"]
-    keys += [pro_key(limit) for limit in pro_limits]
-    keys += [recall_key(rate) for rate in RECALL_RATES]
-    if reason := _why_undefined(tally, pixels, size):
-        return {key: Figure.undefined(reason) for key in keys}
-    slack = 1.0 if defect_type is None and size is None else DETAIL_SLACK
-    counts = pixels.descending()
-    regions = tally.partition(Ranking("regions", defect_type, size)).descending()
-    intervals = [
-        (curves.auroc(counts), "auroc"),
-        (curves.average_precision(counts), "ap"),
-        (curves.f1_max(counts), "f1"),
-        *((curves.pro(counts, limit), "pro") for limit in pro_limits),
-        *((curves.recall_at(regions, rate), "recall") for rate in RECALL_RATES),
+    definitions = [
+        definition
+        for definition in define_pixel_figures(pro_limits)
+        if size is None or definition.of_sizes
     ]
+    if reason := _why_undefined(tally, pixels, size):
+        return {definition.key: Figure.undefined(reason) for definition in definitions}
+    slack = 1.0 if defect_type is None and size is None else DETAIL_SLACK
+    counts = {
+        "pixels": pixels.descending(),
+        "regions": tally.partition(Ranking("regions", defect_type, size)).descending(),
+    }
     return {
-        key: _figure(interval, kind, slack)
-        for key, (interval, kind) in zip(keys, intervals, strict=True)
+        definition.key: _figure(definition, counts[definition.positives], slack)
+        for definition in definitions
     }
 
 
@@ -241,9 +232,10 @@ def _count(tally: CategoryTally, images: Sequence[ImageRecord], ranking: Ranking
     }
 
 
-def _figure(interval: Interval, kind: str, slack: float = 1.0) -> Figure:
+def _figure(definition: Definition, counts: Counts, slack: float = 1.0) -> Figure:
+    interval = definition.measure(counts)
     low, high = float(interval.low), float(interval.high)
-    within = high - low <= TOLERANCES[kind] * slack
+    within = high - low <= definition.tolerance * slack
     return Figure(float(interval.value), low, high, within_tolerance=within)
 
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from threecad.dataset.samples import GOOD
 from threecad.errors import UsageError
-from threecad.evaluation import curves
 from threecad.evaluation.counting.histograms import ScoreHistogram
 from threecad.evaluation.counting.paper_protocol import per_image_pro
 from threecad.evaluation.counting.partitions import Partition, Refinement, choose_bins
 from threecad.evaluation.counting.pixels import SIZES, DefectPixels, PixelCounts, find_defects
 from threecad.evaluation.curves import Counts
+from threecad.evaluation.definitions import define_pixel_figures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +34,6 @@ DETAIL_SLACK = 100.0
 
 ROW_BINS = 256
 """Bins of one image's histograms, for the bootstrap."""
-
-RECALL_RATES = (0.05, 0.01)
-"""False positive rates at which region recall is given."""
 
 
 class PixelRow(NamedTuple):
@@ -216,6 +213,7 @@ class CategoryTally:
         If so, all images must be added once more, and then ``finish_refinement`` called.
         """
         self.pending = {}
+        figures = define_pixel_figures(pro_limits)
         for ranking in self._rankings():
             partition = self.partition(ranking)
             counts = partition.descending()
@@ -223,11 +221,13 @@ class CategoryTally:
                 continue
             detail = ranking.defect_type is not None or ranking.size is not None
             slack = DETAIL_SLACK if detail else 1.0
-            if ranking.kind == "pixels":
-                doubts = curves.pixel_doubts(counts, pro_limits, slack)
-            else:
-                doubts = curves.recall_doubts(counts, RECALL_RATES, slack)
-            bins = choose_bins([(doubt[::-1], tolerance) for doubt, tolerance in doubts])
+            bins = choose_bins(
+                [
+                    (figure.doubts(counts)[::-1], slack * figure.tolerance)
+                    for figure in figures
+                    if figure.positives == ranking.kind and figure.doubts is not None
+                ]
+            )
             if bins.size:
                 self.resolved[ranking] = partition
                 self.pending[ranking] = Refinement(partition, bins)

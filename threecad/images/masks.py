@@ -90,7 +90,7 @@ def decode_mask(
 
     Raises:
         MaskError: If the file cannot be decoded, has more than one frame or more than
-            ``threecad.images.files.MAX_PIXELS`` pixels, or has too many values for ``rule="labels"``.
+            ``MAX_PIXELS`` of ``threecad.images.files``, or too many values for ``rule="labels"``.
         UsageError: If ``rule`` is none of these.
     """
     if rule is not None and rule not in ("binary", "labels", "threshold"):

@@ -316,7 +316,7 @@ class _Blocks:
 
 
 def _render(title: str, data: dict[str, Any], scale: tuple[float, float] | None) -> str:
-    templates = files("threecad").joinpath("templates")
+    templates = files("threecad.pages").joinpath("templates")
     style = templates.joinpath("gallery.css").read_text(encoding="utf-8")
     script = templates.joinpath("gallery.js").read_text(encoding="utf-8")
     colours = heatmap(np.linspace(0, 1, _COLOUR_STOPS)[None], vmin=0, vmax=1)[0]

@@ -8,11 +8,11 @@ __all__ = ["render_template"]
 
 
 def render_template(name: str, /, **values: Any) -> str:
-    """Return the page that ``threecad/templates/NAME`` makes of the values, which are escaped."""
+    """Return the page that ``pages/templates/NAME`` makes of the values, which are escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("threecad"),
+        loader=PackageLoader("threecad.pages"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

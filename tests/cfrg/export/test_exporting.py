@@ -18,11 +18,12 @@ from command_lines import run_line
 from PIL import Image
 
 import cfrg.cli
-from cfrg.export import TOLERANCES, ExportReport, compare, export_run, graph
+from cfrg.export import graph
 from cfrg.export.formats import write_onnx
 from cfrg.export.graph import DetectionGraph, Preprocessing
-from cfrg.export.parity import Comparison
+from cfrg.export.parity import TOLERANCES, Comparison, compare
 from cfrg.export.runtimes import open_session
+from cfrg.export.writing import ExportReport, export_run
 from cfrg.images.preprocessing import normalize, resize, to_tensor
 from cfrg.inference.thresholds import Threshold, digest_weights
 from cfrg.network.config import CFRGConfig
