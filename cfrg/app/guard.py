@@ -243,7 +243,7 @@ class Guard:
 
     def _session(self, scope: dict[str, Any]) -> str:
         query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=20)
-        (session,) = query.get("session_hash", [""])[:1]
+        session: str = query.get("session_hash", [""])[0]
         if not SESSION.fullmatch(session) or session not in self._sessions:
             raise _RefusedError(404, "This session has asked for nothing.")
         return session

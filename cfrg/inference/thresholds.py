@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cfrg.network.tensors import digest_tensors
+from cfrg.network.digest import digest_tensors
 from cfrg.run_folder import CALIBRATION, RunFolder
 from threecad.errors import ModelError, UsageError
 from threecad.system.json_files import read_object

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from cfrg.network.config import CFRGConfig
+from cfrg.network.digest import digest_tensors
 from cfrg.network.efficientnet import rename_efficientnet
 from cfrg.network.model import CFRG
-from cfrg.network.tensors import assign_tensors, digest_tensors, read_pickle, read_safetensors
+from cfrg.network.tensors import assign_tensors, read_pickle, read_safetensors
 from cfrg.run_folder import RunFolder
 from threecad.errors import ModelError, UsageError
 from threecad.images.hashing import hash_file

@@ -6,8 +6,6 @@ Nothing here executes what a file contains: safetensors hold no code, and pickle
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import pickle
 import re
@@ -28,11 +26,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from cfrg.network.config import CFRGConfig
 
 __all__ = [
     "assign_tensors",
-    "digest_tensors",
     "read_pickle",
     "read_safetensors",
     "read_state_dict",
@@ -175,17 +171,3 @@ def _enumerate(keys: list[str]) -> str:
 
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def digest_tensors(config: CFRGConfig, tensors: Mapping[str, Tensor]) -> str:
-    """The SHA-256 over a network's tensors and its configuration, tiles left out."""
-    departures = {
-        name: value
-        for name, (value, _) in config.departures().items()
-        if name not in ("tile", "tile_overlap")
-    }
-    digest = hashlib.sha256(json.dumps(departures, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name}\t{tensor.dtype}\t{tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()

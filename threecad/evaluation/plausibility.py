@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from threecad.dataset.samples import Sample
-    from threecad.evaluation.results import Scores
+    from threecad.evaluation.scores import Scores
 
 __all__ = ["MapFacts", "find_doubts", "find_inverted", "find_transposed"]
 
