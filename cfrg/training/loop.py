@@ -253,7 +253,7 @@ def make_accelerator(options: TrainingOptions) -> Accelerator:
     _forget_other_run(options.precision, cpu=cpu)
     if options.precision == "fp16" and PartialState(cpu=cpu).device.type == "cpu":
         # Accelerate would train in float32 without a word.
-        raise UsageError("--precision fp16 needs a GPU. On a CPU use no or bf16.")
+        raise UsageError("`precision=fp16` needs a GPU. On a CPU use no or bf16.")
     return Accelerator(cpu=cpu, mixed_precision=options.precision)
 
 
@@ -319,7 +319,7 @@ def _check_finite(values: dict[str, float], step: int) -> None:
         shown = ", ".join(f"{name} {value:g}" for name, value in values.items())
         raise ModelError(
             f"The loss is no longer a number at step {step} ({shown}). "
-            "Use a lower --learning-rate, --clip 1, or float32 (--precision no)."
+            "Use a lower `learning_rate`, `clip=1`, or float32 (`precision=no`)."
         )
 
 

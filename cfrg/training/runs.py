@@ -265,15 +265,15 @@ def _claim(run: RunFolder, record: dict[str, Any], *, resume: bool, force: bool)
     if run.is_empty:
         atomic.write_json(run.record, record)
     elif not run.record.is_file():
-        raise UsageError(f"{run.path} is not empty and holds no run. Choose another --out.")
+        raise UsageError(f"{run.path} is not empty and holds no run. Choose another `run`.")
     elif resume:
         _check_same_run(run, record)
     elif force:
         atomic.write_json(run.begin_successor().record, record)
     else:
         raise UsageError(
-            f"{run.path} holds a run already. Go on with it (--resume), start anew (--force), or "
-            "choose another --out."
+            f"{run.path} holds a run already. Go on with it (`resume=True`), start anew "
+            "(`force=True`), or choose another `run`."
         )
 
 
@@ -294,7 +294,7 @@ def _check_same_run(run: RunFolder, now: dict[str, Any]) -> None:
     if differences:
         raise UsageError(
             f"{run.path} was started with another {', '.join(differences)}. Resume with the "
-            "options of the first start (see run.json), or start anew with --force."
+            "options of the first start (see run.json), or start anew with `force=True`."
         )
 
 

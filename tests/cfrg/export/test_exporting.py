@@ -391,7 +391,7 @@ def test_sides_too_long_for_an_exact_resize_are_refused(run: Path, size: tuple[i
 
 def test_an_existing_file_needs_force(run: Path, tmp_path: Path) -> None:
     (tmp_path / "there.onnx").touch()
-    with pytest.raises(UsageError, match="--force"):
+    with pytest.raises(UsageError, match="`force=True`"):
         export_run(run, "onnx", out=tmp_path / "there.onnx")
 
 

@@ -180,7 +180,7 @@ def test_folders_patterns_and_single_images_are_sources(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there_is_said(name: str) -> None:
     if name == "cuda" and torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
-    with pytest.raises(UsageError, match=f"--device {name}"):
+    with pytest.raises(UsageError, match=f"`device={name}`"):
         Predictor(Brightness(), device=name)
 
 
