@@ -216,8 +216,8 @@ def _find_held_out(run: Path, record: dict[str, Any], index: Index) -> tuple[Ind
         return index.with_samples(validation), "val"
     raise UsageError(
         f"The training of {run} held no good image out, and images that were trained on score too "
-        "low to find a threshold. Train with `validation_fraction=0.2` or a split file with a split "
-        "'val', or name other good images: `on=FOLDER`; `on=test-good`, which uses these up; "
+        "low to find a threshold. Train with `validation_fraction=0.2` or a split file with a "
+        "split 'val', or name other good images: `on=FOLDER`; `on=test-good`, which uses these up; "
         "`on=train-good`, which gives more false alarms than asked for."
     )
 

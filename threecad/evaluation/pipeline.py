@@ -19,10 +19,10 @@ from threecad.dataset.samples import read_sample_mask
 from threecad.errors import EvaluationError, UsageError
 from threecad.evaluation.counting.paper_protocol import PAPER_SIZE
 from threecad.evaluation.evaluator import Evaluator
-from threecad.evaluation.plausibility import MapFacts, find_doubts, find_transposed
+from threecad.evaluation.plausibility import find_doubts, find_transposed
 from threecad.evaluation.predictions import PredictionFolder
 from threecad.evaluation.scoring import assemble
-from threecad.evaluation.screening import list_problems, map_values, screen_predictions
+from threecad.evaluation.screening import examine_map, list_problems, screen_predictions
 from threecad.images.files import read_size
 from threecad.system import parallel
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from threecad.dataset.samples import Index, Sample
     from threecad.evaluation.evaluator import Protocol
+    from threecad.evaluation.plausibility import MapFacts
     from threecad.evaluation.results import Result
     from threecad.evaluation.scoring import CategoryScores
     from threecad.images.masks import MaskRule
@@ -80,9 +81,8 @@ def evaluate(
 
     Raises:
         EvaluationError: If predictions are missing, left over, misshapen, transposed or not finite:
-            all of them are listed, before anything is computed. Those of a function are found as it
-            is asked, so that it need not compute every map once more. What can be scored and is
-            doubtful is in the result's ``warnings``.
+            all of them are listed, and nothing is reported. What can be scored and is doubtful is
+            in the result's ``warnings``.
         ImageError: If an image of the dataset cannot be read.
         MaskError: If a mask cannot be read, is not of the size of its image, or does not suit
             ``mask_rule``.
@@ -108,7 +108,8 @@ def evaluate(
         scores = source.scores
     rule = _choose_rule(image_score, scores)
     table = scores if rule == "table" else None
-    facts = screen_predictions(index, samples, source, table, workers=workers, progress=progress)
+    screen_predictions(index, samples, source, table, workers=workers, progress=progress)
+    facts: dict[str, MapFacts] = {}
     read = partial(
         _read, source=source, scores=scores, rule=rule, mask_rule=mask_rule, protocol=protocol
     )
@@ -163,7 +164,7 @@ class Prediction:
     mask: NDArray[np.bool_] | None
     score: float
     label: int
-    facts: MapFacts | None  # where they are not known from the screening
+    facts: MapFacts  # of the map as it was given
 
 
 Read = Callable[["Sample"], Prediction]
@@ -255,8 +256,7 @@ def _count_samples(
                 [prediction.label],
                 {"category": [sample.category], "defect_type": [sample.defect_type]},
             )
-            if prediction.facts is not None:
-                facts[sample.id] = prediction.facts
+            facts[sample.id] = prediction.facts
         except EvaluationError as error:
             problems.append(f"{sample.id}: {error}")
     return evaluator, problems, facts
@@ -271,9 +271,7 @@ def _read(
     protocol: Protocol,
 ) -> Prediction:
     """Read the map, the mask and the image score of a sample."""
-    screened = not callable(source)
-    values = map_values(source[sample.id] if screened else source(sample.id))
-    facts = None if screened else MapFacts.of(values)
+    values, facts = examine_map(source(sample.id) if callable(source) else source[sample.id])
     score = scores[sample.id] if rule == "table" and scores else score_image(values, rule)
     if sample.label and sample.mask is None:
         return Prediction(values, None, score, sample.label, facts)

@@ -1,4 +1,4 @@
-"""Predictions that cannot be evaluated, all of them found before anything is computed."""
+"""Predictions that cannot be evaluated, all of them named at once."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from threecad.errors import EvaluationError
-from threecad.evaluation.counting import kernels
 from threecad.evaluation.counting.maps import as_array, as_number
 from threecad.evaluation.plausibility import MapFacts, find_transposed
 from threecad.evaluation.predictions import FLOATS, PredictionFolder
@@ -22,11 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from threecad.dataset.samples import Index, Sample
 
-__all__ = ["list_problems", "map_values", "screen_predictions"]
+__all__ = ["examine_map", "list_problems", "screen_predictions"]
 
 LISTED = 10
 """Problems of one kind that a message lists."""
@@ -40,11 +38,12 @@ def screen_predictions(
     *,
     workers: int | None = 0,
     progress: bool = False,
-) -> dict[str, MapFacts]:
-    """Refuse predictions that are missing, left over, misshapen, transposed or not finite.
+) -> None:
+    """Refuse predictions that are missing or left over, and scores that are no numbers.
 
-    Every map of a folder or mapping is read once. A function is not called: to ask a model for all
-    maps twice would cost more than it saves.
+    Maps are read only where something is to be said already: what is wrong with them is said, too.
+    Otherwise whoever counts them examines them (``examine_map``), so that each is read once. A
+    function is not called.
 
     Args:
         index: All samples that predictions may be for.
@@ -53,9 +52,6 @@ def screen_predictions(
         scores: Sample id → image score, if scores come from a table.
         workers: Worker processes, see ``threecad.system.parallel.map``.
         progress: Show a progress bar on stderr.
-
-    Returns:
-        Sample id → what ``threecad.evaluation.plausibility`` asks of its map; empty for a function.
 
     Raises:
         EvaluationError: If there are such predictions: it names them, by kind.
@@ -71,42 +67,39 @@ def screen_predictions(
         if extra := _find_strangers(index, set(table) - known):
             complaints.append(list_problems(f"whose {kind} belongs to no sample", extra))
     unusable = _unusable_scores(samples, {} if scores is None else scores)
-    facts: dict[str, MapFacts] = {}
+    if not complaints and not unusable:
+        return
     if isinstance(maps, Mapping):
         in_folder = maps is not predictions
-        there = [sample.id for sample in samples if sample.id in maps]
-        found = parallel.map(
-            partial(_examine, predictions=predictions),
-            there,
+        unusable += _find_unusable(
+            [sample for sample in samples if sample.id in maps],
+            predictions,
             workers=workers if in_folder else 0,  # maps in memory are not sent to processes
-            batch_size=64,
-            description="check" if progress else None,
+            progress=progress,
         )
-        for sample_id, outcome in zip(there, found, strict=True):
-            if isinstance(outcome, MapFacts):
-                facts[sample_id] = outcome
-            else:
-                unusable.append(outcome)
-        unusable += find_transposed(samples, facts)
     if unusable:
         complaints.append(list_problems("not usable", unusable))
-    if complaints:
-        raise EvaluationError("\n".join(complaints))
-    return facts
+    raise EvaluationError("\n".join(complaints))
 
 
-def map_values(anomaly_map: Any) -> NDArray[np.floating[Any]]:
-    """Return an anomaly map, NumPy or torch, as an array ``(H, W)`` of floats.
+def examine_map(anomaly_map: Any) -> tuple[NDArray[np.floating[Any]], MapFacts]:
+    """Return the values of an anomaly map, NumPy or torch, and what the later checks ask of it.
+
+    Returns:
+        The map, ``(H, W)`` float16, 32 or 64, and its facts.
 
     Raises:
-        EvaluationError: If it is something else.
+        EvaluationError: If it is something else, or not finite.
     """
     values = as_array(anomaly_map)
     if values.ndim != 2 or values.size == 0:
         raise EvaluationError(f"The map has shape {values.shape}; expected (H, W).")
     if values.dtype not in FLOATS:
         raise EvaluationError(f"The map is {values.dtype}; expected float16, 32 or 64.")
-    return values
+    facts = MapFacts.of(values)
+    if not math.isfinite(facts.low) or not math.isfinite(facts.high):  # NumPy hands on NaN
+        raise EvaluationError("The map holds NaN or infinite values.")
+    return values, facts
 
 
 def list_problems(kind: str, lines: Sequence[str]) -> str:
@@ -166,14 +159,30 @@ def _show(score: Any) -> str:
     return str(score) if isinstance(score, float) else repr(score)[:100]
 
 
+def _find_unusable(
+    samples: Sequence[Sample], predictions: Any, *, workers: int | None, progress: bool
+) -> list[str]:
+    """Return a line for each sample whose map cannot be used."""
+    outcomes = parallel.map(
+        partial(_examine, predictions=predictions),
+        [sample.id for sample in samples],
+        workers=workers,
+        batch_size=64,
+        description="check" if progress else None,
+    )
+    facts: dict[str, MapFacts] = {}
+    unusable: list[str] = []
+    for sample, outcome in zip(samples, outcomes, strict=True):
+        if isinstance(outcome, MapFacts):
+            facts[sample.id] = outcome
+        else:
+            unusable.append(f"{sample.id}: {outcome}")
+    return unusable + find_transposed(samples, facts)
+
+
 def _examine(sample_id: str, predictions: Any) -> MapFacts | str:
     """Return the facts of a sample's map, or what is wrong with it."""
     try:
-        values = map_values(predictions[sample_id])
+        return examine_map(predictions[sample_id])[1]
     except EvaluationError as error:
-        return f"{sample_id}: {error}"
-    if values.dtype == np.float16:
-        values = values.astype(np.float32)
-    if not kernels.scan(np.ascontiguousarray(values).reshape(-1))[1]:
-        return f"{sample_id}: The map holds NaN or infinite values."
-    return MapFacts.of(values)
+        return str(error)

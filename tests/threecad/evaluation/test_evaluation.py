@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from dataclasses import replace
 
@@ -13,8 +14,10 @@ from PIL import Image
 from threecad.cli import main
 from threecad.dataset.scanning import scan
 from threecad.errors import DataError, EvaluationError, UsageError
+from threecad.evaluation.counting import kernels
 from threecad.evaluation.pipeline import evaluate, resize_map, score_image
-from threecad.evaluation.predictions import PredictionWriter
+from threecad.evaluation.predictions import PredictionFolder, PredictionWriter, read_map
+from threecad.images.files import read_size
 from threecad.images.masks import read_mask
 
 
@@ -159,6 +162,25 @@ def test_everything_wrong_with_a_folder_is_said_at_once_before_counting(
     assert f"{fourth}: The map holds NaN or infinite values" in message
 
 
+def test_a_map_of_a_folder_is_read_once_and_its_pixels_are_scanned_once(index, folder, monkeypatch):
+    read, scanned = [], []
+
+    def read_and_note(path, **options):
+        read.append(path)
+        return read_map(path, **options)
+
+    def scan_and_note(scores, scan=kernels.scan):
+        scanned.append(scores.size)
+        return scan(scores)
+
+    monkeypatch.setattr("threecad.evaluation.predictions.read_map", read_and_note)
+    monkeypatch.setattr(kernels, "scan", scan_and_note)
+    evaluate(index, folder, passes=1)
+    assert sorted(read) == sorted(PredictionFolder(folder).maps.values())
+    sizes = sorted(math.prod(read_size(s.image)) for s in index if s.split == "test")
+    assert sorted(size for size in scanned if size >= sizes[0]) == sizes
+
+
 def test_a_function_is_asked_for_each_map_once_and_all_problems_are_named(index, maps):
     first, *_, last = maps
     wrong = {**maps, first: np.zeros((1, 4, 4)), last: np.full((4, 4), np.nan)}
@@ -171,7 +193,7 @@ def test_a_function_is_asked_for_each_map_once_and_all_problems_are_named(index,
     with pytest.raises(EvaluationError) as error:
         evaluate(index, predict)
     assert f"{first}: The map has shape (1, 4, 4)" in str(error.value)
-    assert f"{last}: The anomaly map of image 0 holds NaN" in str(error.value)
+    assert f"{last}: The map holds NaN or infinite values" in str(error.value)
     assert len(asked) == len(set(asked))
 
 

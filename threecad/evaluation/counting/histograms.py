@@ -55,13 +55,24 @@ class ScoreHistogram:
         self._union = 0  # of the magnitude bits of the scores waiting
 
     def add(
-        self, scores: NDArray[np.floating[Any]], weights: NDArray[np.int64] | None = None
+        self,
+        scores: NDArray[np.floating[Any]],
+        weights: NDArray[np.int64] | None = None,
+        *,
+        union: int | None = None,
     ) -> None:
-        """Count finite scores, (N,) float32 or float64; ``weights``, (N,), go to channel 1."""
+        """Count finite scores.
+
+        Args:
+            scores: (N,) float32 or float64.
+            weights: (N,), for channel 1.
+            union: Their magnitude bits, or-ed, where they are known (``kernels.scan``).
+        """
         if scores.size == 0:
             return
         self.total += scores.size
-        union = kernels.scan(scores)[0]
+        if union is None:
+            union = kernels.scan(scores)[0]
         done = 0
         while True:
             if self.page_bits:

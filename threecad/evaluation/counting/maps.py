@@ -75,7 +75,7 @@ class ArrayMap:
 
     def count_in(self, histogram: ScoreHistogram) -> None:
         """Count all scores in a histogram."""
-        histogram.add(self.flat)
+        histogram.add(self.flat, union=self._scan[0])
 
     def count_inside(self, refinement: Refinement) -> None:
         """Count the scores inside the bins of a refinement."""
