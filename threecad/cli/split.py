@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from threecad.cli.group import (
+    across_categories_option,
     category_option,
     cluster_option,
     errata_option,
@@ -56,6 +57,7 @@ _KINDS = ("official", "few-shot", "k-fold", "holdout", "leak-free", "supervised"
     "validation and test [0.15]; noisy: defects moved into training [0.1].",
 )
 @click.option("--near", is_flag=True, help="Keep near duplicates together too.")
+@across_categories_option
 @category_option
 @errata_option
 @workers_option
@@ -73,8 +75,8 @@ def split(
 ) -> None:
     """Divide the images of ROOT and write a split file.
 
-    Images with the same pixels never end up on two sides; the draw is per category and defect type
-    and depends on the seed alone. Other commands take the file with --split-file.
+    Images of a category with the same pixels never end up on two sides; the draw is per category
+    and defect type and depends on the seed alone. Other commands take the file with --split-file.
 
     \b
     official     as in the tree

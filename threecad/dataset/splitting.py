@@ -3,7 +3,8 @@
 A split is made from groups of duplicates, never from single images, so that one picture cannot be
 on two sides. The order in which groups are drawn is that of the SHA-256 of seed and group name: it
 depends on neither the platform nor the other categories, and fewer shots, or a smaller fraction,
-are always a part of more.
+are always a part of more. A picture that two categories share counts in each as if it were alone,
+as for detectors of one category; ``across_categories`` keeps it on one side for those of all.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from threecad.dataset.duplicates import duplicate_groups
+from threecad.dataset.duplicates.exact import duplicate_groups
 from threecad.dataset.split_files import SplitFile, SplitRow
 from threecad.errors import UsageError
 
@@ -39,6 +40,7 @@ def split(
     folds: int | None = None,
     fraction: float | None = None,
     near: bool = False,
+    across_categories: bool = False,
     workers: int | None = None,
     cluster: str | None = None,
     progress: bool = False,
@@ -58,8 +60,8 @@ def split(
     noisy        ``fraction`` of the defective test images moved into training
     ===========  ==================================================================================
 
-    Every kind but ``official`` keeps duplicates on one side, leaving a training image out where
-    its duplicate is a test image, and draws per category and defect type.
+    Every kind but ``official`` keeps the duplicates of a category on one side, leaving a training
+    image out where its duplicate is a test image, and draws per category and defect type.
 
     Args:
         index: What to divide; samples with split ``val`` count as training images.
@@ -69,6 +71,8 @@ def split(
         folds: For ``k-fold``, default 5.
         fraction: For ``holdout`` (default 0.2), ``supervised`` (0.15) and ``noisy`` (0.1).
         near: Keep near duplicates together as well as pixel-identical images.
+        across_categories: Keep duplicates of several categories together, too, for a detector of
+            all of them. The split of a category then depends on the others.
         workers: Worker processes that look for duplicates.
         cluster: Where to run them, if not here; see ``threecad.system.parallel.map``.
         progress: Show a progress bar on stderr.
@@ -90,7 +94,12 @@ def split(
         groups = {sample.id: sample.id for sample in index}
     else:
         groups = duplicate_groups(
-            index, near=near, workers=workers, cluster=cluster, progress=progress
+            index,
+            near=near,
+            across_categories=across_categories,
+            workers=workers,
+            cluster=cluster,
+            progress=progress,
         )
     plan = _Plan()
     units = sorted(_units(index, groups, seed), key=lambda unit: (unit.category, unit.rank))
@@ -103,6 +112,8 @@ def split(
     ]
     if kind != "official":
         options["near"] = near
+        if across_categories:
+            options["across_categories"] = True
     if index.errata_digest is not None:
         options["errata"] = index.errata_digest
     return SplitFile(
@@ -144,7 +155,10 @@ def _options(kind: str, given: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class _Unit:
-    """Samples that stay together, sorted by id: duplicates of each other, or a single one."""
+    """Samples that stay together, sorted by id: duplicates of each other, or a single one.
+
+    If they are of several categories, the first one decides on all of them.
+    """
 
     rank: bytes
     samples: tuple[Sample, ...]
@@ -155,7 +169,8 @@ class _Unit:
 
     @property
     def stratum(self) -> str:
-        return "|".join(sorted({sample.defect_type for sample in self.samples}))
+        mine = (sample for sample in self.samples if sample.category == self.category)
+        return "|".join(sorted({sample.defect_type for sample in mine}))
 
     @property
     def touches_test(self) -> bool:
