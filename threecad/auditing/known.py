@@ -74,8 +74,8 @@ class PublishedDuplicates:
             f"{missing} In all there are {self.equal_groups:,} groups of equal images here, "
             f"{self.across_categories:,} of them across categories, and {self.trained_on:,} "
             f"training images equal a test image of some category. Counted by others: {published}.",
-            advice="`threecad/dataset/data/archive.json` names who published what. The pinyin edition was "
-            "compared byte by byte; whether the English one holds the same bytes is not known.",
+            advice="`threecad/dataset/data/archive.json` names who published what. The pinyin "
+            "edition was compared byte by byte; whether the English one holds the same bytes is not known.",
         )
 
 

@@ -4,8 +4,8 @@ An estimate from n images needs n that were taken, not n files. Three measures f
 where the others are blind:
 
 - equal pixels;
-- the gradient hashes of ``threecad.dataset.duplicates.exact``, measured against the images' own average
-  distance. Where most images are copies, that average says nothing;
+- the gradient hashes of ``duplicates.near``, measured against the images' own average distance.
+  Where most images are copies, that average says nothing;
 - fine structure, measured absolutely. Photographs of one kind of part in one fixture agree in its
   outline, but not everywhere: of the squares of the image that show anything, a tenth differs.
   Copies agree in nearly all of them, whatever the part looks like.
