@@ -75,7 +75,8 @@ class PublishedDuplicates:
             f"{self.across_categories:,} of them across categories, and {self.trained_on:,} "
             f"training images equal a test image of some category. Counted by others: {published}.",
             advice="`threecad/dataset/data/archive.json` names who published what. The pinyin "
-            "edition was compared byte by byte; whether the English one holds the same bytes is not known.",
+            "edition was compared byte by byte; whether the English one holds the same bytes is "
+            "not known.",
         )
 
 

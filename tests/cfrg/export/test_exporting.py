@@ -102,7 +102,7 @@ def onnx_report(run: Path, sample_tree: Path) -> ExportReport:
         return reports[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cfrg.export.export_run", export)
+        patch.setattr("cfrg.export.writing.export_run", export)
         result = run_line(f"cfrg export {run} --to onnx --images {sample_tree} --input-size 96x130")
     assert result.exit_code == 0, result.output
     return reports[0]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from threecad.errors import EvaluationError
-from threecad.evaluation import evaluator
+from threecad.evaluation import arguments
 from threecad.evaluation.counting.histograms import ScoreHistogram
 from threecad.evaluation.counting.maps import ArrayMap
 from threecad.metrics import Evaluator
@@ -95,7 +95,7 @@ def test_results_are_the_same_bit_for_bit(device, max_bins, monkeypatch):
         return evaluator.compute()
 
     expected = collect(batches)
-    monkeypatch.setattr(evaluator, "HOST_DEVICES", ())
+    monkeypatch.setattr(arguments, "HOST_DEVICES", ())
     monkeypatch.setattr(ArrayMap, "count_in", lambda *_: pytest.fail("it was counted on the host"))
     assert collect([tensors(batch, device) for batch in batches]) == expected
 
@@ -112,13 +112,13 @@ def test_paper_protocol_and_bfloat16(monkeypatch):
         return evaluator.compute()
 
     expected = [result(halved.float().numpy(), protocol=p) for p in ("full", "paper")]
-    monkeypatch.setattr(evaluator, "HOST_DEVICES", ())
+    monkeypatch.setattr(arguments, "HOST_DEVICES", ())
     assert [result(halved, protocol=p) for p in ("full", "paper")] == expected
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_not_finite_is_an_error(value, monkeypatch):
-    monkeypatch.setattr(evaluator, "HOST_DEVICES", ())
+    monkeypatch.setattr(arguments, "HOST_DEVICES", ())
     maps = torch.zeros(2, 4, 4)
     maps[1, 2, 3] = value
     with pytest.raises(EvaluationError, match="map of image 1 holds NaN or infinite"):

@@ -125,7 +125,7 @@ def test_images_are_opened_in_one_place_only() -> None:
         for path in package.rglob("*.py")
         for name in calls(path) & DECODERS
     }
-    assert found == {("images.py", "PIL.Image.OPEN")}
+    assert found == {("files.py", "PIL.Image.OPEN")}
 
 
 @pytest.mark.parametrize(
