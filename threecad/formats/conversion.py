@@ -15,7 +15,7 @@ from threecad.dataset.split_files import read_split
 from threecad.errors import ConversionError, UsageError
 from threecad.formats.cards import find_origin
 from threecad.formats.membership import apply_split_file, assign_splits, divide
-from threecad.formats.reading import ReadOptions
+from threecad.formats.reading.options import ReadOptions
 from threecad.formats.registry import FORMATS, TREE, choose_reader, choose_writer
 from threecad.formats.scaling import scale_down
 from threecad.formats.staging import RECORD, check_replaceable, staged_folder

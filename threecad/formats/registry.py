@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from threecad.formats.items import Item
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
     from threecad.formats.writing import Placement, Tally, WriteOptions
 
 __all__ = ["FORMATS", "TREE", "Format", "choose_reader", "choose_writer", "detect"]

@@ -16,7 +16,7 @@ from threecad.errors import ConversionError
 from threecad.formats.cards import introduce
 from threecad.formats.contents import File, read_image_size
 from threecad.formats.drawings import Drawing, outer_rings
-from threecad.formats.reading import (
+from threecad.formats.reading.options import (
     foreign_id,
     inside,
     is_sample_id,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from threecad.formats.items import Item
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
     from threecad.formats.writing import WriteOptions
 
 __all__ = ["looks_like", "read", "write"]

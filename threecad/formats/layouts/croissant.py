@@ -20,7 +20,7 @@ from threecad.dataset.catalog import CITATIONS
 from threecad.errors import ConversionError
 from threecad.formats.cards import HOMEPAGE, TITLES, introduce
 from threecad.formats.contents import AsPng, File, MaskImage
-from threecad.formats.reading import inside, item_of_id
+from threecad.formats.reading.options import inside, item_of_id
 from threecad.formats.writing import Tally, place_image, place_mask, work_through, write_new
 from threecad.version import __version__
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from threecad.formats.items import Item
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
     from threecad.formats.writing import WriteOptions
 
 __all__ = ["looks_like", "read", "write"]

@@ -17,7 +17,7 @@ from threecad.errors import ConversionError
 from threecad.formats import columns
 from threecad.formats.contents import File, MaskImage
 from threecad.formats.file_names import with_place_names
-from threecad.formats.reading import hub_split, inside, item_of_id, split_of_hub
+from threecad.formats.reading.options import hub_split, inside, item_of_id, split_of_hub
 from threecad.formats.writing import Tally, place_image, place_mask, work_through
 from threecad.system import atomic
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from threecad.formats.items import Item
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
     from threecad.formats.writing import WriteOptions
 
 __all__ = ["looks_like", "read", "write"]

@@ -13,7 +13,7 @@ import shapely
 
 from threecad.errors import ConversionError, ImageError, MaskError
 from threecad.formats.contents import File, read_image_size
-from threecad.formats.reading import foreign_id, inside, is_sample_id, item_of_id, load_json
+from threecad.formats.reading.options import foreign_id, inside, is_sample_id, item_of_id, load_json
 from threecad.formats.writing import (
     Tally,
     encode_mask,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from threecad.formats.items import Item
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
     from threecad.formats.writing import WriteOptions
     from threecad.images.masks import MaskRule
 

@@ -14,7 +14,7 @@ from threecad.dataset.samples import GOOD
 from threecad.errors import ConversionError
 from threecad.formats.contents import File, MaskImage
 from threecad.formats.items import make_id
-from threecad.formats.reading import inside, is_sample_id, item_of_id, load_json
+from threecad.formats.reading.options import inside, is_sample_id, item_of_id, load_json
 from threecad.formats.writing import Tally, place_image, place_mask, work_through, write_new
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from threecad.formats.items import Item
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
     from threecad.formats.writing import WriteOptions
 
 __all__ = ["looks_like", "read", "write"]

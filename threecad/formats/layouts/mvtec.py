@@ -15,14 +15,14 @@ from threecad.errors import ConversionError
 from threecad.formats.contents import File, MaskImage
 from threecad.formats.file_names import read_ids, with_padded_names, write_ids
 from threecad.formats.items import Item, make_id
-from threecad.formats.reading import category_name, image_files, is_good_name, item_of_id
+from threecad.formats.reading.options import category_name, image_files, is_good_name, item_of_id
 from threecad.formats.writing import Tally, note_split, place_image, place_mask, work_through
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
     from threecad.formats.writing import WriteOptions
 
 __all__ = ["looks_like", "read", "write"]

@@ -16,12 +16,12 @@ from threecad.dataset.samples import GOOD
 from threecad.errors import ConversionError
 from threecad.formats.contents import File, MaskImage
 from threecad.formats.items import Item, make_id
-from threecad.formats.reading import category_name, image_files, is_good_name
+from threecad.formats.reading.options import category_name, image_files, is_good_name
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
 
 __all__ = ["looks_like", "read"]
 

@@ -21,7 +21,7 @@ from threecad.errors import ConversionError, DataError
 from threecad.formats import columns
 from threecad.formats.cards import dataset_card
 from threecad.formats.contents import MaskImage, read_image_size
-from threecad.formats.reading import hub_split, item_of_id, split_of_hub
+from threecad.formats.reading.options import hub_split, item_of_id, split_of_hub
 from threecad.formats.writing import (
     Tally,
     encode_mask,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from threecad.formats.items import Item
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
     from threecad.formats.writing import WriteOptions
 
 __all__ = ["looks_like", "read", "write"]

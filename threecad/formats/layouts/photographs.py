@@ -8,13 +8,13 @@ from threecad.dataset.samples import GOOD
 from threecad.errors import ConversionError, UsageError
 from threecad.formats.contents import File
 from threecad.formats.items import Item, make_id
-from threecad.formats.reading import category_name, image_files
+from threecad.formats.reading.options import category_name, image_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
 
 __all__ = ["BAD", "read"]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from threecad.dataset.samples import Index
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
     from threecad.formats.writing import WriteOptions
 
 __all__ = ["looks_like", "read", "write"]

@@ -13,7 +13,7 @@ from threecad.formats.contents import File, MaskImage
 from threecad.formats.file_names import read_ids, with_flat_names, write_ids
 from threecad.formats.items import Item, make_id
 from threecad.formats.layouts.photographs import BAD
-from threecad.formats.reading import inside, item_of_id
+from threecad.formats.reading.options import inside, item_of_id
 from threecad.formats.writing import Tally, place_image, place_mask, work_through
 from threecad.system import atomic
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
     from threecad.formats.writing import WriteOptions
 
 __all__ = ["looks_like", "read", "write"]

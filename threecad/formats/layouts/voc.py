@@ -20,7 +20,7 @@ from PIL import Image
 from threecad.errors import ConversionError, ImageError, MaskError
 from threecad.formats.contents import File, read_image_size
 from threecad.formats.file_names import read_ids, with_flat_names, write_ids
-from threecad.formats.reading import foreign_id, image_files, item_of_id
+from threecad.formats.reading.options import foreign_id, image_files, item_of_id
 from threecad.formats.writing import Tally, place_image, read_item_mask, work_through, write_new
 from threecad.images.files import open_image
 from threecad.images.regions import label_regions, regions
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from threecad.formats.items import Item
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
     from threecad.formats.writing import WriteOptions
     from threecad.images.masks import MaskRule
 

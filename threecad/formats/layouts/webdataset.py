@@ -22,7 +22,7 @@ import numpy as np
 from threecad.errors import ConversionError
 from threecad.formats.contents import AsPng, MaskImage, TarMember, read_image_size
 from threecad.formats.file_names import with_flat_names
-from threecad.formats.reading import hub_split, item_of_id, split_of_hub
+from threecad.formats.reading.options import hub_split, item_of_id, split_of_hub
 from threecad.formats.writing import Tally, encode_mask, plan_shards, read_item_mask, work_through
 from threecad.system import atomic
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from threecad.formats.items import Item
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
     from threecad.formats.writing import WriteOptions
 
 __all__ = ["looks_like", "read", "write"]

@@ -17,7 +17,7 @@ from threecad.errors import ConversionError
 from threecad.formats.contents import File, read_image_size
 from threecad.formats.drawings import Drawing, outer_rings
 from threecad.formats.file_names import read_ids, with_flat_names, write_ids
-from threecad.formats.reading import foreign_id, image_files, item_of_id
+from threecad.formats.reading.options import foreign_id, image_files, item_of_id
 from threecad.formats.writing import Tally, place_image, read_item_mask, work_through, write_new
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from threecad.formats.drawings import Ring
     from threecad.formats.items import Item
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
     from threecad.formats.writing import WriteOptions
 
 __all__ = ["looks_like", "read", "write"]
