@@ -34,6 +34,9 @@ class Item:
         image: Where the image is.
         mask: Where its mask is; ``None`` for a good image and where there is none.
         name: What a layout calls it that has no room for the id, without a suffix.
+        judged_by_mask: Whether nothing but the mask says if it is good: an empty one does.
+        as_stored: Whether the mask lies over the pixels as they are stored, where a photograph's
+            orientation turns what viewers show.
     """
 
     id: str
@@ -43,6 +46,8 @@ class Item:
     image: Content
     mask: Mask | None = None
     name: str = ""
+    judged_by_mask: bool = False
+    as_stored: bool = False
 
     @property
     def label(self) -> int:
@@ -74,6 +79,7 @@ class Item:
             defect_type=sample.defect_type,
             image=File(sample.image),
             mask=MaskImage(File(sample.mask)) if sample.mask is not None else None,
+            as_stored=True,
         )
 
 

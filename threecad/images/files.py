@@ -15,6 +15,7 @@ import struct
 import zlib
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +48,12 @@ __all__ = [
     "BROKEN",
     "FORMATS",
     "MAX_PIXELS",
+    "Header",
     "as_png",
     "open_image",
+    "orientation_of",
     "png_bytes",
+    "read_header",
     "read_image",
     "read_size",
     "rgb_array",
@@ -57,6 +61,8 @@ __all__ = [
 ]
 
 NO_FLOATS = "it holds floating-point values; save it with 8 or 16 bits a channel"
+
+_ORIENTATION = 0x0112
 
 MAX_PIXELS = 2**28
 """Largest image or mask decoded: 16,384 × 16,384 pixels, 1 GiB as Pillow holds its colours."""
@@ -94,6 +100,54 @@ BROKEN = (
     Image.DecompressionBombError,
 )
 """What Pillow raises on damaged or hostile files. It has no exception of its own for them."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the beginning of an image file says.
+
+    Attributes:
+        height: In pixels, as they are stored.
+        width: In pixels, as they are stored.
+        orientation: EXIF's number, 1 (upright) to 8: how viewers turn the stored pixels.
+    """
+
+    height: int
+    width: int
+    orientation: int
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """``(height, width)`` of what viewers show."""
+        sides = self.height, self.width
+        return sides[::-1] if self.orientation >= 5 else sides
+
+
+def read_header(path: str | os.PathLike[str], content: bytes | None = None) -> Header:
+    """Return size and orientation of an image file; nothing is decoded.
+
+    Args:
+        path: The file.
+        content: Its bytes, where ``path`` only says what to call it.
+
+    Raises:
+        ImageError: If the file is not an image, or is larger than ``MAX_PIXELS``.
+    """
+    with _decoding(path, content) as file:
+        image = _open_header(path, file, MAX_PIXELS)
+        return Header(image.height, image.width, orientation_of(image))
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return EXIF's orientation of an opened PIL image, 1 (upright) where there is none."""
+    # Asking a PNG without the tag for it would decode all of it.
+    if image.format != "TIFF" and not image.info.get("exif"):
+        return 1
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except BROKEN:
+        return 1  # a damaged tag turns nothing
+    return value if value in range(1, 9) else 1
 
 
 def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:

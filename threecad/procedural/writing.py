@@ -13,6 +13,7 @@ from PIL import Image
 
 from threecad.dataset.archive_facts import archive_facts
 from threecad.errors import UsageError
+from threecad.images.masks import read_mask
 from threecad.procedural.planning import choose_categories, plan_archive, plan_sample
 from threecad.procedural.published import SIZED_TYPES, stand_in_sizes
 from threecad.procedural.rendering import DEFAULT_SIZE, check_size, grown, render_pair
@@ -150,8 +151,7 @@ def _mask_of(path: Path) -> Path:
 
 def _widen_mask(source: Path, target: Path) -> None:
     """Write a mask that is a pixel wider than the source: equal images, different masks."""
-    with Image.open(source) as mask:
-        _save(grown(np.asarray(mask) > 0).astype(np.uint8) * np.uint8(255), target)
+    _save(grown(read_mask(source)).astype(np.uint8) * np.uint8(255), target)
 
 
 def _save(pixels: npt.NDArray[np.uint8], path: Path) -> None:

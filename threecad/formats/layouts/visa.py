@@ -12,8 +12,8 @@ from threecad.errors import ConversionError
 from threecad.formats.contents import File, MaskImage
 from threecad.formats.file_names import read_ids, with_flat_names, write_ids
 from threecad.formats.items import Item, make_id
-from threecad.formats.layouts.photographs import BAD
-from threecad.formats.reading.options import inside, item_of_id
+from threecad.formats.reading.documents import read_label
+from threecad.formats.reading.options import BAD, item_of_id
 from threecad.formats.writing import Tally, place_image, place_mask, work_through
 from threecad.system import atomic
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from threecad.formats.reading.options import ReadOptions
+    from threecad.formats.reading.source import Source
     from threecad.formats.writing import WriteOptions
 
 __all__ = ["looks_like", "read", "write"]
@@ -30,12 +31,12 @@ _TABLE = "split_csv/1cls.csv"
 _COLUMNS = ["object", "split", "label", "image", "mask"]
 
 
-def looks_like(source: Path) -> str | None:
+def looks_like(source: Source) -> str | None:
     """Return why ``source`` looks like this layout, or ``None``."""
-    return f"it has {_TABLE}" if (source / _TABLE).is_file() else None
+    return f"it has {_TABLE}" if (source.root / _TABLE).is_file() else None
 
 
-def read(source: Path, options: ReadOptions) -> list[Item]:
+def read(source: Source, options: ReadOptions) -> list[Item]:
     """Return the images named in ``split_csv/1cls.csv``.
 
     VisA does not name defect types: they are all ``bad``, unless threecad wrote the folder.
@@ -43,39 +44,38 @@ def read(source: Path, options: ReadOptions) -> list[Item]:
     Raises:
         ConversionError: If the table is missing or not VisA's, or names a missing file.
     """
-    table = source / _TABLE
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if (reader.fieldnames or [])[: len(_COLUMNS)] != _COLUMNS:
-                raise ConversionError(
-                    f"{table} begins with {reader.fieldnames}; expected {','.join(_COLUMNS)}."
-                )
-            rows = list(reader)
-    except FileNotFoundError as error:
-        raise ConversionError(
-            f"There is no {table}. Expected the root of a VisA folder."
-        ) from error
+    del options
+    table = source.root / _TABLE
     ids = read_ids(source)
-    return [
-        _item(row, source, ids, f"{table}, line {number}")
-        for number, row in enumerate(rows, start=2)
-        if not options.categories or row["object"] in options.categories
-    ]
+    items = []
+    for number, row in source.read_table(table):
+        if missing := [name for name in _COLUMNS if name not in row]:
+            raise ConversionError(
+                f"{table} has no column {missing[0]}; expected {','.join(_COLUMNS)}."
+            )
+        with source.collecting():
+            items.append(_item(row, source, ids, table, f"{table}, line {number}"))
+    return items
 
 
-def _item(row: Mapping[str, str], source: Path, ids: Mapping[str, str], where: str) -> Item:
-    if row["label"] not in ("normal", "anomaly") or row["split"] not in ("train", "val", "test"):
-        raise ConversionError(
-            f"{where}: label {row['label']!r}, split {row['split']!r}; expected normal or anomaly, "
-            "and train, val or test."
-        )
-    image = inside(source, row["image"], where)
-    folder = "train" if row["split"] == "train" else "test"
-    defect_type = GOOD if row["label"] == "normal" else BAD
-    own_id = ids.get(row["image"]) or make_id(row["object"], folder, defect_type, image.stem)
-    mask = MaskImage(File(inside(source, row["mask"], where))) if row["mask"] else None
-    return item_of_id(own_id, image=File(image), mask=mask, split=row["split"])
+def _item(
+    row: Mapping[str, str], source: Source, ids: Mapping[str, str], table: Path, where: str
+) -> Item:
+    label, split = read_label(row["label"], where), row["split"]
+    if split not in ("train", "val", "test"):
+        raise ConversionError(f"{where}: split {split!r}; expected train, val or test.")
+    home = [source.root]
+    image = source.find(row["image"], table, where, bases=home)
+    defect_type = BAD if label else GOOD
+    own_id = ids.get(row["image"]) or make_id(row["object"], split, defect_type, image.stem)
+    mask = source.find(row["mask"], table, where, bases=home) if row["mask"] else None
+    return item_of_id(
+        own_id,
+        image=File(image),
+        mask=MaskImage(File(mask)) if mask is not None else None,
+        split=split,
+        as_stored=True,
+    )
 
 
 def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:

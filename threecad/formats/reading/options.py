@@ -1,44 +1,41 @@
-"""What the readers share: their options, the files of a folder, which good image is for testing."""
+"""What the readers share: their options, and how an image comes to its label and id."""
 
 from __future__ import annotations
 
-import json
-import os
 import unicodedata
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeGuard
 
+from threecad.dataset.naming import is_good_name
 from threecad.dataset.samples import GOOD
-from threecad.dataset.scanning import IMAGE_SUFFIXES, is_stray
 from threecad.errors import ConversionError
 from threecad.formats.items import Item, make_id
+from threecad.formats.reading.decisions import Decisions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
+    from pathlib import Path
 
     from threecad.formats.contents import Content, Mask
+    from threecad.formats.reading.source import Source
+    from threecad.images.masks import MaskRule
 
 __all__ = [
+    "BAD",
     "ReadOptions",
     "category_name",
     "foreign_id",
     "hub_split",
-    "image_files",
-    "inside",
-    "is_good_name",
     "is_sample_id",
     "item_of_id",
-    "load_json",
     "split_of_hub",
+    "type_of_shape",
 ]
 
-_OTHER_PICTURES = frozenset({
-    ".arw", ".avif", ".cr2", ".cr3", ".dng", ".exr", ".gif", ".heic", ".heif", ".jfif", ".jp2",
-    ".jxl", ".nef", ".orf", ".pbm", ".pgm", ".ppm", ".psd", ".raf", ".raw", ".rw2", ".tga",
-})  # fmt: skip
+BAD = "bad"
+"""Defect type of what is defective in a source that does not say how."""
 
-_GOOD_NAMES = frozenset({"defectfree", "free", "good", "nodefect", "normal", "ok", "nondefective"})
+_VOID = frozenset({"__ignore__", "_background_", "background", "ignore", "void"})
 
 
 @dataclass(frozen=True)
@@ -47,77 +44,28 @@ class ReadOptions:
 
     Attributes:
         category: Name of the category, for layouts that name none.
-        categories: Only these categories; all of them when empty.
         good: Folder of defect-free photographs, for ``photographs``.
         bad: Folder of defective photographs, for ``photographs``.
         split_file: Says which image belongs to which split.
         fold: The fold of it to hold out, if it has folds.
         errata: Corrections to apply to a 3CAD tree.
+        mask_rule: Overrides how masks are binarised.
+        decisions: What to do with what is in doubt.
     """
 
     category: str | None = None
-    categories: tuple[str, ...] = ()
     good: Path | None = None
     bad: Path | None = None
     split_file: Path | None = None
     fold: int | None = None
     errata: Path | None = None
-
-
-def image_files(folder: Path, *, all_must_be_read: bool = False) -> Iterator[Path]:
-    """Yield the images below ``folder``, sorted, leaving out stray and hidden files.
-
-    Args:
-        folder: The folder.
-        all_must_be_read: Do not leave out pictures in formats that are not read either.
-
-    Raises:
-        ConversionError: If there is no such folder, or it holds such a picture.
-    """
-    if not folder.is_dir():
-        raise ConversionError(f"There is no folder {folder}. Check the path.")
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not is_stray(name))
-        for name in sorted(names):
-            path = Path(parent, name)
-            suffix = path.suffix.casefold()
-            if suffix in IMAGE_SUFFIXES and not is_stray(name):
-                yield path
-            elif all_must_be_read and suffix in _OTHER_PICTURES and not is_stray(name):
-                raise ConversionError(
-                    f"{path} is in a format that is not read here. Save it and its like as .png, "
-                    "or move them away."
-                )
+    mask_rule: MaskRule | None = None
+    decisions: Decisions = field(default_factory=Decisions)
 
 
 def category_name(source: Path, options: ReadOptions) -> str:
     """Return the category asked for, or the name of the source folder, Unicode NFC."""
     return unicodedata.normalize("NFC", options.category or source.resolve().name)
-
-
-def is_good_name(name: str) -> bool:
-    """Whether a folder of this name holds defect-free images.
-
-    >>> is_good_name("Free"), is_good_name("defect-free"), is_good_name("Scratch")
-    (True, True, False)
-    """
-    return "".join(filter(str.isalnum, name.casefold())) in _GOOD_NAMES
-
-
-def inside(folder: Path, name: str, where: str) -> Path:
-    """Return the file ``name`` below ``folder``, as an index file names it.
-
-    Raises:
-        ConversionError: If it leads out of the folder or is not there; ``where`` says who names it.
-    """
-    if not isinstance(name, str) or not name:
-        raise ConversionError(f"{where} names {name!r}; expected the path of a file.")
-    path = folder / name
-    if Path(name).is_absolute() or not path.resolve().is_relative_to(folder.resolve()):
-        raise ConversionError(f"{where} names {name!r}, which leads out of {folder}.")
-    if not path.is_file():
-        raise ConversionError(f"{where} names {name!r}, which is not in {folder}.")
-    return path
 
 
 def is_sample_id(value: object) -> TypeGuard[str]:
@@ -128,22 +76,13 @@ def is_sample_id(value: object) -> TypeGuard[str]:
     return len(parts) == 4 and all(parts) and parts[1] in ("train", "val", "test")
 
 
-def load_json(path: Path) -> Any:
-    """Return the content of a JSON file.
-
-    Raises:
-        ConversionError: If it is none.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConversionError(f"There is no file {path}. Check the path.") from None
-    except (ValueError, RecursionError) as error:
-        raise ConversionError(f"{path} is not JSON: {error}. Get it again.") from error
-
-
-def item_of_id(sample_id: str, *, image: Content, mask: Mask | None, split: str) -> Item:
+def item_of_id(
+    sample_id: str, *, image: Content, mask: Mask | None, split: str, as_stored: bool = False
+) -> Item:
     """Return the item of a sample id.
+
+    A mask is kept for a good image, too: that it is empty is made sure of later, for all layouts.
+    ``as_stored`` says that it lies over the pixels as they are stored, whatever viewers show.
 
     Raises:
         ConversionError: If it is no sample id.
@@ -160,7 +99,8 @@ def item_of_id(sample_id: str, *, image: Content, mask: Mask | None, split: str)
         split=split,
         defect_type=defect_type,
         image=image,
-        mask=mask if defect_type != GOOD else None,
+        mask=mask,
+        as_stored=as_stored,
     )
 
 
@@ -177,10 +117,44 @@ def foreign_id(
         source: The folder that is read: it names the category if ``options`` do not.
         options: What the reader was told.
     """
-    kinds = sorted({name.split("/")[-1] for name in classes} - {""})
+    kinds = sorted({name.split("/")[-1].strip() for name in classes} - {""})
     defect_type = GOOD if not kinds else kinds[0] if len(kinds) == 1 else "Multiple-defects"
-    folder = "train" if split == "train" else "test"
-    return make_id(category_name(source, options), folder, defect_type, stem)
+    return make_id(category_name(source, options), split or "test", defect_type, stem)
+
+
+def type_of_shape(label: object, source: Source, image: Path, where: str) -> str | None:
+    """Return the defect type of a shape that is drawn on an image, ``None`` if it is no defect.
+
+    Args:
+        label: What the annotation calls it.
+        source: The source, which counts it, or refuses one that is called good or nothing.
+        image: The image that it is drawn on.
+        where: How messages name the shape.
+    """
+    text = str(label).strip() if isinstance(label, (str, int, float)) else ""
+    name = text.split("/")[-1].strip()
+    if name.casefold() in _VOID:
+        source.leave_out_entry(where, "void, not a defect")
+        return None
+    if name and not is_good_name(name):
+        source.use_entry()
+        return text
+    called = f"is called {text!r}" if text else "has no label"
+    match source.decisions.conflicts:
+        case "mask":
+            source.use_entry()
+            return BAD
+        case "label":
+            source.leave_out_entry(where, called)
+        case "skip":
+            source.leave_out_entry(where, called)
+            source.skipped[image] = f"a shape on it {called}"
+        case _:
+            source.doubts.add(
+                f"{where}: a shape is drawn on {source.relative(image)}, but it {called}",
+                switch="conflicts",
+            )
+    return None
 
 
 def hub_split(split: str) -> str:
