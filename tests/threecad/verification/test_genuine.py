@@ -27,7 +27,7 @@ from threecad.cli import main
 from threecad.cli.info import print_overview
 from threecad.dataset.archive_facts import Edition, archive_facts
 from threecad.dataset.catalog import is_multiple_defects
-from threecad.dataset.duplicates.exact import exact as duplicates
+from threecad.dataset.duplicates import exact as duplicates
 from threecad.dataset.duplicates.forest import Edges, Forest
 from threecad.dataset.duplicates.near import CLOSEST, largest_group, survey_near
 from threecad.dataset.findings import Finding, FindingsReport
