@@ -9,11 +9,23 @@ from __future__ import annotations
 import sys
 import threading
 from importlib import import_module
+from inspect import CO_OPTIMIZED
 from pathlib import Path
 from types import FrameType
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("cfrg", "threecad")
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Return whether a module is being imported: what runs then is no part of the walk."""
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and "importlib" in str(
+            frame.f_back and frame.f_back.f_code
+        ):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def main(words: list[str]) -> int:
@@ -23,13 +35,12 @@ def main(words: list[str]) -> int:
 
     def note(frame: FrameType, event: str, _: object) -> None:
         code = frame.f_code
-        if event != "call" or code.co_name.startswith("<"):
-            return
         path = code.co_filename
-        if path not in entered and Path(path).is_relative_to(ROOT):
-            package = Path(path).relative_to(ROOT).parts[0]
-            if package in PACKAGES:
-                entered[path] = code.co_name
+        if event != "call" or path in entered or not path.startswith(str(ROOT)):
+            return
+        package = Path(path).relative_to(ROOT).parts[0]
+        if package in PACKAGES and code.co_flags & CO_OPTIMIZED and not _is_importing(frame):
+            entered[path] = code.co_name
 
     threading.setprofile(note)
     sys.setprofile(note)
