@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import page_visitors
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -27,7 +28,7 @@ from page_visitors import Visitor, named, served
 from PIL import Image
 
 from cfrg import CFRG, CFRGConfig, Predictor
-from cfrg.app import inspection as inspection_module
+from cfrg.app import inspector as inspection_module
 from cfrg.app.guard import MAX_EVENT, is_own_host
 from cfrg.app.inspector import Inspections, Inspector
 from cfrg.app.uploads import MAX_FILES, PER_SESSION, Uploads
@@ -246,24 +247,6 @@ def test_answers_are_for_the_page_alone(visitor: Visitor) -> None:
     assert b"cdnjs" not in html
 
 
-def gradios_addresses() -> list[tuple[str, str]]:
-    """Return method and path of everything that the installed gradio can answer."""
-    gradio = pytest.importorskip("gradio")
-    from gradio.routes import App
-
-    with gradio.Blocks(analytics_enabled=False) as blocks:
-        gradio.Image()
-    found = []
-    pending = list(App.create_app(blocks).routes)
-    while pending:
-        route = pending.pop()
-        inner = getattr(route, "original_router", None) or getattr(route, "router", None)
-        pending += list(getattr(inner, "routes", []))
-        for method in sorted(getattr(route, "methods", None) or ["GET"]):
-            found.append((method, route.path)) if hasattr(route, "path") else None
-    return found
-
-
 ANSWERED = {
     "/", "/config", "/theme.css", "/gradio_api/theme.css", "/favicon.ico", "/robots.txt",
     "/manifest.json", "/gradio_api/info", "/gradio_api/upload", "/gradio_api/upload_progress",
@@ -274,9 +257,9 @@ ANSWERED = {
 
 def test_what_else_gradio_could_answer_is_not_there(visitor: Visitor) -> None:
     # In a process of its own: gradio leaves loops open behind it.
-    code = "import json, test_app_outsiders as t; print(json.dumps(t.gradios_addresses()))"
+    code = "import json, page_visitors as p; print(json.dumps(p.gradios_addresses()))"
     command = [sys.executable, "-c", code]
-    text = subprocess.check_output(command, text=True, cwd=Path(__file__).parents[2])
+    text = subprocess.check_output(command, text=True, cwd=Path(page_visitors.__file__).parent)
     addresses = [(method, path) for method, path in json.loads(text.splitlines()[-1])]
     assert ("POST", "/gradio_api/queue/join") in addresses
     assert len(addresses) > 60
