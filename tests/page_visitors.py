@@ -181,7 +181,7 @@ def gradios_addresses() -> list[tuple[str, str]]:
         route = pending.pop()
         inner = getattr(route, "original_router", None) or getattr(route, "router", None)
         pending += list(getattr(inner, "routes", []))
-        for method in sorted(getattr(route, "methods", None) or ["GET"]):
-            if hasattr(route, "path"):
-                found.append((method, route.path))
+        if hasattr(route, "path"):
+            methods = sorted(getattr(route, "methods", None) or ["GET"])
+            found += [(method, route.path) for method in methods]
     return found

@@ -13,6 +13,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,8 @@ from cfrg import CFRG, CFRGConfig, Predictor
 from cfrg.app import inspector as inspection_module
 from cfrg.app.guard import MAX_EVENT, is_own_host
 from cfrg.app.inspector import Inspections, Inspector
-from cfrg.app.uploads import MAX_FILES, PER_SESSION, Uploads
+from cfrg.app.server import WAITING
+from cfrg.app.uploads import PER_SESSION, Uploads
 from threecad.errors import ImageError
 
 SECRET = b"a secret of the user's\n"
@@ -71,21 +73,26 @@ def visitor(address: str) -> Visitor:
 
 
 @pytest.fixture(scope="module")
-def secrets_of_the_user(tmp_path_factory: pytest.TempPathFactory, place: Path) -> list[str]:
+def secrets_of_the_user(
+    tmp_path_factory: pytest.TempPathFactory, address: str, place: Path
+) -> list[str]:
     """Paths that lead to a file nobody uploaded: its own, links to it, detours."""
     folder = tmp_path_factory.mktemp("user")
     secret = folder / "secret.png"
     secret.write_bytes(SECRET)
     (folder / "link.png").symlink_to(secret)
     (folder / "linked").symlink_to(folder)
-    inside = place / "tmp" / "link.png"
-    if (place / "tmp").is_dir():
-        inside.symlink_to(secret)
+    upload = Path(Visitor(address).put(png()))
+    inside = upload.parent / "link.png"
+    inside.symlink_to(secret)
+    (upload.parent.parent / "linked").symlink_to(folder)
     return [
         str(secret),
         str(folder / "link.png"),
         str(folder / "linked" / "secret.png"),
         str(inside),
+        str(upload.parent.parent / "linked" / "secret.png"),
+        f"{inside.parent}/../{inside.parent.name}/link.png",
         f"{folder}/../{folder.name}/secret.png",
         f"/proc/self/root{secret}",
         f"/proc/self/cwd/../../..{secret}",
@@ -128,8 +135,9 @@ def test_no_file_of_the_user_is_copied_or_served(
                 status, body = visitor.ask(f"{prefix}{ask.replace(' ', '%20')}")
                 assert status in (403, 404), (prefix, ask)
                 assert SECRET not in body
-    kept = [file.read_bytes() for file in (place / "tmp").glob("*/*/*")]
-    assert SECRET not in kept
+    kept = [file for file in (place / "tmp").glob("*/*/*") if not file.is_symlink()]
+    assert len(kept) > len(secrets_of_the_user)  # the uploads, to begin with
+    assert SECRET not in [file.read_bytes() for file in kept if file.is_file()]
 
 
 def test_no_address_is_fetched(visitor: Visitor) -> None:
@@ -340,16 +348,68 @@ def test_an_inspection_ends_in_time_and_the_last_ones_are_remembered(
     goes_on.set()
 
 
-def test_uploads_are_bounded_and_the_oldest_go(tmp_path: Path) -> None:
+class Slow:
+    """A detector that needs a moment for every tile, and counts them."""
+
+    def __init__(self) -> None:
+        self.config = CFRGConfig.preset("lite", image_size=64)
+        self.tiles = 0
+
+    def predict_maps(self, image: torch.Tensor) -> torch.Tensor:
+        self.tiles += 1
+        time.sleep(0.02)
+        return torch.zeros(len(image), 1, *image.shape[2:])
+
+
+def test_an_inspection_that_was_given_up_leaves_the_next_one_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "large.png").write_bytes(bomb(2_000))
+    (tmp_path / "small.png").write_bytes(bomb(64))
+    slow = Slow()
+    predictor = Predictor(slow, device="cpu", batch_size=1, tile=64, overlap=0)
+    whole = predictor.tiling.count((2_000, 2_000))
+    inspections = Inspections({"Part": Inspector("Part", predictor, 4.0, 2.0, "Test.", True)})
+    monkeypatch.setattr(inspection_module, "PATIENCE", 0.3)
+    with pytest.raises(ImageError, match="takes longer than"):
+        inspections.find("Part", str(tmp_path / "large.png"))
+    monkeypatch.undo()
+    assert inspections.find("Part", str(tmp_path / "small.png")).size == (64, 64)
+    assert slow.tiles < whole / 2
+
+
+def test_large_inspections_are_not_all_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{k}.png" for k in range(4)]
+    for path in paths:
+        path.write_bytes(png())
+    inspections = Inspections({"Part": inspector()})
+    first = inspections.find("Part", str(paths[0]))
+    limit = 2 * (first.map.nbytes + first.image.nbytes)
+    monkeypatch.setattr(inspection_module, "REMEMBERED_BYTES", limit)
+    last = [inspections.find("Part", str(path)) for path in paths][-1]
+    assert [path for _, path in inspections._recent] == [str(path) for path in paths[-2:]]
+    monkeypatch.setattr(inspection_module, "REMEMBERED_BYTES", 0)
+    paths[-1].unlink()
+    assert inspections.find("Part", str(paths[-1])) is last
+
+
+def test_uploads_are_bounded_and_the_oldest_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cfrg.app.uploads.MAX_FILES", 20)
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "example.png").write_bytes(b"x")
     uploads = Uploads(tmp_path)
     own = [uploads.add("a.png", io.BytesIO(b"x")) for _ in range(PER_SESSION + 3)]
     assert all(uploads.claim(path, "me") for path in own)
     assert [Path(path).exists() for path in own] == [False] * 3 + [True] * PER_SESSION
-    for k in range(MAX_FILES + 5):
+    for k in range(25):
         last = uploads.add(f"{k}.png", io.BytesIO(b"x"))
-    assert len(list(tmp_path.glob("*/*"))) == MAX_FILES + 1
+    assert len(list(tmp_path.glob("*/*"))) == 20 + 1
+    assert Path(own[-1]).exists()  # what the session uses; its earlier ones went
+    assert not any(Path(path).exists() for path in own[:-1])
     assert (tmp_path / "kept" / "example.png").exists()
     assert uploads.claim(last, "me")
     assert not uploads.claim(last, "you")
@@ -361,6 +421,29 @@ def test_uploads_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.Monkey
     uploads = Uploads(tmp_path)
     paths = [uploads.add("a.png", io.BytesIO(bytes(300))) for _ in range(5)]
     assert [Path(path).exists() for path in paths] == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize("names", [0, 1, 100])
+def test_nobody_pushes_out_what_another_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: int
+) -> None:
+    monkeypatch.setattr("cfrg.app.uploads.MAX_FILES", 20)
+    monkeypatch.setattr("cfrg.app.uploads.MAX_TOTAL", 5000)
+    uploads = Uploads(tmp_path)
+    used = uploads.add("a.png", io.BytesIO(bytes(300)))
+    assert uploads.claim(used, "me")
+    for k in range(50):
+        flood = uploads.add("b.png", io.BytesIO(bytes(400)))
+        if names:
+            assert uploads.claim(flood, f"flooder {k % names}")
+    assert uploads.claim(used, "me")
+    sizes = [path.stat().st_size for path in tmp_path.glob("*/*")]
+    assert len(sizes) <= 20
+    assert sum(sizes) <= 5000
+    # The page still takes uploads from others.
+    other = uploads.add("c.png", io.BytesIO(bytes(300)))
+    uploads.sweep()
+    assert uploads.claim(other, "you")
 
 
 @pytest.mark.parametrize(
@@ -406,12 +489,17 @@ def test_bodies_are_bounded(visitor: Visitor, place: Path) -> None:
 
 
 def test_a_full_queue_says_so(visitor: Visitor) -> None:
-    path = visitor.put(png())
-    body = json.dumps(visitor.event("upload", named(path))).encode()
-    statuses = [visitor.ask("/gradio_api/queue/join", body) for _ in range(60)]
-    assert {status for status, _ in statuses} <= {200, 503}
+    # As large as the page allows, so that those behind them wait.
+    large = [named(visitor.put(bomb(5_700))) for _ in range(3)]
+    visitor.event("upload")
+    statuses = [visitor.join(large[k % 3]) for k in range(WAITING + 10)]
+    assert {status for status, _ in statuses} == {200, 503}
     assert all(b"ueue is full" in answer for status, answer in statuses if status == 503)
     assert visitor.ask("/")[0] == 200
+    done = [each for each in visitor.answers() if each["msg"] == "process_completed"]
+    assert len(done) == [status for status, _ in statuses].count(200)
+    assert all(each["success"] for each in done)
+    assert visitor.join(named(visitor.put(png())))[0] == 200  # there is room again
 
 
 # Anything at all ------------------------------------------------------------------------------
