@@ -16,9 +16,11 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import image_contents
 import numpy as np
 import page_visitors
 import pytest
@@ -135,7 +137,7 @@ def test_no_file_of_the_user_is_copied_or_served(
                 status, body = visitor.ask(f"{prefix}{ask.replace(' ', '%20')}")
                 assert status in (403, 404), (prefix, ask)
                 assert SECRET not in body
-    kept = [file for file in (place / "tmp").glob("*/*/*") if not file.is_symlink()]
+    kept = [file for file in (place / "tmp").resolve().glob("*/*/*") if file.resolve() == file]
     assert len(kept) > len(secrets_of_the_user)  # the uploads, to begin with
     assert SECRET not in [file.read_bytes() for file in kept if file.is_file()]
 
@@ -581,6 +583,61 @@ def test_any_request_is_answered_or_refused(
         rest += "/"  # a name alone would be answered for ever
     status, _ = visitor.ask(start + rest, body, method=method, content_type=kind)
     assert status < 500
+
+
+FORMS = st.lists(
+    st.binary(max_size=30)
+    | st.sampled_from(
+        [
+            b"--x",
+            b"\r\n",
+            b"\r\n\r\n",
+            b"--x--\r\n",
+            b'Content-Disposition: form-data; name="files"; filename="a.png"',
+            b'Content-Disposition: form-data; name="x"',
+            b"Content-Type: image/png",
+        ]
+    ),
+    max_size=14,
+).map(b"".join)
+
+
+@fuzzing
+@given(
+    body=FORMS,
+    kind=st.sampled_from(["multipart/form-data; boundary=x", "multipart/form-data"])
+    | st.text(st.characters(max_codepoint=126, min_codepoint=32), max_size=20).map(
+        "multipart/form-data; boundary={}".format
+    ),
+)
+def test_any_form_is_taken_or_refused(visitor: Visitor, body: bytes, kind: str) -> None:
+    status, answer = visitor.ask("/gradio_api/upload", body, content_type=kind.rstrip())
+    assert status in (200, 400, 413, 503), answer
+
+
+@cache
+def contents() -> list[bytes]:
+    return list(image_contents.everything().values())
+
+
+@fuzzing
+@given(
+    which=st.integers(0, 10_000),
+    changes=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=8),
+    cut=st.none() | st.floats(0, 1),
+)
+def test_any_content_is_inspected_or_said_to_be_broken(
+    visitor: Visitor, which: int, changes: list[tuple[float, int]], cut: float | None
+) -> None:
+    content = bytearray(contents()[which % len(contents())])
+    for place, value in changes if content else []:
+        content[int(place * len(content))] = value
+    upload = visitor.put(bytes(content[: None if cut is None else int(cut * len(content))]))
+    assert visitor.join(named(upload))[0] == 200
+    done = list(visitor.answers())[-2]
+    assert done["success"], done
+    said = json.dumps(done)
+    assert "Cannot be read" in said or "is above" in said or "not above" in said or "Move" in said
 
 
 @fuzzing
