@@ -253,9 +253,10 @@ def _decode_no_half_images() -> None:
 
     With it, Pillow fills what a file lacks with grey or black, which here would be a defect.
     """
-    setting = ImageFile.LOAD_TRUNCATED_IMAGES
-    if setting and not isinstance(setting, _ForOthers):
-        ImageFile.LOAD_TRUNCATED_IMAGES = _ForOthers(setting)
+    settings: Any = ImageFile
+    now = settings.LOAD_TRUNCATED_IMAGES
+    if now and not isinstance(now, _ForOthers):
+        settings.LOAD_TRUNCATED_IMAGES = _ForOthers(now)
 
 
 def rgb_array(image: Image.Image) -> npt.NDArray[np.uint8]:
