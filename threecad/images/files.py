@@ -24,6 +24,7 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
+    ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     import numpy.typing as npt
-    from PIL import ImageFile
 
 __all__ = [
     "BROKEN",
@@ -217,6 +217,7 @@ def open_image(
 def _decoding(path: str | os.PathLike[str], content: bytes | None) -> Iterator[BinaryIO]:
     """Hand out the file; all that Pillow raises meanwhile becomes an ``ImageError``."""
     token = _ours.set(True)
+    _decode_no_half_images()
     try:
         with _open_file(path) if content is None else io.BytesIO(content) as file:
             try:
@@ -292,6 +293,24 @@ def _leave_our_images_to_our_limit() -> None:
 
 
 _leave_our_images_to_our_limit()
+
+
+class _ForOthers(int):
+    """A setting of Pillow's that is off for images opened here, and for all others as it was."""
+
+    def __bool__(self) -> bool:
+        return self != 0 and not _ours.get()
+
+
+def _decode_no_half_images() -> None:
+    """Keep ``LOAD_TRUNCATED_IMAGES``, which some libraries set for all, from images opened here.
+
+    With it, Pillow fills what a file lacks with grey or black, which here would be a defect.
+    """
+    settings: Any = ImageFile
+    now = settings.LOAD_TRUNCATED_IMAGES
+    if now and not isinstance(now, _ForOthers):
+        settings.LOAD_TRUNCATED_IMAGES = _ForOthers(now)
 
 
 def rgb_array(image: Image.Image) -> npt.NDArray[np.uint8]:

@@ -222,3 +222,19 @@ def test_a_full_disk_of_the_cache_says_how_to_make_room(
             config=CONFIG,
             options=options(),
         )
+
+
+def test_a_bad_image_ends_a_training_with_workers(tree: Path, tmp_path: Path) -> None:
+    bad = sorted((tree / "Copper_Stator" / "train" / "good").iterdir())[-1]
+    bad.write_bytes(bad.read_bytes()[:300])
+    command = [sys.executable, "-m", "cfrg.cli", "train", tree, "--category", "Copper_Stator"]
+    options = ["--steps", 2, "--image-size", 64, "--workers", 1, "--device", "cpu"]
+    ended = subprocess.run(
+        [*map(str, [*command, *options]), "--out", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 1
+    assert f"{bad} cannot be read as an image: the file is cut short" in ended.stderr
+    assert "Traceback" not in ended.stderr
