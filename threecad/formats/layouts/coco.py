@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from threecad.dataset.naming import split_of_name
 from threecad.errors import ConversionError, MaskError
+from threecad.formats.annotations.drawings import Drawing, box_ring, check_ring, outer_rings
 from threecad.formats.cards import introduce
 from threecad.formats.contents import File, read_image_size
-from threecad.formats.drawings import Drawing, box_ring, check_ring, outer_rings
 from threecad.formats.reading.documents import Record, numbers
 from threecad.formats.reading.options import foreign_id, is_sample_id, item_of_id, type_of_shape
 from threecad.formats.writing import (

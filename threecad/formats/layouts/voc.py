@@ -20,9 +20,9 @@ from PIL import Image
 from threecad.dataset.naming import split_of_name
 from threecad.dataset.samples import GOOD
 from threecad.errors import ConversionError
-from threecad.formats.class_images import ClassImage
+from threecad.formats.annotations.class_images import ClassImage
+from threecad.formats.annotations.drawings import Drawing, box_ring
 from threecad.formats.contents import File, read_image_size
-from threecad.formats.drawings import Drawing, box_ring
 from threecad.formats.file_names import read_ids, with_flat_names, write_ids
 from threecad.formats.reading.options import BAD, foreign_id, item_of_id, type_of_shape
 from threecad.formats.writing import Tally, place_image, read_item_mask, work_through, write_new

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import yaml
 
 from threecad.errors import ConversionError
+from threecad.formats.annotations.drawings import Drawing, box_ring, outer_rings
 from threecad.formats.contents import File
-from threecad.formats.drawings import Drawing, box_ring, outer_rings
 from threecad.formats.file_names import read_ids, with_flat_names, write_ids
 from threecad.formats.reading.documents import Record, parse_yaml, whole_number
 from threecad.formats.reading.options import foreign_id, item_of_id, type_of_shape
@@ -27,7 +27,7 @@ from threecad.formats.writing import Tally, place_image, read_item_mask, work_th
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from threecad.formats.drawings import Ring
+    from threecad.formats.annotations.drawings import Ring
     from threecad.formats.items import Item
     from threecad.formats.reading.options import ReadOptions
     from threecad.formats.reading.source import Source

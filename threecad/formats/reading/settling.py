@@ -15,7 +15,7 @@ from threecad.dataset.naming import is_mask_folder, mask_owner
 from threecad.dataset.samples import GOOD
 from threecad.dataset.scanning import IMAGE_SUFFIXES
 from threecad.errors import ConversionError, DataError
-from threecad.formats.class_images import ClassImage
+from threecad.formats.annotations.class_images import ClassImage
 from threecad.formats.contents import File, MaskImage
 from threecad.formats.items import make_id
 from threecad.formats.orientation import without_orientation
