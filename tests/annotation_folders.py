@@ -372,7 +372,7 @@ def change_value(folder: Folder) -> None:
     path.write_text(json.dumps(document))
 
 
-_MEANT = ("anomaly", "category_id", "label", "name", "specie_name", "shape_type")
+_MEANT = ("anomaly", "anomaly_class", "category_id", "label", "name", "specie_name", "shape_type")
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:

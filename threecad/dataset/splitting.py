@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SplitKind", "split"]
 
-SplitKind = Literal["official", "few-shot", "k-fold", "holdout", "leak-free", "supervised", "noisy"]
+SplitKind = Literal[
+    "official", "few-shot", "k-fold", "holdout", "leak-free", "supervised", "one-class", "noisy"
+]
 
 _IN_TEST = "the same picture is a test image"
 
@@ -57,6 +59,8 @@ def split(
     k-fold       the good images in ``folds`` parts, each held out once; every defect is tested
     supervised   training, validation and test with defects in each; ``fraction`` each for the
                  latter two
+    one-class    training with good images alone: every defect is tested, and ``fraction`` of the
+                 good images
     noisy        ``fraction`` of the defective test images moved into training
     ===========  ==================================================================================
 
@@ -69,7 +73,8 @@ def split(
         seed: Chooses the draw.
         shots: For ``few-shot``, default 4.
         folds: For ``k-fold``, default 5.
-        fraction: For ``holdout`` (default 0.2), ``supervised`` (0.15) and ``noisy`` (0.1).
+        fraction: For ``holdout`` (default 0.2), ``supervised`` (0.15), ``one-class`` (0.2) and
+            ``noisy`` (0.1).
         near: Keep near duplicates together as well as pixel-identical images.
         across_categories: Keep duplicates of several categories together, too, for a detector of
             all of them. The split of a category then depends on the others.
@@ -126,6 +131,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "k-fold": {"folds": 5},
     "holdout": {"fraction": 0.2},
     "supervised": {"fraction": 0.15},
+    "one-class": {"fraction": 0.2},
     "noisy": {"fraction": 0.1},
 }
 
@@ -286,6 +292,20 @@ def _supervised(units: list[_Unit], plan: _Plan, fraction: float) -> None:
             )
 
 
+def _one_class(units: list[_Unit], plan: _Plan, fraction: float) -> None:
+    good = [unit for unit in units if not unit.touches_defect]
+    tested = _draw(good, fraction)
+    if not tested:
+        raise UsageError(
+            f"{units[0].category} has {len(good)} different good image(s) that are not defective "
+            "ones too: too few to train with some and test with others."
+        )
+    for unit in units:
+        # The good copy of a defective image is tested with it.
+        trained_on = not unit.touches_defect and unit not in tested
+        plan.place(unit.samples, "train" if trained_on else "test")
+
+
 def _noisy(units: list[_Unit], plan: _Plan, fraction: float) -> None:
     free = plan.keep_test(units)
     for unit in free:
@@ -307,6 +327,7 @@ _KINDS: dict[str, Callable[..., None]] = {
     "holdout": _holdout,
     "leak-free": _leak_free,
     "supervised": _supervised,
+    "one-class": _one_class,
     "noisy": _noisy,
 }
 

@@ -12,13 +12,18 @@ from threecad.formats.layouts import (
     anomalib,
     coco,
     croissant,
+    cvat,
+    dagm,
+    datumaro,
     imagefolder,
+    label_studio,
     labelme,
     meta_json,
     mvtec,
     pairs,
     parquet,
     photographs,
+    real_iad,
     threecad,
     visa,
     voc,
@@ -35,7 +40,7 @@ if TYPE_CHECKING:
     from threecad.formats.reading.options import ReadOptions
     from threecad.formats.writing import Placement, Tally, WriteOptions
 
-__all__ = ["FORMATS", "TREE", "Format", "choose_reader", "choose_writer", "detect"]
+__all__ = ["ALIASES", "FORMATS", "TREE", "Format", "choose_reader", "choose_writer", "detect"]
 
 TREE = "3cad"
 """Name of our own layout."""
@@ -82,6 +87,11 @@ FORMATS: dict[str, Format] = {
         references=True,
         masks_needed=True,
     ),
+    "datumaro": Format("Datumaro's JSON", datumaro.read, None, datumaro.looks_like),
+    "label-studio": Format(
+        "Label Studio's JSON export", label_studio.read, None, label_studio.looks_like
+    ),
+    "cvat": Format("CVAT's XML 1.1 for images", cvat.read, None, cvat.looks_like),
     "meta-json": Format(
         "meta.json of ADer, AnomalyCLIP and UniAD",
         meta_json.read,
@@ -139,6 +149,10 @@ FORMATS: dict[str, Format] = {
         references=True,
         masks_needed=True,
     ),
+    "real-iad": Format(
+        "Real-IAD: lists in JSON, or OK and NG", real_iad.read, None, real_iad.looks_like
+    ),
+    "dagm": Format("DAGM 2007: Label/Labels.txt", dagm.read, None, dagm.looks_like),
     "mvtec": Format(
         "MVTec-AD: <stem>_mask.png",
         mvtec.read,
@@ -152,6 +166,21 @@ FORMATS: dict[str, Format] = {
     "pairs": Format("images with their masks beside them", pairs.read, None, pairs.looks_like),
     "photographs": Format("good parts, bad parts, no masks", photographs.read),
 }
+
+
+ALIASES = {
+    "btad": TREE,
+    "mvtec-loco": "mvtec",
+    "mvtec-ad-2": "mvtec",
+    "ksdd": "pairs",
+    "ksdd2": "pairs",
+    "images-masks": "pairs",
+    "roboflow-coco": "coco",
+    "roboflow-yolo": "yolo",
+    "ultralytics": "yolo",
+    "cvat-mask": "voc",
+}
+"""Data sets and programs by their own names, and the layout that reads them."""
 
 
 def detect(source: str | os.PathLike[str]) -> tuple[str, str]:
@@ -207,9 +236,13 @@ def choose_reader(
     opened = Source(Path(source), decisions=options.decisions)
     if from_ is None:
         return *detect_in(opened), opened
+    from_ = ALIASES.get(from_, from_)
     if from_ not in FORMATS or FORMATS[from_].read is None:
         readable = sorted(name for name, layout in FORMATS.items() if layout.read)
-        raise UsageError(f"{from_!r} cannot be read. Formats: {', '.join(readable)}.")
+        raise UsageError(
+            f"{from_!r} cannot be read. Formats: {', '.join(readable)}. Data sets: "
+            f"{', '.join(sorted(ALIASES))}."
+        )
     return from_, "", opened
 
 

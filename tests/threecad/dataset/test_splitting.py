@@ -19,7 +19,16 @@ from threecad.dataset.split_files import SplitFile, SplitRow, apply_split, read_
 from threecad.dataset.splitting import split
 from threecad.errors import DataError, UsageError
 
-KINDS = ("official", "leak-free", "holdout", "few-shot", "k-fold", "supervised", "noisy")
+KINDS = (
+    "official",
+    "leak-free",
+    "holdout",
+    "few-shot",
+    "k-fold",
+    "supervised",
+    "one-class",
+    "noisy",
+)
 
 
 @pytest.fixture
@@ -128,6 +137,25 @@ def test_supervised_has_defects_of_each_type_in_each_part(widgets: Path) -> None
         for defect_type in ("good", "Dent", "Scratch"):
             assert parts[part, defect_type] >= 1
     assert len(made.rows) == len(scan(widgets))
+
+
+def test_one_class_trains_with_good_images_alone(tmp_path: Path) -> None:
+    root = trees.write_tree(tmp_path / "data", train=12, good=8, defects={"Dent": 8})
+    shutil.move(root / "Widget/test/Dent", root / "Widget/train/Dent")  # as a set for detection
+    trees.copy_sample(root, "Widget/train/good/000", "Widget/train/Dent/wrong")
+    made = split(scan(root), "one-class", fraction=0.25, workers=0)
+    where = placed(made)
+    assert {where[s.id][0] for s in scan(root) if s.label} == {"test"}
+    good = [where[sample.id][0] for sample in scan(root) if not sample.label]
+    assert where["Widget/train/good/000"][0] == "test"
+    assert Counter(good) == {"train": 14, "test": 6}
+    assert not made.left_out
+
+
+def test_one_class_needs_two_good_pictures(tmp_path: Path) -> None:
+    root = trees.write_tree(tmp_path / "data", train=1, good=0, defects={"Dent": 3})
+    with pytest.raises(UsageError, match=r"Widget has 1 different good image\(s\)"):
+        split(scan(root), "one-class", workers=0)
 
 
 def test_rare_types_are_noted(tmp_path: Path) -> None:

@@ -142,8 +142,6 @@ def test_case(case: str, tmp_path: Path) -> None:
 
 
 REFUSED_TOO = {
-    "ksdd/data": ("Part0.jpg", "--conflicts mask"),
-    "loco/data": ("ground_truth", "validation"),
     "yolo-valid/data": ("001.jpg", "--unlabelled good"),
     "yolo-roboflow/data": ("001.jpg", "--unlabelled good"),
     "yolo-utf16/data": ("001.jpg", "--unlabelled good"),

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from annotation_folders import FORMS, MUTATIONS, Folder
+from annotation_folders import MUTATIONS, Folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layout_folders import FORMS as ALL
+from layout_folders import TRACELESS
 
 from threecad.dataset.naming import is_mask_folder
 from threecad.errors import ThreecadError
@@ -24,7 +26,10 @@ from threecad.formats import Decisions, Plan, plan
 from threecad.formats.contents import File, MaskImage
 from threecad.formats.items import Item
 
-LABELLED_BY_FOLDER = ("3cad", "mvtec", "pairs")
+FORMS = {name: write for name, write in ALL.items() if name not in TRACELESS}
+LABELLED_BY_FOLDER = ("3cad", "mvtec", "pairs", "real-iad")
+GOOD_FOLDERS = ("good", "ok")
+BAD_FOLDERS = ("bad", "dent", "ko", "scratch")
 
 
 def wrongs(folder: Folder, made: Plan) -> list[str]:
@@ -36,9 +41,9 @@ def wrongs(folder: Folder, made: Plan) -> list[str]:
         digest = hashlib.sha256(item.image.read_bytes()).hexdigest()
         truth = folder.truths.get(digest)
         folders = Path(str(item.image)[len(str(folder.root)) + 1 :].casefold()).parts
-        kinds = [name for name in folders if name in ("good", "ok", "dent", "scratch")]
+        kinds = [name for name in folders if name in GOOD_FOLDERS + BAD_FOLDERS]
         if made.from_format in LABELLED_BY_FOLDER and kinds:
-            if item.label != (kinds[0] not in ("good", "ok")):
+            if item.label != (kinds[0] in BAD_FOLDERS):
                 found.append(f"{item.image} became {item.id}, against its folder")
             if truth is None or bool(truth.kind) != item.label:
                 present.discard(digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from threecad.images.masks import MaskRule
 
-__all__ = ["Drawing", "Ring", "box_ring", "check_ring", "outer_rings"]
+__all__ = ["Drawing", "Ring", "box_ring", "check_ring", "ellipse_ring", "outer_rings", "turned"]
 
 Ring = tuple[float, ...]
 """One closed outline: x and y of its corners in turn, in pixels."""
@@ -70,6 +71,23 @@ class Drawing:
 def box_ring(left: float, top: float, right: float, bottom: float) -> Ring:
     """Return the outline of a box."""
     return left, top, right, top, right, bottom, left, bottom
+
+
+def ellipse_ring(x: float, y: float, across: float, down: float) -> Ring:
+    """Return the outline of an ellipse from its centre and its half axes."""
+    corners = shapely.Point(0, 0).buffer(1, quad_segs=64).exterior.coords[:-1]
+    return tuple(v for cx, cy in corners for v in (x + across * cx, y + down * cy))
+
+
+def turned(ring: Ring, degrees: float, centre: tuple[float, float]) -> Ring:
+    """Return an outline turned clockwise, as seen, round a point."""
+    if not degrees:
+        return ring
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    x, y = centre
+    pairs = zip(ring[::2], ring[1::2], strict=True)
+    moved = ((px - x, py - y) for px, py in pairs)
+    return tuple(v for dx, dy in moved for v in (x + cos * dx - sin * dy, y + sin * dx + cos * dy))
 
 
 def check_ring(ring: Ring, size: tuple[int, int], where: str) -> Ring:

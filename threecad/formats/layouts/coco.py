@@ -55,8 +55,7 @@ def looks_like(source: Source) -> str | None:
 
 
 def _files(source: Source) -> list[Path]:
-    stems = {path.stem for path in source.images}
-    found = [path for path in source.named(".json") if path.stem not in stems]
+    found = source.shared(".json")
     if len(found) > _MANY:
         found = [p for p in found if re.search("coco|instances|annotation", p.name.casefold())]
     return [path for path in found if _is_coco(source.peek_json(path))]

@@ -4,12 +4,14 @@
 ``<stem>_mask.png`` (also ``_label``, ``-gt`` …), or ``images/<stem>.*`` and ``masks/<stem>.*``,
 above or below the folders of types and of splits. The outermost folder names the defect type; what
 all names begin with (``MT_``) is dropped. A folder called good, free, normal or ok holds
-defect-free images. Where no folder names a type, an empty mask says that an image is good.
+defect-free images. Where no folder names a type, an empty mask says that an image is good: so it is
+where the folders are numbers or numbered parts, as ``kos01`` … of KolektorSDD.
 """
 
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,6 +40,12 @@ if TYPE_CHECKING:
 __all__ = ["looks_like", "read"]
 
 _LOSSY = frozenset({".jpg", ".jpeg"})
+
+_SERIES = re.compile(
+    r"(kos|batch|camera|day|image|item|lot|object|part|piece|sample|series)?[ _-]?\d+",
+    re.IGNORECASE,
+)
+"""Folders that number what was photographed, and name no defect type."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,8 @@ def _image_and_mask(files: list[Path]) -> tuple[Path, Path]:
 def _defect_types(pairs: Sequence[_Pair]) -> dict[tuple[str, ...], str]:
     """Return the type that the outermost folder of each image names, ``""`` where there is none."""
     names = sorted({pair.folders[0] for pair in pairs if pair.folders})
+    if all(map(_SERIES.fullmatch, names)):
+        return dict.fromkeys([(), *((name,) for name in names)], "")
     start = _common_start(names)
     short = {name: name[len(start) :] or name for name in names}
     good = good_among(short.values()) | good_among(names)
@@ -164,11 +174,13 @@ def _defect_types(pairs: Sequence[_Pair]) -> dict[tuple[str, ...], str]:
 
 
 def _stems(pairs: Sequence[_Pair], types: dict[tuple[str, ...], str]) -> list[str]:
-    """Return a stem for every image, with its inner folders where several have the same."""
+    """Return a stem for every image, with the folders within its type where several have it."""
     places = [(types[pair.folders[:1]], pair.split, pair.image.stem) for pair in pairs]
     counts = Counter(places)
     return [
-        pair.image.stem if counts[place] == 1 else "_".join([*pair.folders[1:], pair.image.stem])
+        pair.image.stem
+        if counts[place] == 1
+        else "_".join([*pair.folders[1 if place[0] else 0 :], pair.image.stem])
         for pair, place in zip(pairs, places, strict=True)
     ]
 

@@ -234,8 +234,8 @@ def _files_of(item: Item) -> list[Path]:
     """Return the files that an item is made of."""
     image = getattr(item.image, "content", item.image)
     mask = getattr(item.mask, "mask", item.mask)
-    mask = getattr(mask, "content", mask)
-    return [part.path for part in (image, mask) if isinstance(part, (File, ClassImage))]
+    masks = [getattr(part, "content", part) for part in getattr(mask, "parts", [mask])]
+    return [part.path for part in (image, *masks) if isinstance(part, (File, ClassImage))]
 
 
 def _claim(item: Item, source: Source) -> None:

@@ -115,6 +115,11 @@ class Source:
         """Return the files whose name ends with one of these, in any case, sorted."""
         return [path for path in self.files if path.name.casefold().endswith(suffixes)]
 
+    def shared(self, suffix: str) -> list[Path]:
+        """Return the files of a suffix that are not called like an image: they describe several."""
+        stems = {path.stem for path in self.images}
+        return [path for path in self.named(suffix) if path.stem not in stems]
+
     def relative(self, path: Path) -> str:
         """Return a path as messages and indexes name it: seen from the root, with ``/``."""
         folder, name = os.path.split(path)
