@@ -18,10 +18,10 @@ from cfrg.calibration.tolerance import (
     tolerance_rank,
 )
 from cfrg.defects.pairs import PairKey, random_stream
-from cfrg.images.preprocessing import to_tensor
 from cfrg.images.sources import find_images, is_tree
 from cfrg.inference.predictor import Predictor, Prepared
 from cfrg.inference.thresholds import Threshold, digest_weights
+from cfrg.network.processing import to_tensor
 from cfrg.run_folder import RunFolder, writes_run
 from cfrg.training.options import TrainingOptions
 from cfrg.training.recipes import make_defects
@@ -216,8 +216,8 @@ def _find_held_out(run: Path, record: dict[str, Any], index: Index) -> tuple[Ind
         return index.with_samples(validation), "val"
     raise UsageError(
         f"The training of {run} held no good image out, and images that were trained on score too "
-        "low to find a threshold. Train with `validation_fraction=0.2` or a split file with a split "
-        "'val', or name other good images: `on=FOLDER`; `on=test-good`, which uses these up; "
+        "low to find a threshold. Train with `validation_fraction=0.2` or a split file with a "
+        "split 'val', or name other good images: `on=FOLDER`; `on=test-good`, which uses these up; "
         "`on=train-good`, which gives more false alarms than asked for."
     )
 

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from cfrg.defects.on_device import CleanImages, defects_on_device
 from cfrg.defects.pairs import NETWORK_STREAM, PairBatches, TrainingPairs, random_stream
 from cfrg.devices import find_device
-from cfrg.images.preprocessing import normalize
 from cfrg.images.workers import STOPPING, explaining_deaths, read_in_workers
+from cfrg.network import processing
 from cfrg.run_folder import RunFolder
 from cfrg.training.averaging import WeightAverage
 from cfrg.training.logs import TrainingLog, read_log
@@ -195,7 +195,9 @@ class _Objective(nn.Module):
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         config = self.model.config
         return self.model.losses(
-            normalize(batch["clean"], config), normalize(batch["defective"], config), batch["mask"]
+            processing.normalize(batch["clean"], config),
+            processing.normalize(batch["defective"], config),
+            batch["mask"],
         )
 
 

@@ -19,9 +19,9 @@ import torch
 
 from cfrg.defects.pairs import DEFECT_STREAM, VALIDATION_STREAM, TrainingPairs, hold_out
 from cfrg.images.cache import ImageCache
-from cfrg.images.preprocessing import normalize
 from cfrg.images.tiling import Tiling
 from cfrg.inference.thresholds import digest_weights
+from cfrg.network import processing
 from cfrg.network.memory import NearestNeighbourMemory
 from cfrg.network.model import CFRG
 from cfrg.network.pretrained import keep_own_card
@@ -321,7 +321,7 @@ def _batches(images: ImageCache, model: CFRG, size: int = 32) -> Iterator[torch.
     tiles = images.tiles()
     while stack := list(islice(tiles, size)):
         batch = torch.stack(stack).contiguous(memory_format=torch.channels_last)
-        yield normalize(batch.to(device), model.config)
+        yield processing.normalize(batch.to(device), model.config)
 
 
 def _draw_curve(run: RunFolder) -> None:
