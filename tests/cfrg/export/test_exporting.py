@@ -376,7 +376,7 @@ def test_not_a_number_is_no_parity() -> None:
     ("options", "message"),
     [
         ({"to": "onnx", "out": "x.xml"}, "ends in .onnx"),
-        ({"to": "onnx", "precision": "int8"}, "--images"),
+        ({"to": "onnx", "precision": "int8"}, "`images`"),
         ({"to": "onnx", "images": "nowhere", "force": True}, "nowhere"),
         ({"to": "torch-export", "precision": "int8", "images": "."}, "not for torch-export"),
     ],
