@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cfrg.export.runtimes import Session
     from cfrg.network.model import CFRG
 
-__all__ = ["TOLERANCES", "Comparison", "Parity", "Tolerance", "compare", "compare_each"]
+__all__ = ["TOLERANCES", "ModelAndGraph", "Parity", "Tolerance", "compare", "compare_each"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ TOLERANCES = {
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelAndGraph:
     """One image: what the model gives and what the exported graph gives."""
 
     id: str
@@ -124,7 +124,7 @@ class Parity:
 
 def compare_each(
     session: Session, model: CFRG, images: Iterable[tuple[str, npt.NDArray[np.uint8]]]
-) -> Iterator[Comparison]:
+) -> Iterator[ModelAndGraph]:
     """Yield model and exported graph side by side, image by image.
 
     Args:
@@ -136,7 +136,7 @@ def compare_each(
         with torch.inference_mode():
             maps, scores = model.predict(processing.prepare(image, model.config))
         found = dict(zip(session.outputs, session.run(image[None]), strict=False))
-        yield Comparison(
+        yield ModelAndGraph(
             id=name,
             expected=maps[0, 0].numpy(),
             found=found["anomaly_map"][0],
@@ -146,7 +146,7 @@ def compare_each(
         )
 
 
-def compare(comparisons: Iterable[Comparison], image_threshold: float | None) -> Parity:
+def compare(comparisons: Iterable[ModelAndGraph], image_threshold: float | None) -> Parity:
     """Return the largest differences.
 
     Args:

@@ -20,7 +20,7 @@ from cfrg.export.formats import (
     write_torch_export,
 )
 from cfrg.export.graph import MAX_SIDE, DetectionGraph
-from cfrg.export.parity import TOLERANCES, Comparison, Parity, compare, compare_each
+from cfrg.export.parity import TOLERANCES, ModelAndGraph, Parity, compare, compare_each
 from cfrg.export.quantization import quantize
 from cfrg.export.runtimes import open_session
 from cfrg.images.sources import find_images, is_tree
@@ -132,7 +132,7 @@ def export_run(
         pairs = compare_each(
             session, model, tqdm(material.read(size), "compare", len(material.files))
         )
-        kept: list[Comparison] = []
+        kept: list[ModelAndGraph] = []
         parity = compare(_keep(pairs, kept, precision != "float32" and material.index), limits)
         parity.check(TOLERANCES[precision], f"The {to} graph in {precision}")
         move_into_place(written, path)
@@ -305,7 +305,7 @@ def _describe(
     }
 
 
-def _score(index: Index, pairs: Sequence[Comparison]) -> dict[str, dict[str, float]]:
+def _score(index: Index, pairs: Sequence[ModelAndGraph]) -> dict[str, dict[str, float]]:
     """Figures of the model and of the exported graph; those that are not defined are left out."""
     from threecad.evaluation.pipeline import evaluate
 
@@ -319,8 +319,8 @@ def _score(index: Index, pairs: Sequence[Comparison]) -> dict[str, dict[str, flo
 
 
 def _keep(
-    pairs: Iterator[Comparison], kept: list[Comparison], wanted: object
-) -> Iterator[Comparison]:
+    pairs: Iterator[ModelAndGraph], kept: list[ModelAndGraph], wanted: object
+) -> Iterator[ModelAndGraph]:
     for pair in pairs:
         if wanted:
             kept.append(pair)

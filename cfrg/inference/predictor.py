@@ -20,7 +20,7 @@ from cfrg.images.frames import to_rgb
 from cfrg.images.sources import each_image
 from cfrg.images.tiling import Mosaic, Tiling
 from cfrg.images.workers import read_in_workers
-from cfrg.inference.regions import Region, find_regions
+from cfrg.inference.regions import FlaggedRegion, find_regions
 from cfrg.inference.streaming import read_ahead
 from cfrg.inference.thresholds import Threshold, digest_weights
 from cfrg.network import processing
@@ -91,7 +91,7 @@ class Prediction:
     error: str | None = None
     size: tuple[int, int] = (0, 0)
     defective: bool | None = None
-    regions: tuple[Region, ...] | None = None
+    regions: tuple[FlaggedRegion, ...] | None = None
     seconds: tuple[tuple[str, float], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

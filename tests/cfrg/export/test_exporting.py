@@ -22,7 +22,7 @@ import cfrg.cli
 from cfrg.export import graph
 from cfrg.export.formats import write_onnx
 from cfrg.export.graph import DetectionGraph, Preprocessing
-from cfrg.export.parity import TOLERANCES, Comparison, compare
+from cfrg.export.parity import TOLERANCES, ModelAndGraph, compare
 from cfrg.export.runtimes import open_session
 from cfrg.export.writing import ExportReport, export_run
 from cfrg.inference.thresholds import Threshold, digest_weights
@@ -343,9 +343,9 @@ def test_a_graph_that_differs_is_not_written(
 
 def pair(
     found: float, expected: float, decision: bool | None = None, name: str = "a"
-) -> Comparison:
+) -> ModelAndGraph:
     anomaly_map = np.eye(2, dtype=np.float32)
-    return Comparison(name, anomaly_map, anomaly_map, expected, found, decision)
+    return ModelAndGraph(name, anomaly_map, anomaly_map, expected, found, decision)
 
 
 def test_parity_counts_decisions_off_the_threshold_only() -> None:
