@@ -27,7 +27,7 @@ from page_visitors import Visitor, named, served
 from PIL import Image
 
 from cfrg import CFRG, CFRGConfig, Predictor
-from cfrg.app import inspection as inspection_module
+from cfrg.app import inspector as inspection_module
 from cfrg.app.guard import MAX_EVENT, is_own_host
 from cfrg.app.inspector import Inspections, Inspector
 from cfrg.app.uploads import MAX_FILES, PER_SESSION, Uploads
