@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import torch
 
     from cfrg.inference.predictor import Detector
-    from cfrg.inference.regions import Region
+    from cfrg.inference.regions import FlaggedRegion
     from threecad.dataset.samples import Index, Sample
 
 __all__ = ["VIEWS", "Inspection", "Inspections", "Inspector", "load_inspectors", "shrink"]
@@ -79,7 +79,7 @@ class Inspection:
     score: float
     size: tuple[int, int]
 
-    def regions(self, pixel_threshold: float) -> tuple[Region, ...]:
+    def regions(self, pixel_threshold: float) -> tuple[FlaggedRegion, ...]:
         """Return the regions above a threshold, the highest score first."""
         return find_regions(self.map, self.size, pixel_threshold)
 

@@ -20,7 +20,7 @@ from cfrg.export.formats import (
     write_torch_export,
 )
 from cfrg.export.graph import MAX_SIDE, DetectionGraph
-from cfrg.export.parity import TOLERANCES, Comparison, Parity, compare, compare_each
+from cfrg.export.parity import TOLERANCES, ModelAndGraph, Parity, compare, compare_each
 from cfrg.export.quantization import quantize
 from cfrg.export.runtimes import open_session
 from cfrg.images.sources import find_images, is_tree
@@ -132,7 +132,7 @@ def export_run(
         pairs = compare_each(
             session, model, tqdm(material.read(size), "compare", len(material.files))
         )
-        kept: list[Comparison] = []
+        kept: list[ModelAndGraph] = []
         parity = compare(_keep(pairs, kept, precision != "float32" and material.index), limits)
         parity.check(TOLERANCES[precision], f"The {to} graph in {precision}")
         move_into_place(written, path)
@@ -196,7 +196,9 @@ def _check_arguments(
     if path.suffix != FORMATS[to]:
         raise UsageError(f"{path}: a file for {to} ends in {FORMATS[to]}.")
     if path.exists() and not force:
-        raise UsageError(f"{path} is there already. Name another --out, or replace it (--force).")
+        raise UsageError(
+            f"{path} is there already. Name another `out`, or replace it (`force=True`)."
+        )
     if input_size is not None and not all(1 <= side <= MAX_SIDE for side in input_size):
         raise UsageError(
             f"Images of {input_size[0]}×{input_size[1]} cannot be resized exactly in a graph. "
@@ -208,7 +210,7 @@ def _check_arguments(
     if precision == "int8" and images is None:
         raise UsageError(
             "Eight-bit integers need good images of the product to measure the range of the "
-            "network's values: give a tree or a folder with --images."
+            "network's values: give a tree or a folder as `images`."
         )
 
 
@@ -303,7 +305,7 @@ def _describe(
     }
 
 
-def _score(index: Index, pairs: Sequence[Comparison]) -> dict[str, dict[str, float]]:
+def _score(index: Index, pairs: Sequence[ModelAndGraph]) -> dict[str, dict[str, float]]:
     """Figures of the model and of the exported graph; those that are not defined are left out."""
     from threecad.evaluation.pipeline import evaluate
 
@@ -317,8 +319,8 @@ def _score(index: Index, pairs: Sequence[Comparison]) -> dict[str, dict[str, flo
 
 
 def _keep(
-    pairs: Iterator[Comparison], kept: list[Comparison], wanted: object
-) -> Iterator[Comparison]:
+    pairs: Iterator[ModelAndGraph], kept: list[ModelAndGraph], wanted: object
+) -> Iterator[ModelAndGraph]:
     for pair in pairs:
         if wanted:
             kept.append(pair)

@@ -135,7 +135,9 @@ def _describe_run(run: Mapping[str, Any]) -> str:
         "category": "Category",
         "data_fingerprint": "Data fingerprint",
         "seed": "Seed",
-        "split": "Split",
+        "split_file": "Split file",
+        "fold": "Fold held out",
+        "errata_digest": "Corrections (digest)",
         "imported_from": "Converted from",
         "weights_digest": "Weights (SHA-256 of tensors and configuration)",
     }

@@ -123,11 +123,11 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, E, H/32, W/32) → three levels of the teacher's shapes."""
-        recovery = []
+        recovered = []
         for layer, head in zip(self.layers, self.heads, strict=True):
             x = layer(x)  # H/16, H/8, H/4
-            recovery.append(head(x))
-        return recovery[::-1]  # fine to deep, as the teacher's
+            recovered.append(head(x))
+        return recovered[::-1]  # fine to deep, as the teacher's
 
 
 class UpBlock(nn.Module):

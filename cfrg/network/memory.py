@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cfrg.network import processing
 from cfrg.network.backbones import TEACHERS, load_teacher
-from cfrg.network.maps import score_maps, smooth_maps
 from threecad.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -110,8 +110,7 @@ class NearestNeighbourMemory(nn.Module):
         Raises:
             ModelError: If nothing has been remembered yet.
         """
-        maps = self.predict_maps(image)
-        return maps, score_maps(maps, self.config.score_fraction)
+        return processing.finish(self.predict_maps(image), self.config)
 
     @torch.no_grad()
     def predict_maps(self, image: Tensor) -> Tensor:
@@ -137,7 +136,7 @@ class NearestNeighbourMemory(nn.Module):
         )
         distances = nearest.clamp_min(0).sqrt().view(number, 1, height, width)
         maps = F.interpolate(distances, image.shape[-2:], mode="bilinear", align_corners=True)
-        return smooth_maps(maps, self.config.smoothing_sigma)
+        return processing.smooth(maps, self.config)
 
     def _features(self, image: Tensor) -> Tensor:
         """(N, C2 + C3, H/16, W/16): level 2 averaged over the cells of level 3, and level 3."""
