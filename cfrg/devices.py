@@ -39,18 +39,18 @@ def find_device(name: str | None = None) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise UsageError(
-            f"--device {name}: no such device. Expected cpu, cuda, cuda:1, …"
+            f"`device={name}`: no such device. Expected cpu, cuda, cuda:1, …"
         ) from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(
-            f"--device {name}: this machine has no usable CUDA device. Use --device cpu."
+            f"`device={name}`: this machine has no usable CUDA device. Use `device=cpu`."
         )
     try:
         torch.zeros(1, device=device).tolist()
     except (RuntimeError, AssertionError):  # which of them depends on the device
         raise UsageError(
-            f"--device {name}: this machine or the installed torch cannot compute on it. "
-            "Use --device cpu."
+            f"`device={name}`: this machine or the installed torch cannot compute on it. "
+            "Use `device=cpu`."
         ) from None
     return device
 

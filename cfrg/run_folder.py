@@ -160,7 +160,7 @@ class RunFolder:
         if os.path.ismount(path):
             raise UsageError(
                 f"{path} is a disk of its own, so the run in it cannot be replaced in one step. "
-                "Choose another --out, such as a folder inside it."
+                "Choose another `run`, such as a folder inside it."
             )
         atomic.check_writable(path.parent)
         self.discard_successor()

@@ -137,7 +137,9 @@ class Guard:
         if len(names) != 1:
             raise _RefusedError(400, "One Host is expected.")
         if not all(is_own_host(name, hosts) for name in (*names, *forwarded)):
-            raise _RefusedError(403, "The page is not known by this name; --allow-host adds it.")
+            raise _RefusedError(
+                403, "The page is not known by this name; `cfrg app --allow-host` adds it."
+            )
         # Another port is another site. Behind a server in front, a name without one is known.
         own = {name.lower() for name in (*names, *forwarded, *self._allowed)}
         for origin in _header(scope, b"origin"):

@@ -84,7 +84,7 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=_family(host))
     except OSError as error:
         raise UsageError(
-            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another --port."
+            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another `port`."
         ) from None
 
 

@@ -18,10 +18,10 @@ from cfrg.calibration.tolerance import (
     tolerance_rank,
 )
 from cfrg.defects.pairs import PairKey, random_stream
-from cfrg.images.preprocessing import to_tensor
 from cfrg.images.sources import find_images, is_tree
 from cfrg.inference.predictor import Predictor, Prepared
 from cfrg.inference.thresholds import Threshold, digest_weights
+from cfrg.network.processing import to_tensor
 from cfrg.run_folder import RunFolder, writes_run
 from cfrg.training.options import TrainingOptions
 from cfrg.training.recipes import make_defects
@@ -166,7 +166,7 @@ def _choose_images(
         if is_tree(Path(on)):
             raise UsageError(
                 f"{on} is a tree in the 3CAD layout, whose defective images would be taken for "
-                "good. Give it as ROOT with --on test-good, or name a folder of good images."
+                "good. Give it as `root` with `on=test-good`, or name a folder of good images."
             )
         return _choose_others(run, on)
     index = scan(root, split_file=split_file, errata=errata, fold=fold)
@@ -216,9 +216,9 @@ def _find_held_out(run: Path, record: dict[str, Any], index: Index) -> tuple[Ind
         return index.with_samples(validation), "val"
     raise UsageError(
         f"The training of {run} held no good image out, and images that were trained on score too "
-        "low to find a threshold. Train with --set validation_fraction=0.2 or a split file with a "
-        "split `val`, or name other good images: --on FOLDER; --on test-good, which uses these up; "
-        "--on train-good, which gives more false alarms than asked for."
+        "low to find a threshold. Train with `validation_fraction=0.2` or a split file with a "
+        "split 'val', or name other good images: `on=FOLDER`; `on=test-good`, which uses these up; "
+        "`on=train-good`, which gives more false alarms than asked for."
     )
 
 
@@ -230,7 +230,7 @@ def _say_too_few(number: int, copies: int, rate: float) -> str:
     return (
         f"{_say_images(number, copies)} are too few{once} for a false-alarm rate of {rate:.2%}: "
         f"{needed(rate)} are needed. These can show a rate of {reachable:.2%} "
-        f"(--false-alarm-rate {reachable:.4f}). Others can be named: --on FOLDER, --on test-good."
+        f"(`false_alarm_rate={reachable:.4f}`). Others can be named: `on=FOLDER`, `on=test-good`."
     )
 
 

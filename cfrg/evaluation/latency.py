@@ -137,8 +137,7 @@ def _open_graphs(task: Task, runtime: str) -> dict[str, Callable[[Any], Any]]:
 def _open_torch(task: Task) -> dict[str, Callable[[Any], Any]]:
     import torch
 
-    from cfrg.images.preprocessing import normalize, resize, to_tensor
-    from cfrg.network.maps import score_maps, smooth_maps
+    from cfrg.network import processing
     from cfrg.network.model import CFRG
 
     torch.set_num_threads(task.threads)
@@ -149,11 +148,10 @@ def _open_torch(task: Task) -> dict[str, Callable[[Any], Any]]:
         forward = torch.compile(model)
 
     def preprocess(image: Any) -> Any:
-        return normalize(to_tensor(resize(image, config.image_size))[None], config)
+        return processing.prepare(image, config)
 
     def post(raw: Any) -> Any:
-        maps = smooth_maps(raw, config.smoothing_sigma)
-        return maps, score_maps(maps, config.score_fraction)
+        return processing.finish(processing.smooth(raw, config), config)
 
     def network(image: Any) -> Any:
         return forward(image).anomaly_map

@@ -13,9 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cfrg.images.preprocessing import normalize
+from cfrg.network import processing
 from cfrg.network.folding import fold_batch_norms
-from cfrg.network.maps import score_maps, smooth_maps
 
 if TYPE_CHECKING:
     from cfrg.network.config import CFRGConfig
@@ -97,7 +96,7 @@ class Preprocessing(nn.Module):
             excess: Any = taller - torch.sym_max(0, 2 * wider)
             height_first = torch.full((), excess) > 0
             resized = torch.where(height_first, columns(rows(pixels)), resized)
-        return normalize(resized, self.config)
+        return processing.normalize(resized, self.config)
 
 
 class Network(nn.Module):
@@ -126,11 +125,10 @@ class Postprocessing(nn.Module):
 
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
         """Smooth, score and decide; without a threshold there are two outputs."""
-        maps = smooth_maps(raw, self.config.smoothing_sigma)
-        scores = score_maps(maps, self.config.score_fraction)
+        maps, scores = processing.finish(processing.smooth(raw, self.config), self.config)
         if self.image_threshold is None:
             return maps[:, 0], scores
-        return maps[:, 0], scores, scores > self.image_threshold
+        return maps[:, 0], scores, processing.decide(scores, self.image_threshold)
 
 
 class _ResizeAxis(nn.Module):

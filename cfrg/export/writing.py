@@ -196,7 +196,9 @@ def _check_arguments(
     if path.suffix != FORMATS[to]:
         raise UsageError(f"{path}: a file for {to} ends in {FORMATS[to]}.")
     if path.exists() and not force:
-        raise UsageError(f"{path} is there already. Name another --out, or replace it (--force).")
+        raise UsageError(
+            f"{path} is there already. Name another `out`, or replace it (`force=True`)."
+        )
     if input_size is not None and not all(1 <= side <= MAX_SIDE for side in input_size):
         raise UsageError(
             f"Images of {input_size[0]}×{input_size[1]} cannot be resized exactly in a graph. "
@@ -208,7 +210,7 @@ def _check_arguments(
     if precision == "int8" and images is None:
         raise UsageError(
             "Eight-bit integers need good images of the product to measure the range of the "
-            "network's values: give a tree or a folder with --images."
+            "network's values: give a tree or a folder as `images`."
         )
 
 

@@ -82,6 +82,6 @@ def explaining_deaths() -> Iterator[None]:
             raise
         raise WorkerError(
             f"{str(error).splitlines()[0].rstrip('.')}. A worker that is killed has usually met "
-            "the limit of the memory, or of /dev/shm in a container. Use fewer --workers, or a "
-            "smaller --batch-size."
+            "the limit of the memory, or of /dev/shm in a container. Use fewer `workers`, or a "
+            "smaller `batch_size`."
         ) from error

@@ -108,7 +108,7 @@ class FolderWriter:
         if (masks or overlays) and pixel_threshold is None:
             raise UsageError(
                 "Masks and overlays need a threshold for pixels. Run `cfrg calibrate`, or give "
-                "--pixel-threshold."
+                "`pixel_threshold`."
             )
         self.folder, self.map_format = Path(folder), map_format
         self.masks, self.overlays = masks, overlays
@@ -209,13 +209,15 @@ def check_folder(folder: str | os.PathLike[str], *, force: bool = False) -> None
     folder = Path(folder)
     atomic.check_writable(folder)
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file. Name another --out.")
+        raise UsageError(f"{folder} is a file. Name another `out`.")
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     there = sorted(name for name in names if not is_leftover(name))
     if there and not force:
-        raise UsageError(f"{folder} is not empty. Name another --out, or replace it with --force.")
+        raise UsageError(
+            f"{folder} is not empty. Name another `out`, or replace it with `force=True`."
+        )
     if foreign := [name for name in there if name not in NAMES]:
-        raise UsageError(f"{folder} holds more than predictions: {foreign[0]}. Name another --out.")
+        raise UsageError(f"{folder} holds more than predictions: {foreign[0]}. Name another `out`.")
 
 
 def clear_folder(folder: str | os.PathLike[str]) -> None:

@@ -115,7 +115,9 @@ def convert_checkpoint(
         ModelError: See ``import_checkpoint``.
     """
     if not RunFolder(run).is_empty and not force:
-        raise UsageError(f"{run} is not empty. Choose another --out, or replace it with --force.")
+        raise UsageError(
+            f"{run} is not empty. Choose another `run`, or replace it with `force=True`."
+        )
     imported = import_checkpoint(path)
     named = re.fullmatch(r"model_(.+)", path.stem)
     imported.model.companions["run.json"] = {

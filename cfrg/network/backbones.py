@@ -184,7 +184,7 @@ def _find_torchvision(url: str) -> Path:
             raise ModelError(
                 f"The teacher's weights {path.name} are not on this machine and could not be "
                 f"fetched from {url} ({error}). Fetch the file elsewhere and give it with "
-                f"--teacher-weights FILE, or put it at {path}."
+                f"`teacher_weights=FILE`, or put it at {path}."
             ) from None
     return path
 

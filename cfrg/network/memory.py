@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cfrg.network import processing
 from cfrg.network.backbones import TEACHERS, load_teacher
 from cfrg.network.layers import pad_to_stride
-from cfrg.network.maps import score_maps, smooth_maps
 from cfrg.network.places import PlaceStandardizer, lie_alike
 from cfrg.network.pretrained import PretrainedModel
 from threecad.errors import ModelError, UsageError
@@ -215,8 +215,7 @@ class NearestNeighbourMemory(PretrainedModel):
         Raises:
             ModelError: If nothing has been remembered yet.
         """
-        maps = self.predict_maps(image)
-        return maps, score_maps(maps, self.config.score_fraction)
+        return processing.finish(self.predict_maps(image), self.config)
 
     @torch.no_grad()
     def predict_maps(self, image: Tensor) -> Tensor:
@@ -230,7 +229,7 @@ class NearestNeighbourMemory(PretrainedModel):
         """
         if not len(self.vectors):
             raise ModelError("This memory is empty. Call fit with good images first.")
-        return smooth_maps(self(image).anomaly_map, self.config.smoothing_sigma)
+        return processing.smooth(self(image).anomaly_map, self.config)
 
     def _features(self, image: Tensor) -> Tensor:
         """(N, C1 + C2 + C3, ⌈H/8⌉, ⌈W/8⌉) float32."""

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfrg.devices import compute_in_forked_children
+from cfrg.network import processing
 from cfrg.network.backbones import STUDENTS, TEACHERS, load_teacher
 from cfrg.network.config import CFRGConfig
 from cfrg.network.folding import fold_batch_norms
@@ -40,7 +41,6 @@ from cfrg.network.losses import (
     segmentation_loss,
     squared_recovery_error,
 )
-from cfrg.network.maps import score_maps, smooth_maps
 from cfrg.network.pretrained import PretrainedModel
 from threecad.errors import ModelError
 
@@ -227,8 +227,7 @@ class CFRG(PretrainedModel):
             Maps ``(N, 1, H, W)`` and scores ``(N,)``, float32, higher = more anomalous. The score
             is the maximum of the smoothed map, or the mean of its top ``config.score_fraction``.
         """
-        maps = self.predict_maps(image)
-        return maps, score_maps(maps, self.config.score_fraction)
+        return processing.finish(self.predict_maps(image), self.config)
 
     @torch.no_grad()
     def predict_maps(self, image: Tensor) -> Tensor:
@@ -243,7 +242,7 @@ class CFRG(PretrainedModel):
         with _evaluating(self):
             raw = self(image).anomaly_map
         with torch.autocast(image.device.type, enabled=False):  # smoothing is a matrix product
-            return smooth_maps(raw, self.config.smoothing_sigma)
+            return processing.smooth(raw, self.config)
 
     @torch.no_grad()
     def branches(self, image: Tensor) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cfrg.network.maps import smooth_maps
+from cfrg.network.processing import smooth_maps
 
 __all__ = ["ALIKE", "PlaceStandardizer", "explained_by_place", "lie_alike"]
 

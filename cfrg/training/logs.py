@@ -50,7 +50,7 @@ def require_tensorboard() -> None:
     """Raise ``UsageError`` if TensorBoard's event files cannot be written."""
     if find_spec("tensorboard") is None:
         raise UsageError(
-            "--tensorboard: the package tensorboard is not installed. "
+            "`tensorboard=True`: the package tensorboard is not installed. "
             'Run: pip install "threecad[tensorboard]"'
         )
 
@@ -82,7 +82,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
                 break
             raise ModelError(
                 f"{path}, line {number}: no step of a training ({error}). Remove the line, or "
-                "start anew with --force."
+                "start anew with `force=True`."
             ) from None
         lines.append(line)
     return lines

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from cfrg.defects.on_device import CleanImages, defects_on_device
 from cfrg.defects.pairs import NETWORK_STREAM, PairBatches, TrainingPairs, random_stream
 from cfrg.devices import find_device
-from cfrg.images.preprocessing import normalize
 from cfrg.images.workers import STOPPING, explaining_deaths, read_in_workers
+from cfrg.network import processing
 from cfrg.run_folder import RunFolder
 from cfrg.training.averaging import WeightAverage
 from cfrg.training.logs import TrainingLog, read_log
@@ -195,7 +195,9 @@ class _Objective(nn.Module):
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         config = self.model.config
         return self.model.losses(
-            normalize(batch["clean"], config), normalize(batch["defective"], config), batch["mask"]
+            processing.normalize(batch["clean"], config),
+            processing.normalize(batch["defective"], config),
+            batch["mask"],
         )
 
 
@@ -253,7 +255,7 @@ def make_accelerator(options: TrainingOptions) -> Accelerator:
     _forget_other_run(options.precision, cpu=cpu)
     if options.precision == "fp16" and PartialState(cpu=cpu).device.type == "cpu":
         # Accelerate would train in float32 without a word.
-        raise UsageError("--precision fp16 needs a GPU. On a CPU use no or bf16.")
+        raise UsageError("`precision=fp16` needs a GPU. On a CPU use no or bf16.")
     return Accelerator(cpu=cpu, mixed_precision=options.precision)
 
 
@@ -319,7 +321,7 @@ def _check_finite(values: dict[str, float], step: int) -> None:
         shown = ", ".join(f"{name} {value:g}" for name, value in values.items())
         raise ModelError(
             f"The loss is no longer a number at step {step} ({shown}). "
-            "Use a lower --learning-rate, --clip 1, or float32 (--precision no)."
+            "Use a lower `learning_rate`, `clip=1`, or float32 (`precision=no`)."
         )
 
 

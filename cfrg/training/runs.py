@@ -19,9 +19,9 @@ import torch
 
 from cfrg.defects.pairs import DEFECT_STREAM, VALIDATION_STREAM, TrainingPairs, hold_out
 from cfrg.images.cache import ImageCache
-from cfrg.images.preprocessing import normalize
 from cfrg.images.tiling import Tiling
 from cfrg.inference.thresholds import digest_weights
+from cfrg.network import processing
 from cfrg.network.memory import NearestNeighbourMemory
 from cfrg.network.model import CFRG
 from cfrg.network.pretrained import keep_own_card
@@ -265,15 +265,15 @@ def _claim(run: RunFolder, record: dict[str, Any], *, resume: bool, force: bool)
     if run.is_empty:
         atomic.write_json(run.record, record)
     elif not run.record.is_file():
-        raise UsageError(f"{run.path} is not empty and holds no run. Choose another --out.")
+        raise UsageError(f"{run.path} is not empty and holds no run. Choose another `run`.")
     elif resume:
         _check_same_run(run, record)
     elif force:
         atomic.write_json(run.begin_successor().record, record)
     else:
         raise UsageError(
-            f"{run.path} holds a run already. Go on with it (--resume), start anew (--force), or "
-            "choose another --out."
+            f"{run.path} holds a run already. Go on with it (`resume=True`), start anew "
+            "(`force=True`), or choose another `run`."
         )
 
 
@@ -294,7 +294,7 @@ def _check_same_run(run: RunFolder, now: dict[str, Any]) -> None:
     if differences:
         raise UsageError(
             f"{run.path} was started with another {', '.join(differences)}. Resume with the "
-            "options of the first start (see run.json), or start anew with --force."
+            "options of the first start (see run.json), or start anew with `force=True`."
         )
 
 
@@ -321,7 +321,7 @@ def _batches(images: ImageCache, model: CFRG, size: int = 32) -> Iterator[torch.
     tiles = images.tiles()
     while stack := list(islice(tiles, size)):
         batch = torch.stack(stack).contiguous(memory_format=torch.channels_last)
-        yield normalize(batch.to(device), model.config)
+        yield processing.normalize(batch.to(device), model.config)
 
 
 def _draw_curve(run: RunFolder) -> None:

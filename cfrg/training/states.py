@@ -49,8 +49,8 @@ def resumable(function: Function) -> Function:
             if Path(error.filename or "").is_relative_to(user_cache()):
                 held = " (`threecad cache clear` does, THREECAD_CACHE names another disk)"
             raise ModelError(
-                f"{error.filename}: {error.strerror}. Make room{held}, then run the same command "
-                "with --resume: it goes on from the state that was saved last, which is whole."
+                f"{error.filename}: {error.strerror}. Make room{held}, then start again with "
+                "`resume=True`: it goes on from the state that was saved last, which is whole."
             ) from error
 
     return explained  # type: ignore[return-value]
@@ -119,7 +119,7 @@ def load_training_state(
     if {name: value.shape for name, value in own.items()} != expected:
         raise ModelError(
             f"{path} belongs to another network. Use the options the run was started with, or "
-            "another --out."
+            "another `run`."
         )
     try:
         model.load_state_dict(own, strict=False)

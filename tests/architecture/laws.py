@@ -6,6 +6,7 @@ A law returns what breaks it, one line each; an empty list is a house in order.
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -196,4 +197,51 @@ def unmirrored(root: Path) -> list[str]:
     return faults + [f"tests/{room} is no room" for room in sorted(tested - rooms - beside)]
 
 
-LAWS = (imports_upwards, circles, crowded, drawers, unmirrored)
+SILENT = ("cfrg",)
+"""Packages whose messages name parameters; ``threecad`` follows."""
+
+FLAG = re.compile(r"(?<![\w-])(?<!var\()--[a-z][a-z-]+")
+COMMAND = re.compile(r"`[^`]*\b(threecad|cfrg) [^`]*`")
+
+
+def speaks_command_line(root: Path) -> list[str]:
+    """Messages outside ``cli`` name parameters, not flags; a whole command to type may stand there.
+
+    The command line puts its flags in place of parameters (``threecad.cli.group.name_flags``).
+    """
+    faults = []
+    for name, path in find_modules(root).items():
+        if name.split(".")[0] not in SILENT or room_of(name).endswith(".cli"):
+            continue
+        for text, line in _texts(path.read_text(encoding="utf-8")):
+            if found := FLAG.search(COMMAND.sub("", text)):
+                faults.append(f"{name}, line {line}, names the flag {found[0]}")
+    return faults
+
+
+def _texts(source: str) -> list[tuple[str, int]]:
+    """Return the texts of a module that are no docstrings, f-strings with … for their values."""
+    tree = ast.parse(source)
+    skipped = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    texts = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            parts = [v if isinstance(v, ast.Constant) else None for v in node.values]
+            skipped |= {id(part) for part in parts}
+            whole = "".join("…" if part is None else str(part.value) for part in parts)
+            texts.append((whole, node.lineno))
+    texts += [
+        (node.value, node.lineno)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and id(node) not in skipped
+    ]
+    return texts
+
+
+LAWS = (imports_upwards, circles, crowded, drawers, unmirrored, speaks_command_line)

@@ -17,6 +17,7 @@ from laws import (
     crowded,
     drawers,
     imports_upwards,
+    speaks_command_line,
     unmirrored,
 )
 
@@ -113,6 +114,12 @@ TYPE_ONLY = "\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    "
         (unmirrored, "threecad/attic/__init__.py", "", "threecad/attic has no tests"),
         (unmirrored, "tests/threecad/attic/test_x.py", "", "tests/threecad/attic is no room"),
         (unmirrored, "tests/test_x.py", "", "test_x.py is in no room"),
+        (
+            speaks_command_line,
+            "cfrg/devices.py",
+            '\n\ndef late(name):\n    return f"{name}: try --device cpu."\n',
+            "cfrg.devices, line ",
+        ),
     ],
 )
 def test_a_planted_fault_is_found(house: Path, law: Law, file: str, text: str, said: str) -> None:

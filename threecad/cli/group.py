@@ -29,6 +29,7 @@ __all__ = [
     "force_option",
     "json_option",
     "mask_rule_option",
+    "name_flags",
     "print_json",
     "root_argument",
     "seed_option",
@@ -37,6 +38,9 @@ __all__ = [
 ]
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
+
+PARAMETER = re.compile(r"`(?P<name>[a-z][a-z0-9_]*)(?:=(?P<value>[^`]*))?`")
+QUOTES = "'\""
 
 
 class FriendlyGroup(click.Group):
@@ -56,7 +60,8 @@ class FriendlyGroup(click.Group):
             click.echo("\nAborted!", err=True)
             raise SystemExit(128 + signal.SIGINT) from None
         except ThreecadError as error:
-            raise _Mistake(str(error), 2 if isinstance(error, UsageError) else 1) from error
+            message = name_flags(str(error), _running(context))
+            raise _Mistake(message, 2 if isinstance(error, UsageError) else 1) from error
         except BrokenPipeError:
             # The reader of our output has gone (`threecad info | head`): nothing is wrong.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -93,6 +98,39 @@ def _stopping() -> Iterator[None]:
     finally:
         for kind, usual in as_usual.items():
             signal.signal(kind, usual)
+
+
+def _running(context: click.Context) -> click.Command:
+    """Return the command that a group was asked for, or the group itself."""
+    group, name = context.command, context.invoked_subcommand
+    command = group.get_command(context, name) if isinstance(group, click.Group) and name else None
+    return command or group
+
+
+def name_flags(message: str, command: click.Command) -> str:
+    """Return a message of the library as the command line speaks: flags in place of parameters.
+
+    The library names parameters between backquotes, as Python writes them: ```workers```,
+    ```clip=1```, ```force=True```. Those of the command become ``--workers``, ``--clip 1``,
+    ``--force``; what it sets by ``--set`` becomes ``--set tile=64``; its arguments, ``ROOT``.
+    Anything else between backquotes stays.
+    """
+    known = {parameter.name: parameter for parameter in command.params}
+
+    def spell(found: re.Match[str]) -> str:
+        name, value = found.group("name"), found.group("value")
+        parameter = known.get(name)
+        if isinstance(parameter, click.Option):
+            flag = max(parameter.opts, key=len)
+            return flag if value is None or parameter.is_flag else f"{flag} {value.strip(QUOTES)}"
+        if parameter is not None:
+            return parameter.human_readable_name.upper()
+        settings = known.get("settings")
+        if value is not None and settings is not None:
+            return f"{settings.opts[0]} {name}={value.strip(QUOTES)}"
+        return found[0]
+
+    return PARAMETER.sub(spell, message)
 
 
 class _Mistake(click.ClickException):

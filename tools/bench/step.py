@@ -29,7 +29,7 @@ from cfrg.evaluation.complexity import measure_complexity
 from cfrg.network.efficientnet import B0_STAGES, EfficientNet, SameConv2d
 from cfrg.network.folding import fold_batch_norms
 from cfrg.network.losses import discrepancy_loss, recovery_loss, segmentation_loss
-from cfrg.network.maps import smooth_maps
+from cfrg.network.processing import smooth_maps
 
 
 class WholeStudent(EfficientNet):

@@ -278,7 +278,7 @@ def test_copies_in_a_tree_count_once(run: Path, sample_tree: Path, tmp_path: Pat
 
 
 def test_a_tree_is_no_folder_of_good_images(run: Path, sample_tree: Path) -> None:
-    with pytest.raises(UsageError, match="Give it as ROOT with --on test-good"):
+    with pytest.raises(UsageError, match="Give it as `root` with `on=test-good`"):
         calibrate(run, false_alarm_rate=0.8, on=str(sample_tree))
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,11 @@ from cfrg.export.graph import DetectionGraph, Preprocessing
 from cfrg.export.parity import TOLERANCES, Comparison, compare
 from cfrg.export.runtimes import open_session
 from cfrg.export.writing import ExportReport, export_run
-from cfrg.images.preprocessing import normalize, resize, to_tensor
 from cfrg.inference.thresholds import Threshold, digest_weights
+from cfrg.network import processing
 from cfrg.network.config import CFRGConfig
 from cfrg.network.model import CFRG
+from cfrg.network.processing import normalize, resize, to_tensor
 from threecad.errors import DataError, ModelError, UsageError
 from threecad.images.files import read_image
 from threecad.system import atomic
@@ -102,7 +104,7 @@ def onnx_report(run: Path, sample_tree: Path) -> ExportReport:
         return reports[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cfrg.export.export_run", export)
+        patch.setattr("cfrg.export.writing.export_run", export)
         result = run_line(f"cfrg export {run} --to onnx --images {sample_tree} --input-size 96x130")
     assert result.exit_code == 0, result.output
     return reports[0]
@@ -326,8 +328,11 @@ def test_smaller_precisions(
 def test_a_graph_that_differs_is_not_written(
     run: Path, sample_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    smooth = graph.smooth_maps
-    monkeypatch.setattr(graph, "smooth_maps", lambda maps, sigma: smooth(maps, sigma + 1))
+    def smooth_more(raw: torch.Tensor, config: CFRGConfig) -> torch.Tensor:
+        return processing.smooth_maps(raw, config.smoothing_sigma + 1)
+
+    other = SimpleNamespace(**{**vars(processing), "smooth": smooth_more})
+    monkeypatch.setattr(graph, "processing", other)
     out = tmp_path / "wrong.pt2"
     out.write_bytes(b"before")
     with pytest.raises(ModelError, match=r"Copper_Stator/test/.*row \d+, column \d+.*instead of"):
@@ -391,7 +396,7 @@ def test_sides_too_long_for_an_exact_resize_are_refused(run: Path, size: tuple[i
 
 def test_an_existing_file_needs_force(run: Path, tmp_path: Path) -> None:
     (tmp_path / "there.onnx").touch()
-    with pytest.raises(UsageError, match="--force"):
+    with pytest.raises(UsageError, match="`force=True`"):
         export_run(run, "onnx", out=tmp_path / "there.onnx")
 
 

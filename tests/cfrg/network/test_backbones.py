@@ -124,7 +124,7 @@ def test_weights_that_cannot_be_fetched_name_file_origin_and_way_out(
         with pytest.raises(ModelError) as caught:
             load_teacher("wide_resnet50_2", TEACHERS["wide_resnet50_2"].build())
     message = str(caught.value)
-    for part in ("wide_resnet50_2-95faca4d.pth", url, "--teacher-weights", str(tmp_path)):
+    for part in ("wide_resnet50_2-95faca4d.pth", url, "`teacher_weights=FILE`", str(tmp_path)):
         assert part in message
 
 

@@ -184,7 +184,7 @@ class Deadly(torch.utils.data.Dataset):
 
 
 def test_a_killed_worker_is_said_in_words() -> None:
-    with pytest.raises(WorkerError, match=r"/dev/shm.*--workers"):
+    with pytest.raises(WorkerError, match=r"/dev/shm.*`workers`"):
         list(read_in_workers(Deadly(), 1, batch_size=None))
 
 

@@ -226,7 +226,7 @@ def test_unknown_preset_names_those_there_are() -> None:
 
 
 def test_diverged_run_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="lower --learning-rate"):
+    with pytest.raises(ModelError, match="lower `learning_rate`"):
         train(tmp_path, learning_rate=1e30, steps=30, clip=0.0, schedule="steps")
 
 

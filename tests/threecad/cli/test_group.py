@@ -1,0 +1,65 @@
+"""Messages of the library on the command line: flags in place of parameters."""
+
+from __future__ import annotations
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from threecad.cli.group import FriendlyGroup
+from threecad.errors import ModelError, UsageError
+
+SAID = (
+    "Use fewer `workers`, `clip=1` or `precision='no'`; or `force=True`; or another `run` of "
+    "`root`. `tile=64` and `name` are no options here, `threecad audit --near` is a command."
+)
+
+
+@click.group(cls=FriendlyGroup)
+def main() -> None:
+    """Say what the library says."""
+
+
+@main.command()
+@click.argument("root")
+@click.option("--out", "run")
+@click.option("--workers", "-w")
+@click.option("--clip")
+@click.option("--precision")
+@click.option("--force", is_flag=True)
+def plain(**_: object) -> None:
+    """Fail."""
+    raise UsageError(SAID)
+
+
+@main.command()
+@click.option("--set", "settings", multiple=True)
+def setting(**_: object) -> None:
+    """Fail."""
+    raise ModelError(SAID)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (
+            ["plain", "x"],
+            2,
+            "Use fewer --workers, --clip 1 or --precision no; or --force; or another --out of "
+            "ROOT. `tile=64` and `name` are no options here, `threecad audit --near` is a command.",
+        ),
+        (
+            ["setting"],
+            1,
+            "Use fewer `workers`, --set clip=1 or --set precision=no; or --set force=True; or "
+            "another `run` of `root`. --set tile=64 and `name` are no options here, `threecad "
+            "audit --near` is a command.",
+        ),
+    ],
+)
+def test_parameters_of_a_message_become_the_flags_of_the_command(
+    arguments: list[str], code: int, said: str
+) -> None:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == code
+    assert result.output == f"Error: {said}\n"
