@@ -138,10 +138,10 @@ def _open_torch(task: Task) -> dict[str, Callable[[Any], Any]]:
     import torch
 
     from cfrg.network import processing
-    from cfrg.network.model import CFRG
+    from cfrg.network.loading import load_model
 
     torch.set_num_threads(task.threads)
-    model = CFRG.from_pretrained(task.run)
+    model = load_model(task.run)
     config = model.config
     forward: Callable[[Any], Any] = model
     if task.variant == "torch-compile":

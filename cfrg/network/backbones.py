@@ -96,9 +96,7 @@ class ResNet18(nn.Module):
         shortcut = nn.Sequential(
             nn.Conv2d(inputs, outputs, 1, stride=2, bias=False), nn.BatchNorm2d(outputs)
         )
-        return nn.Sequential(
-            BasicBlock(inputs, outputs, 2, shortcut), BasicBlock(outputs, outputs)
-        )
+        return nn.Sequential(BasicBlock(inputs, outputs, 2, shortcut), BasicBlock(outputs, outputs))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)  # (N, 64, H/2, W/2)

@@ -38,9 +38,6 @@ class CFRGConfig:
     Attributes:
         image_size: Height and width the data are resized to; one number stands for a square. The
             network itself takes any size.
-        keep_aspect: Images are scaled to fit into ``image_size``, whatever their own shape, and
-            continued by their mirror image where they do not fill it; that part is in no map. False
-            stretches them to it.
         tile: Side of the square tiles that a full-resolution image is cut into, in its pixels;
             each is resized to ``image_size``. 0 resizes the whole image.
         tile_overlap: Pixels of the full-resolution image that neighbouring tiles share.
@@ -84,7 +81,6 @@ class CFRGConfig:
     """
 
     image_size: tuple[int, int] = (256, 256)
-    keep_aspect: bool = False
     tile: int = 0
     tile_overlap: int = 0
     teacher: str = "wide_resnet50_2"
@@ -223,7 +219,7 @@ class CFRGConfig:
             problems.append(_expected("std", self.std, 3, f"number from {1 / MOST} to {MOST}"))
         problems += [
             f"{field} is {getattr(self, field)!r}, expected true or false"
-            for field in ("standardize_features", "calibrate_maps", "keep_aspect", "by_place")
+            for field in ("standardize_features", "calibrate_maps", "by_place")
             if not isinstance(getattr(self, field), bool)
         ]
         if _is_numbers(self.score_fraction, 0, least=0) and self.score_fraction > 1:

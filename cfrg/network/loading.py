@@ -11,12 +11,14 @@ from cfrg.network.pretrained import find_config
 if TYPE_CHECKING:
     import os
 
-__all__ = ["load_model"]
+__all__ = ["TrainedModel", "load_model"]
+
+TrainedModel = CFRG | NearestNeighbourMemory
 
 
 def load_model(
     source: str | os.PathLike[str], *, revision: str | None = None, **options: Any
-) -> CFRG | NearestNeighbourMemory:
+) -> TrainedModel:
     """Return a trained network or memory, in evaluation mode.
 
     Args:

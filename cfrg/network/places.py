@@ -19,7 +19,7 @@ ALIKE = 0.5
 
 FEWEST = 8  # good images, for a deviation at each place
 SPREAD = 1.0  # places, standard deviation of the smoothing
-FLOOR = 0.5  # of the median deviation: where all good images agree, little would be infinitely odd
+COMMON = 2.0  # times the median deviation is added (in squares) to that of each place
 
 
 class PlaceStandardizer(nn.Module):
@@ -80,5 +80,6 @@ def _moments(distances: Tensor) -> tuple[Tensor, Tensor]:
     mean = smooth_maps(exact.mean(0), SPREAD)
     square = smooth_maps(exact.square().mean(0), SPREAD)
     deviation = (square - mean.square()).clamp_min(0).sqrt()
-    least = FLOOR * deviation.median()
-    return mean.float(), deviation.clamp_min(max(float(least), 1e-6)).float()
+    # Few images show one place, and where they all agree little would be infinitely odd.
+    common = (COMMON * deviation.median()).clamp_min(1e-6)
+    return mean.float(), torch.hypot(deviation, common).float()
