@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from cfrg.network import processing
 from cfrg.network.backbones import TEACHERS, load_teacher
 from cfrg.network.layers import pad_to_stride
-from cfrg.network.places import PlaceStandardizer, lie_alike
+from cfrg.network.places import PlaceStandardizer, helps
 from cfrg.network.pretrained import PretrainedModel
 from threecad.errors import ModelError, UsageError
 
@@ -178,12 +178,11 @@ class NearestNeighbourMemory(PretrainedModel):
                     maps.append(self._distances(features, other_than=seen)[0, 0].cpu())
                 seen += 1
         distances = torch.stack(maps)
-        self.config = replace(self.config, by_place=lie_alike(distances))
+        by_place = helps(distances, self.config.score_fraction)
+        self.config = replace(self.config, by_place=by_place)
         self.places = nn.Identity()
-        if self.config.by_place:
-            places = PlaceStandardizer(self.grid_size)
-            places.fit(distances)
-            self.places = places.to(self.vectors.device)
+        if by_place:
+            self.places = PlaceStandardizer(self.grid_size).fit(distances).to(self.vectors.device)
         return self
 
     def forward(self, image: Tensor) -> MemoryOutput:
