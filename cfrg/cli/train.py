@@ -20,21 +20,9 @@ from threecad.cli.group import (
 __all__ = ["train"]
 
 
-AUTO = "auto"
-
-
-class _SideOrAuto(click.IntRange):
-    """A side in pixels, or the word that leaves the choice to the images."""
-
-    name = "side"
-
-    def __init__(self) -> None:
-        super().__init__(min=32)
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | str:
-        return AUTO if value == AUTO else super().convert(value, param, ctx)
+def _read_side(context: click.Context, option: click.Parameter, text: str | None) -> Any:
+    """Return a side in pixels, or the word that leaves the choice to the images."""
+    return text if text in (None, "auto") else click.IntRange(min=32).convert(text, option, context)
 
 
 @click.command(
@@ -71,7 +59,7 @@ class _SideOrAuto(click.IntRange):
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the images instead.")
 @click.option(
     "--image-size",
-    type=_SideOrAuto(),
+    callback=_read_side,
     metavar="S|auto",
     help="Input size, pixels; auto: from the images, aspect kept.  [default: the preset's]",
 )
@@ -169,10 +157,10 @@ def train(
 
     if tile is not None and overlap is None:
         overlap = tile // 4
-    if f"image_size={AUTO}" in settings:
-        settings = tuple(one for one in settings if one != f"image_size={AUTO}")
-        image_size = AUTO
-    if image_size == AUTO:
+    if "image_size=auto" in settings:
+        settings = tuple(one for one in settings if one != "image_size=auto")
+        image_size = "auto"
+    if image_size == "auto":
         training["area"], image_size = AREAS[preset], None
     elif image_size is not None or any(one.startswith("image_size=") for one in settings):
         training["area"] = 0

@@ -256,7 +256,7 @@ class NearestNeighbourMemory(PretrainedModel):
         nearest = torch.stack(
             [
                 (some.square().sum(1) - 2 * (queries @ some.T)).amin(2)
-                for some in vectors.split(COMPARED)
+                for some in torch.split(vectors, COMPARED)
             ]
         ).amin(0)
         squares = nearest + queries.square().sum(2)
