@@ -20,7 +20,7 @@ from threecad.cli.group import (
 __all__ = ["train"]
 
 
-def _read_side(context: click.Context, option: click.Parameter, text: str | None) -> Any:
+def _read_side(context: click.Context, option: click.Parameter, text: Any) -> Any:
     """Return a side in pixels, or the word that leaves the choice to the images."""
     return text if text in (None, "auto") else click.IntRange(min=32).convert(text, option, context)
 
