@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cfrg.network.memory import NearestNeighbourMemory
+from cfrg.memory.neighbours import NearestNeighbourMemory
 from cfrg.network.model import CFRG
 
 if TYPE_CHECKING:

@@ -137,8 +137,8 @@ def _open_graphs(task: Task, runtime: str) -> dict[str, Callable[[Any], Any]]:
 def _open_torch(task: Task) -> dict[str, Callable[[Any], Any]]:
     import torch
 
+    from cfrg.inference.loading import load_model
     from cfrg.network import processing
-    from cfrg.network.loading import load_model
 
     torch.set_num_threads(task.threads)
     model = load_model(task.run)

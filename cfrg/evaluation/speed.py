@@ -23,7 +23,7 @@ from cfrg.export.graph import DetectionGraph
 from cfrg.export.quantization import quantize
 from cfrg.export.runtimes import find_version
 from cfrg.images.sources import find_images
-from cfrg.network.loading import load_model
+from cfrg.inference.loading import load_model
 from cfrg.network.pretrained import read_config
 from threecad.errors import UsageError
 from threecad.images.files import read_image, write_png

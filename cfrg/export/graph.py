@@ -17,8 +17,8 @@ from cfrg.network import processing
 from cfrg.network.folding import fold_batch_norms
 
 if TYPE_CHECKING:
+    from cfrg.inference.loading import TrainedModel
     from cfrg.network.config import CFRGConfig
-    from cfrg.network.loading import TrainedModel
 
 __all__ = ["MAX_SIDE", "DetectionGraph", "Network", "Postprocessing", "Preprocessing"]
 

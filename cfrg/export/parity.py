@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cfrg.export.runtimes import Session
-    from cfrg.network.loading import TrainedModel
+    from cfrg.inference.loading import TrainedModel
 
 __all__ = ["TOLERANCES", "Comparison", "Parity", "Tolerance", "compare", "compare_each"]
 

@@ -24,8 +24,8 @@ from cfrg.export.parity import TOLERANCES, Comparison, Parity, compare, compare_
 from cfrg.export.quantization import quantize
 from cfrg.export.runtimes import open_session
 from cfrg.images.sources import find_images, is_tree
+from cfrg.inference.loading import TrainedModel, load_model
 from cfrg.inference.thresholds import Threshold, digest_weights, read_threshold
-from cfrg.network.loading import TrainedModel, load_model
 from threecad.dataset.samples import Index
 from threecad.dataset.scanning import scan
 from threecad.errors import UsageError

@@ -184,7 +184,7 @@ class Predictor:
             ModelError: If there is no such model, or its thresholds belong to other weights.
             UsageError: If its thresholds belong to other tiles.
         """
-        from cfrg.network.loading import load_model
+        from cfrg.inference.loading import load_model
 
         network = load_model(model, revision=revision)
         predictor = cls(network, **options)

@@ -19,7 +19,7 @@ from threecad.system.json_files import read_object
 if TYPE_CHECKING:
     import os
 
-    from cfrg.network.loading import TrainedModel
+    from cfrg.inference.loading import TrainedModel
 
 __all__ = ["Threshold", "digest_weights", "read_threshold"]
 

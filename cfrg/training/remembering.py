@@ -12,9 +12,9 @@ import torch
 from cfrg.devices import find_device
 from cfrg.images.cache import ImageCache
 from cfrg.images.tiling import Tiling
+from cfrg.memory.neighbours import NearestNeighbourMemory
 from cfrg.network import processing
 from cfrg.network.backbones import TEACHERS
-from cfrg.network.memory import NearestNeighbourMemory
 from cfrg.training.options import TrainingOptions
 from threecad.dataset.pytorch import ThreeCAD
 from threecad.errors import UsageError
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
+    from cfrg.inference.loading import TrainedModel
     from cfrg.network.config import CFRGConfig
-    from cfrg.network.loading import TrainedModel
     from threecad.dataset.scanning import Index
 
 __all__ = ["batches", "check_options", "fit_baseline", "remember"]

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cfrg.defects.pairs import DefectMaker
+    from cfrg.inference.loading import TrainedModel
     from cfrg.network.config import CFRGConfig
-    from cfrg.network.loading import TrainedModel
 
 __all__ = ["good_images", "read_run", "read_trained_on", "train"]
 

@@ -18,7 +18,7 @@ from cfrg.calibration.calibrating import calibrate
 from cfrg.evaluation.accuracy import evaluate_run
 from cfrg.evaluation.complexity import measure_complexity
 from cfrg.export.writing import export_run
-from cfrg.network.loading import load_model
+from cfrg.inference.loading import load_model
 from cfrg.network.pretrained import read_config
 from cfrg.training.runs import read_run, train
 from threecad import scan

@@ -1,4 +1,4 @@
-"""Tests of cfrg.network.memory."""
+"""Tests of cfrg.memory.neighbours."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
+from cfrg.memory.neighbours import NearestNeighbourMemory
 from cfrg.network.config import CFRGConfig
-from cfrg.network.memory import NearestNeighbourMemory
 from threecad.errors import ModelError, UsageError
 
 CONFIG = CFRGConfig.preset("lite", image_size=64)

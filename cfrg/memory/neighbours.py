@@ -5,7 +5,7 @@ image is as anomalous as its vector is far from the nearest one kept. The vector
 three levels on the grid of H/8, each averaged over 3 × 3 cells. It is the memory of PatchCore
 (https://arxiv.org/abs/2106.08265) with random instead of coreset sampling. Where good parts lie
 alike, each distance is measured by what is usual at its place, as PaDiM does it
-(https://arxiv.org/abs/2011.08785); see ``cfrg.network.places``.
+(https://arxiv.org/abs/2011.08785); see ``cfrg.memory.places``.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cfrg.memory.places import PlaceStandardizer, helps
 from cfrg.network import processing
 from cfrg.network.backbones import TEACHERS, load_teacher
 from cfrg.network.layers import pad_to_stride
-from cfrg.network.places import PlaceStandardizer, helps
 from cfrg.network.pretrained import PretrainedModel
 from threecad.errors import ModelError, UsageError
 

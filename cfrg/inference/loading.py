@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cfrg.network.memory import NearestNeighbourMemory
+from cfrg.memory.neighbours import NearestNeighbourMemory
 from cfrg.network.model import CFRG
 from cfrg.network.pretrained import find_config
 
