@@ -137,11 +137,11 @@ def _open_graphs(task: Task, runtime: str) -> dict[str, Callable[[Any], Any]]:
 def _open_torch(task: Task) -> dict[str, Callable[[Any], Any]]:
     import torch
 
+    from cfrg.inference.loading import load_model
     from cfrg.network import processing
-    from cfrg.network.model import CFRG
 
     torch.set_num_threads(task.threads)
-    model = CFRG.from_pretrained(task.run)
+    model = load_model(task.run)
     config = model.config
     forward: Callable[[Any], Any] = model
     if task.variant == "torch-compile":

@@ -17,8 +17,8 @@ from cfrg.network import processing
 from cfrg.network.folding import fold_batch_norms
 
 if TYPE_CHECKING:
+    from cfrg.inference.loading import TrainedModel
     from cfrg.network.config import CFRGConfig
-    from cfrg.network.model import CFRG
 
 __all__ = ["MAX_SIDE", "DetectionGraph", "Network", "Postprocessing", "Preprocessing"]
 
@@ -43,7 +43,7 @@ class DetectionGraph(nn.Sequential):
 
     def __init__(
         self,
-        model: CFRG,
+        model: TrainedModel,
         image_threshold: float | None,
         *,
         input_size: Size | None,
@@ -102,7 +102,7 @@ class Preprocessing(nn.Module):
 class Network(nn.Module):
     """(N, 3, h, w) float32 → (N, 1, h, w) float32, the maps before smoothing."""
 
-    def __init__(self, model: CFRG, *, half: bool = False) -> None:
+    def __init__(self, model: TrainedModel, *, half: bool = False) -> None:
         super().__init__()
         self.model = fold_batch_norms(model)
         self.dtype = torch.float16 if half else torch.float32
@@ -111,7 +111,7 @@ class Network(nn.Module):
         self.model.to(memory_format=torch.contiguous_format)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the anomaly map of ``CFRG.forward``."""
+        """Compute the anomaly map of ``forward``."""
         anomaly_map: Tensor = self.model(x.to(self.dtype)).anomaly_map
         return anomaly_map.float()
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cfrg.export.runtimes import Session
-    from cfrg.network.model import CFRG
+    from cfrg.inference.loading import TrainedModel
 
 __all__ = ["TOLERANCES", "ModelAndGraph", "Parity", "Tolerance", "compare", "compare_each"]
 
@@ -123,7 +123,7 @@ class Parity:
 
 
 def compare_each(
-    session: Session, model: CFRG, images: Iterable[tuple[str, npt.NDArray[np.uint8]]]
+    session: Session, model: TrainedModel, images: Iterable[tuple[str, npt.NDArray[np.uint8]]]
 ) -> Iterator[ModelAndGraph]:
     """Yield model and exported graph side by side, image by image.
 

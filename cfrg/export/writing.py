@@ -24,8 +24,8 @@ from cfrg.export.parity import TOLERANCES, ModelAndGraph, Parity, compare, compa
 from cfrg.export.quantization import quantize
 from cfrg.export.runtimes import open_session
 from cfrg.images.sources import find_images, is_tree
+from cfrg.inference.loading import TrainedModel, load_model
 from cfrg.inference.thresholds import Threshold, digest_weights, read_threshold
-from cfrg.network.model import CFRG
 from threecad.dataset.samples import Index
 from threecad.dataset.scanning import scan
 from threecad.errors import UsageError
@@ -120,7 +120,12 @@ def export_run(
     run = Path(run)
     path = Path(out) if out else run / "export" / f"model-{precision}{FORMATS[to]}"
     _check_arguments(path, to, precision, images, input_size, force)
-    model = CFRG.from_pretrained(run)
+    model = load_model(run)
+    if model.config.memory and precision != "float32":
+        raise UsageError(
+            f"{run} is a memory, whose distances are small differences of large numbers: in "
+            f"{precision} they would be lost. Export it in float32."
+        )
     threshold = _read_valid_threshold(run, model)
     size = input_size or (None if dynamic else model.config.image_size)
     with tempfile.TemporaryDirectory(prefix="cfrg-export-") as folder:
@@ -214,7 +219,7 @@ def _check_arguments(
         )
 
 
-def _read_valid_threshold(run: Path, model: CFRG) -> Threshold | None:
+def _read_valid_threshold(run: Path, model: TrainedModel) -> Threshold | None:
     if model.config.tile:
         raise UsageError(
             f"{run} cuts images into tiles of {model.config.tile} pixels, which an exported graph "
@@ -227,7 +232,7 @@ def _read_valid_threshold(run: Path, model: CFRG) -> Threshold | None:
 
 
 def _gather(
-    images: str | os.PathLike[str] | None, run: Path, model: CFRG, folder: Path, limit: int
+    images: str | os.PathLike[str] | None, run: Path, model: TrainedModel, folder: Path, limit: int
 ) -> _Material:
     size = model.config.image_size
     category = model.companions.get("run.json", {}).get("category", "all")
@@ -248,7 +253,7 @@ def _gather(
 
 
 def _write(
-    model: CFRG,
+    model: TrainedModel,
     threshold: Threshold | None,
     to: Format,
     precision: Precision,
@@ -290,7 +295,7 @@ def _write(
 
 
 def _describe(
-    model: CFRG, threshold: Threshold | None, precision: Precision, size: Size | None
+    model: TrainedModel, threshold: Threshold | None, precision: Precision, size: Size | None
 ) -> dict[str, Any]:
     record = model.companions.get("run.json", {})
     return {

@@ -152,6 +152,11 @@ class Predictor:
         self.device = find_device(device)
         self.detector, self.batch_size, self.workers = detector, batch_size, workers
         self.tiling = Tiling.from_config(detector.config, tile, overlap)
+        if detector.config.by_place and self.tiling.tile:
+            raise UsageError(
+                "This memory knows what is usual at each place of a whole image, so it cannot be "
+                "asked about tiles. Leave the tiles out."
+            )
         self.threshold, self.pixel_threshold = threshold, pixel_threshold
         if isinstance(detector, torch.nn.Module):
             detector.to(self.device).eval()
@@ -179,9 +184,9 @@ class Predictor:
             ModelError: If there is no such model, or its thresholds belong to other weights.
             UsageError: If its thresholds belong to other tiles.
         """
-        from cfrg.network.model import CFRG
+        from cfrg.inference.loading import load_model
 
-        network = CFRG.from_pretrained(model, revision=revision)
+        network = load_model(model, revision=revision)
         predictor = cls(network, **options)
         stored = network.companions.get("calibration.json")
         given = None not in (predictor.threshold, predictor.pixel_threshold)

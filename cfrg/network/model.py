@@ -26,7 +26,15 @@ from cfrg.network import processing
 from cfrg.network.backbones import STUDENTS, TEACHERS, load_teacher
 from cfrg.network.config import CFRGConfig
 from cfrg.network.folding import fold_batch_norms
-from cfrg.network.layers import Adapter, Decoder, Fusion, Moments, Standardizer, UNet
+from cfrg.network.layers import (
+    Adapter,
+    Decoder,
+    Fusion,
+    Moments,
+    Standardizer,
+    UNet,
+    pad_to_stride,
+)
 from cfrg.network.losses import (
     discrepancy_loss,
     recovery_loss,
@@ -34,14 +42,13 @@ from cfrg.network.losses import (
     squared_recovery_error,
 )
 from cfrg.network.pretrained import PretrainedModel
+from threecad.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 __all__ = ["BRANCHES", "CFRG", "CFRGOutput"]
-
-STRIDE = 32  # the network halves an image five times
 
 
 class CFRGOutput(NamedTuple):
@@ -123,6 +130,17 @@ class CFRG(PretrainedModel):
         self.to(memory_format=torch.channels_last)
         self.train()
 
+    @classmethod
+    def blank(cls, config: CFRGConfig) -> CFRG:
+        """A network with random weights, if the configuration is that of one."""
+        if config.memory:
+            raise ModelError(
+                "This is a nearest-neighbour memory, no CFRG network. Load it with "
+                "NearestNeighbourMemory.from_pretrained, or either kind with "
+                "Predictor.from_pretrained."
+            )
+        return cls(config)
+
     def load_teacher(self, weights: Path | None = None) -> Path:
         """Put the teacher's published weights in place.
 
@@ -186,7 +204,7 @@ class CFRG(PretrainedModel):
         normal = [level[: len(clean)] for level in features]
         teacher = [level[len(clean) :] for level in features]
         found = self._detect(defective, teacher)
-        mask = _pad(mask.float())
+        mask = pad_to_stride(mask.float())
         each_place = self.config.recovery_loss == "pixel"
         terms = {
             "segmentation": segmentation_loss(found.logits, mask),
@@ -349,15 +367,8 @@ def _resize(branch: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(branch, like.shape[-2:], mode="bilinear", align_corners=True)
 
 
-def _pad(image: Tensor) -> Tensor:
-    """Repeat the last row and column until height and width are multiples of 32."""
-    height, width = image.shape[-2:]
-    margin = (0, -width % STRIDE, 0, -height % STRIDE)
-    return F.pad(image, margin, mode="replicate") if any(margin) else image
-
-
 def _prepare(image: Tensor) -> Tensor:
-    return _pad(image).contiguous(memory_format=torch.channels_last)
+    return pad_to_stride(image).contiguous(memory_format=torch.channels_last)
 
 
 @contextmanager
