@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import Dataset
-from torch.utils.data._utils.collate import collate_tensor_fn, default_collate_fn_map
 from torchvision import tv_tensors
 
 from threecad.dataset.samples import read_sample_mask
@@ -21,6 +20,34 @@ if TYPE_CHECKING:
     from threecad.dataset.samples import Sample
 
 __all__ = ["ThreeCAD"]
+
+
+class _OneSize:
+    """Says what to do when images of two sizes are to be stacked, where torch would only refuse.
+
+    The default collate function of ``torch.utils.data`` stacks whatever tensors it meets.
+    """
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.stack:
+            shapes = sorted({tuple(item.shape[-2:]) for item in args[0]})
+            if len(shapes) > 1:
+                sizes = ", ".join(f"{width} × {height}" for height, width in shapes)
+                raise UsageError(
+                    f"Images of different sizes ({sizes}) cannot form a batch. Give the dataset a "
+                    "transform that resizes, such as torchvision.transforms.v2.Resize((256, 256)), "
+                    "or use batch_size=1."
+                )
+        return super().__torch_function__(func, types, args, kwargs)  # type: ignore[misc]
+
+
+class SampleImage(_OneSize, tv_tensors.Image):  # type: ignore[misc]
+    """An image that names the transform that is missing when it cannot be batched."""
+
+
+class SampleMask(_OneSize, tv_tensors.Mask):  # type: ignore[misc]
+    """A mask that does the same."""
 
 
 class ThreeCAD(Dataset[dict[str, Any]]):
@@ -90,8 +117,8 @@ class ThreeCAD(Dataset[dict[str, Any]]):
             )
         image = torch.from_numpy(read_image(sample.image)).permute(2, 0, 1).contiguous()
         item = {
-            "image": tv_tensors.Image(image),
-            "mask": tv_tensors.Mask(_read_mask(sample, image)),
+            "image": SampleImage(image),
+            "mask": SampleMask(_read_mask(sample, image)),
             "label": sample.label,
             "category": sample.category,
             "defect_type": sample.defect_type,
@@ -108,24 +135,3 @@ def _read_mask(sample: Sample, image: torch.Tensor) -> torch.Tensor:
     """Return the mask of ``sample`` as (1, H, W) uint8 0/1, zeros where it has none."""
     height, width = image.shape[1:]
     return torch.from_numpy(read_sample_mask(sample, (height, width))).to(torch.uint8)[None]
-
-
-def _collate_one_size(batch: list[torch.Tensor], **options: Any) -> torch.Tensor:
-    """Stack images or masks, or say what to do when they differ in size."""
-    shapes = sorted({tuple(item.shape[-2:]) for item in batch})
-    if len(shapes) > 1:
-        sizes = ", ".join(f"{width} × {height}" for height, width in shapes)
-        raise UsageError(
-            f"Images of different sizes ({sizes}) cannot form a batch. Give the dataset a "
-            "transform that resizes, such as torchvision.transforms.v2.Resize((256, 256)), or use "
-            "batch_size=1."
-        )
-    stacked: torch.Tensor = collate_tensor_fn(batch, **options)
-    return stacked
-
-
-# The extension point that torch.utils.data.default_collate documents: without it images of two
-# sizes end in "Trying to resize storage that is not resizable".
-default_collate_fn_map.update(
-    {tv_tensors.Image: _collate_one_size, tv_tensors.Mask: _collate_one_size}
-)

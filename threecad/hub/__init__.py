@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from threecad.hub.loading import NAME, install_hook, load_dataset
+from threecad.hub.hook import NAME, install_hook
+from threecad.hub.loading import load_dataset
 
 __all__ = ["NAME", "install_hook", "load_dataset"]

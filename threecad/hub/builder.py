@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
@@ -85,6 +85,14 @@ class TreeBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
     BUILDER_CONFIG_CLASS: ClassVar[type[TreeConfig]] = TreeConfig
     config: TreeConfig
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        with _leaving_no_lock():
+            super().__init__(*arguments, **options)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        with _leaving_no_lock():
+            super().__setstate__(state)
+
     def _info(self) -> datasets.DatasetInfo:
         index = self.config.index()
         described = columns.describe_columns(
@@ -117,19 +125,23 @@ class TreeBuilder(datasets.GeneratorBasedBuilder):  # type: ignore[misc]
                 yield sample.id, _row(sample, self.config)
 
 
-def _leave_no_lock() -> None:
+@contextmanager
+def _leaving_no_lock() -> Iterator[None]:
     """Keep ``datasets`` 3 from writing a lock beside our package, where it may not be allowed.
 
-    It takes the file of any builder that is not its own for one that it has downloaded.
+    While it makes a builder it takes the file of any that is not its own for a downloaded one.
     """
     lock = getattr(datasets.streaming, "lock_importable_file", None)
-    if lock is not None:
-        datasets.streaming.lock_importable_file = lambda path: (
-            nullcontext() if path == __file__ else lock(path)
-        )
-
-
-_leave_no_lock()
+    if lock is None:
+        yield
+        return
+    datasets.streaming.lock_importable_file = lambda path: (
+        nullcontext() if path == __file__ else lock(path)
+    )
+    try:
+        yield
+    finally:
+        datasets.streaming.lock_importable_file = lock
 
 
 def describe_module(data_dir: str | None = None) -> DatasetModule:

@@ -1,34 +1,17 @@
-"""``load_dataset("3cad")``: 3CAD as a Hugging Face dataset.
-
-``datasets`` has neither loading scripts nor plug-ins any more. So that the literal
-``datasets.load_dataset("3cad")`` works after ``import threecad``, the function of ``datasets`` that
-finds a dataset by its name is wrapped: the name ``3cad`` leads to ``threecad.hub.builder``, every
-other name to where it always led. ``datasets`` is not imported for that: if it is not there yet,
-the wrapping waits for its import.
-"""
+"""``load_dataset("3cad")``: 3CAD as a Hugging Face dataset."""
 
 from __future__ import annotations
 
-import functools
-import importlib.abc
-import importlib.util
-import sys
 from typing import TYPE_CHECKING, Any
+
+from threecad.hub.hook import NAME, is_on_hub
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
-    from importlib.machinery import ModuleSpec
-    from types import ModuleType
 
     from threecad.images.masks import MaskRule
 
-__all__ = ["NAME", "install_hook", "load_dataset"]
-
-NAME = "3cad"
-"""The name under which ``datasets.load_dataset`` finds us."""
-
-_HUB = "hf://datasets/"
+__all__ = ["load_dataset"]
 
 
 def load_dataset(
@@ -84,7 +67,6 @@ def load_dataset(
         raise UsageError(
             f"threecad.load_dataset loads {NAME!r}, not {path!r}. Use datasets.load_dataset."
         )
-    install_hook()
     import datasets
 
     # Options that are left out must stay out: datasets makes them part of the cache's name.
@@ -101,7 +83,7 @@ def load_dataset(
             raise UsageError("mask_rule decides the region statistics: give with_stats=True too.")
         options["mask_rule"] = mask_rule
     own = {"split_file", "fold", "errata", "with_stats", "mask_rule"} & set(options)
-    if own and _on_hub(data_dir):
+    if own and is_on_hub(data_dir):
         raise UsageError(
             f"{', '.join(sorted(own))} are for a tree on disk; a copy on the Hub is as it was "
             "pushed. Fetch it with `threecad download --source hf:OWNER/NAME` first."
@@ -114,69 +96,3 @@ def load_dataset(
         streaming=streaming,
         **options,
     )
-
-
-def _on_hub(data_dir: object) -> bool:
-    return str(data_dir).startswith(_HUB)
-
-
-def install_hook() -> None:
-    """Make ``datasets.load_dataset("3cad")`` work, now or as soon as ``datasets`` is imported."""
-    if "datasets" in sys.modules:
-        _wrap_factory()
-    elif not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _AfterImport())
-
-
-class _AfterImport(importlib.abc.MetaPathFinder):
-    """Lets ``datasets`` be imported as usual and wraps its function right after."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Return the usual spec of ``datasets``, with a loader that goes on to wrap."""
-        del path, target
-        if fullname != "datasets":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
-        if spec is not None and spec.loader is not None:
-            load = spec.loader.exec_module
-
-            def load_and_wrap(module: ModuleType) -> None:
-                load(module)
-                _wrap_factory()
-
-            spec.loader.exec_module = load_and_wrap  # type: ignore[method-assign]
-        return spec
-
-
-def _wrap_factory() -> None:
-    """Wrap ``dataset_module_factory``, in both modules of ``datasets`` that hold it."""
-    modules = [sys.modules.get(name) for name in ("datasets.load", "datasets.inspect")]
-    for module in modules:
-        factory = getattr(module, "dataset_module_factory", None)
-        if factory is None or hasattr(factory, "wrapped_by_threecad"):
-            continue
-        module.dataset_module_factory = _wrapped(factory)  # type: ignore[union-attr]
-
-
-def _wrapped(factory: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(factory)
-    def find(path: Any, *arguments: Any, **options: Any) -> Any:
-        if str(path) != NAME:
-            return factory(path, *arguments, **options)
-        data_dir = options.pop("data_dir", None)
-        if _on_hub(data_dir):
-            repository, _, revision = str(data_dir)[len(_HUB) :].strip("/").partition("@")
-            if revision:
-                options["revision"] = revision
-            module = factory(repository, *arguments, **options)
-            module.builder_kwargs["data_dir"] = None
-            return module
-        from threecad.hub.builder import describe_module
-
-        return describe_module(data_dir)
-
-    find.wrapped_by_threecad = True  # type: ignore[attr-defined]
-    return find

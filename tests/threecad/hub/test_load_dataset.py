@@ -259,6 +259,41 @@ def test_either_import_order(order: str, tree: Path, tmp_path: Path) -> None:
     assert done.stdout.strip() == "3"
 
 
+def test_importing_us_changes_no_other_library() -> None:
+    """But for one finder, which goes once ``datasets`` is there, and one function of that."""
+    code = """
+import sys
+import torch.utils.data._utils.collate as collate
+finders, kinds = [*sys.meta_path], dict(collate.default_collate_fn_map)
+before = {name: dict(vars(module)) for name, module in sys.modules.items()}
+import threecad
+new = [finder for finder in sys.meta_path if finder not in finders]
+assert [type(finder).__module__ for finder in new] == ["threecad.hub.hook"], new
+import importlib.util
+assert importlib.util.find_spec("datasets") is not None and "datasets" not in sys.modules
+assert new[0] in sys.meta_path  # to ask whether it is there is not to import it
+threecad.ThreeCAD
+assert collate.default_collate_fn_map == kinds
+import datasets
+import datasets.streaming
+assert sys.meta_path == finders
+assert datasets.load.dataset_module_factory.wrapped_by_threecad
+streaming = dict(vars(datasets.streaming))
+threecad.load_dataset
+import threecad.hub.builder
+assert vars(datasets.streaming) == streaming
+changed = {
+    f"{name}.{key}" for name in ("torch.utils.data", "importlib", "importlib.util", "builtins")
+    if name in before
+    for key, value in before[name].items()
+    if key != "_" and vars(sys.modules[name]).get(key) is not value
+}
+assert not changed, changed
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["3.6.0", "4.0.0"])
 def test_older_versions_of_datasets(version: str, tmp_path: Path) -> None:
