@@ -30,12 +30,12 @@ __all__ = [
 
 # Imported when used: whoever only compares results needs no torch.
 _EXPORTS = {
-    "Detector": "detectors",
+    "Detector": "interface",
     "Plan": "running",
     "Record": "store",
     "Report": "reports",
     "Store": "store",
-    "Trial": "detectors",
+    "Trial": "interface",
     "make_report": "tables",
     "run_benchmark": "running",
 }
