@@ -13,7 +13,7 @@ _EXPORTS: dict[str, str] = {
     "CFRG": "cfrg.network.model",
     "CFRGConfig": "cfrg.network.config",
     "CFRGOutput": "cfrg.network.model",
-    "NearestNeighbourMemory": "cfrg.network.memory",
+    "NearestNeighbourMemory": "cfrg.memory.neighbours",
     "Predictor": "cfrg.inference.predictor",
     "TrainingOptions": "cfrg.training.loop",
     "fit": "cfrg.training.loop",
@@ -32,8 +32,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from cfrg.inference.predictor import Predictor
+    from cfrg.memory.neighbours import NearestNeighbourMemory
     from cfrg.network.config import CFRGConfig
-    from cfrg.network.memory import NearestNeighbourMemory
     from cfrg.network.model import CFRG, CFRGOutput
     from cfrg.training.loop import TrainingOptions, fit
 

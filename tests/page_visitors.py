@@ -166,3 +166,22 @@ class Visitor:
 def named(path: object, **more: Any) -> dict[str, Any]:
     """Return a file as the page's script names it."""
     return {"path": str(path), "meta": FILE, **more}
+
+
+def gradios_addresses() -> list[tuple[str, str]]:
+    """Return method and path of everything that the installed gradio can answer."""
+    import gradio
+    from gradio.routes import App
+
+    with gradio.Blocks(analytics_enabled=False) as blocks:
+        gradio.Image()
+    found = []
+    pending = list(App.create_app(blocks).routes)
+    while pending:
+        route = pending.pop()
+        inner = getattr(route, "original_router", None) or getattr(route, "router", None)
+        pending += list(getattr(inner, "routes", []))
+        if hasattr(route, "path"):
+            methods = sorted(getattr(route, "methods", None) or ["GET"])
+            found += [(method, route.path) for method in methods]
+    return found

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cfrg import CFRG
-from cfrg.images.preprocessing import normalize, resize, to_tensor
+from cfrg.network.processing import prepare
 from threecad import read_mask, scan
 from threecad.images.files import read_image
 from threecad.pages.figures import figure_bytes, outline, styled
@@ -65,8 +65,7 @@ def draw(run: str, root: str) -> Figure:
 
 def branch_maps(model: CFRG, picture: npt.NDArray[np.uint8]) -> list[Array]:
     """Return the coarse, recovery and fine map of one image, and the anomaly map."""
-    sized = resize(picture, model.config.image_size)
-    image = normalize(to_tensor(sized)[None], model.config)
+    image = prepare(picture, model.config)
     branches = {name: values[0, 0].numpy() for name, values in model.branches(image).items()}
     config = model.config
     kind = "recovery" if config.recovery_distance == "cosine" else "difference"

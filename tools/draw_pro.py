@@ -39,7 +39,7 @@ def make_up_maps() -> tuple[Maps, Masks]:
     generator = np.random.default_rng(0)
     masks = np.zeros((2 * IMAGES, SIZE, SIZE), bool)
     for number in range(IMAGES):
-        mask = render("Aluminum_New_Ipad", "test", "dent", number, size=SIZE)[1]
+        mask = render("Aluminum_Ipad", "test", "bruise", number, size=SIZE)[1]
         masks[number] = cv2.resize(mask, (SIZE, SIZE), interpolation=cv2.INTER_NEAREST) > 0
     maps = np.empty(masks.shape, np.float32)
     for mask, out in zip(masks, maps, strict=True):

@@ -49,11 +49,15 @@ def newest(session: nox.Session) -> None:
 
 
 EXTRAS = {
-    "app": ["test_app.py", "test_app_outsiders.py", "test_masks.py", "test_encodings.py"],
-    "bench": ["test_benchmark.py"],
-    "cluster": ["test_parallel.py", "test_distributed.py", "test_metrics_distributed.py"],
-    "onnx": ["test_exporting.py"],
-    "openvino": ["test_exporting.py"],
+    "app": ["cfrg/app", "threecad/images"],
+    "bench": ["threecad/benchmark"],
+    "cluster": [
+        "threecad/system/test_parallel.py",
+        "cfrg/training/test_distributed.py",
+        "threecad/evaluation/test_metrics_distributed.py",
+    ],
+    "onnx": ["cfrg/export/test_exporting.py"],
+    "openvino": ["cfrg/export/test_exporting.py"],
 }
 """The tests of each extra, in the versions it resolves to: one may ask for an older library."""
 

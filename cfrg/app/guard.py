@@ -233,9 +233,9 @@ class Guard:
                 path = await asyncio.to_thread(self.uploads.add, file.filename or "", file.file)
         except ClientDisconnect:
             return
-        except MultiPartException as error:
+        except (MultiPartException, ValueError, LookupError):  # by the version of starlette
             await source.drop()
-            raise _RefusedError(400, error.message) from None
+            raise _RefusedError(400, "A form with one file is expected.") from None
         except OSError:
             raise _RefusedError(507, "There is no room for the file.") from None
         finally:

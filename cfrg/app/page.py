@@ -18,6 +18,7 @@ import numpy as np
 
 from cfrg.app.inspector import VIEWS, Inspection, Inspections, Inspector, shrink
 from cfrg.inference.overlays import colour_scale
+from cfrg.network import processing
 from threecad.errors import ThreecadError, UsageError
 from threecad.images.files import read_image
 from threecad.pages.figures import heatmap
@@ -266,7 +267,7 @@ def describe_verdict(inspector: Inspector, found: Inspection | None, threshold: 
     if not inspector.decides and threshold == inspector.threshold:
         text = f"Score {score:.4g}. Move the threshold to decide. {facts}"
         return _card("", "No decision", text)
-    defective = score > threshold
+    defective = processing.decide(score, threshold)
     relation = "above" if defective else "not above"
     return _card(
         "defective" if defective else "good",

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
+import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
 
 __all__ = ["MAX_FILES", "MAX_TOTAL", "MAX_UPLOAD", "PER_SESSION", "Uploads"]
 
@@ -20,7 +24,7 @@ PER_SESSION = 4
 
 MAX_TOTAL = 512 << 20
 MAX_FILES = 512
-"""Bytes and files of all sessions together; the oldest go first."""
+"""Bytes and files of all sessions together; what is in use goes last."""
 
 
 class Uploads:
@@ -38,7 +42,7 @@ class Uploads:
         self.folder = folder.resolve()
         self._kept = set(self._files())
         self._lock = threading.Lock()
-        self._unused: set[str] = set()
+        self._unused: dict[str, None] = {}  # in the order of their coming
         self._sessions: dict[str, list[str]] = {}
 
     def add(self, name: str, source: IO[bytes]) -> str:
@@ -60,7 +64,7 @@ class Uploads:
             _remove(path)
             raise
         with self._lock:
-            self._unused.add(str(path))
+            self._unused[str(path)] = None
         self.sweep()
         return str(path)
 
@@ -86,7 +90,7 @@ class Uploads:
             if path not in self._unused:
                 others = (paths for name, paths in self._sessions.items() if name != session)
                 return all(path not in paths for paths in others)
-            self._unused.discard(path)
+            del self._unused[path]
             own = self._sessions.setdefault(session, [])
             own.append(path)
             while len(own) > PER_SESSION:
@@ -94,24 +98,45 @@ class Uploads:
             return True
 
     def sweep(self) -> None:
-        """Remove the oldest files beyond the bounds, and forget what is gone."""
-        with self._lock:
-            found = sorted((file.stat().st_mtime_ns, file) for file in self._files() - self._kept)
-            total = sum(file.stat().st_size for _, file in found)
-            excess = len(found) - MAX_FILES
-            for k, (_, file) in enumerate(found):
-                if k >= excess and total <= MAX_TOTAL:
-                    break
-                total -= file.stat().st_size
-                _remove(file)
-            self._unused = {path for path in self._unused if Path(path).exists()}
-            left = {
-                s: [p for p in paths if Path(p).exists()] for s, paths in self._sessions.items()
-            }
-            self._sessions = {session: paths for session, paths in left.items() if paths}
+        """Remove files beyond the bounds, and forget what is gone.
 
-    def _files(self) -> set[Path]:
-        return {path for path in self.folder.glob("*/*") if path.is_file()}
+        The oldest go first, except the last upload, which nobody could claim yet, and the last one
+        of each session. Of those, the largest goes, then the newest: who sends without end in many
+        names pushes out their own.
+        """
+        with self._lock:
+            last = next(reversed(self._unused), None)
+            current = {paths[-1] for paths in self._sessions.values()}
+
+            def order(entry: tuple[str, os.stat_result]) -> tuple[int, int, int]:
+                path, facts = entry
+                if path == last:
+                    return 2, 0, 0
+                if path in current:
+                    return 1, -facts.st_size, -facts.st_mtime_ns
+                return 0, facts.st_mtime_ns, 0
+
+            found = self._files()
+            left = [entry for entry in found.items() if entry[0] not in self._kept]
+            total, count = sum(facts.st_size for _, facts in left), len(left)
+            for path, facts in sorted(left, key=order):
+                if count <= MAX_FILES and total <= MAX_TOTAL:
+                    break
+                count, total = count - 1, total - facts.st_size
+                del found[path]
+                _remove(Path(path))
+            self._unused = {path: None for path in self._unused if path in found}
+            sessions = {s: [p for p in paths if p in found] for s, paths in self._sessions.items()}
+            self._sessions = {session: paths for session, paths in sessions.items() if paths}
+
+    def _files(self) -> dict[str, os.stat_result]:
+        found = {}
+        for path in self.folder.glob("*/*"):
+            with suppress(FileNotFoundError):  # gradio removes what is old
+                facts = path.lstat()
+                if stat.S_ISREG(facts.st_mode):
+                    found[str(path)] = facts
+        return found
 
 
 def _remove(path: Path) -> None:

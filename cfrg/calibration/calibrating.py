@@ -18,15 +18,15 @@ from cfrg.calibration.tolerance import (
     tolerance_rank,
 )
 from cfrg.defects.pairs import PairKey, random_stream
-from cfrg.images.preprocessing import to_tensor
 from cfrg.images.sources import find_images, is_tree
 from cfrg.inference.predictor import Predictor, Prepared
 from cfrg.inference.thresholds import Threshold, digest_weights
+from cfrg.network.processing import to_tensor
 from cfrg.run_folder import RunFolder, writes_run
 from cfrg.training.options import TrainingOptions
 from cfrg.training.recipes import make_defects
 from cfrg.training.runs import read_run, read_trained_on
-from threecad.dataset.copies import find_originals
+from threecad.dataset.duplicates.copies import find_originals
 from threecad.dataset.scanning import scan
 from threecad.errors import DataError, UsageError
 from threecad.images.files import read_image
@@ -77,7 +77,7 @@ def calibrate(
 ) -> Calibration:
     """Find a run's thresholds; write ``RUN/calibration.json`` and ``RUN/figures/calibration.png``.
 
-    Copies of a photograph (see ``threecad.dataset.copies``) count once.
+    Copies of a photograph (see ``threecad.dataset.duplicates.copies``) count once.
 
     Args:
         run: The run folder.

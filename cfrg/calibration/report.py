@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cfrg.calibration.tolerance import CONFIDENCE, clopper_pearson
+from cfrg.network import processing
 from threecad.pages.figures import PALETTE, styled
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class Calibration:
     @property
     def missed(self) -> int:
         """How many synthetic defects do not score above the threshold."""
-        return int((self.defect_scores <= self.threshold.image_threshold).sum())
+        found = processing.decide(self.defect_scores, self.threshold.image_threshold)
+        return int((~found).sum())
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``calibration.json`` holds."""

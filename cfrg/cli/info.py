@@ -17,7 +17,7 @@ __all__ = ["info"]
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--preset",
-    type=click.Choice(["lite", "paper"]),
+    type=click.Choice(["lite", "memory", "paper"]),
     default="paper",
     show_default=True,
     help="The network to describe when no RUN is given.",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -19,6 +20,11 @@ from threecad.cli.group import (
 __all__ = ["train"]
 
 
+def _read_side(context: click.Context, option: click.Parameter, text: Any) -> Any:
+    """Return a side in pixels, or the word that leaves the choice to the images."""
+    return text if text in (None, "auto") else click.IntRange(min=32).convert(text, option, context)
+
+
 @click.command(
     epilog=examples(
         "cfrg train 3cad --category Copper_Stator --preset lite --steps 2 --batch-size 2 "
@@ -26,16 +32,18 @@ __all__ = ["train"]
         "cfrg train 3cad --category Copper_Stator --steps 2 --batch-size 2 --tile 64 "
         "--set foreground=true --set validation_fraction=0.2 --set validate_every=1 "
         "--set select=best --device cpu --out tiled-run",
+        "cfrg train 3cad --category Copper_Stator --preset memory --out memory-run",
     )
 )
 @root_argument
 @click.option("--category", required=True, metavar="C", help="The category to train on, or 'all'.")
 @click.option(
     "--preset",
-    type=click.Choice(["lite", "paper"]),
+    type=click.Choice(["lite", "memory", "paper"]),
     default="lite",
     show_default=True,
-    help="lite: small, 128 × 128, trains on a CPU. paper: the published network, 256 × 256.",
+    help="lite: small, 128 × 128, trains on a CPU. memory: a nearest-neighbour memory, no "
+    "training, seconds to minutes. paper: the published network, 256 × 256.",
 )
 @click.option(
     "--out",
@@ -49,7 +57,12 @@ __all__ = ["train"]
     "--steps", type=click.IntRange(min=1), help="Optimiser steps.  [default: the preset's]"
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the images instead.")
-@click.option("--image-size", type=click.IntRange(min=32), metavar="S", help="Input size, pixels.")
+@click.option(
+    "--image-size",
+    callback=_read_side,
+    metavar="S|auto",
+    help="Input size, pixels; auto: from the images, aspect kept.  [default: the preset's]",
+)
 @click.option(
     "--tile",
     type=click.IntRange(min=1),
@@ -113,7 +126,7 @@ def train(
     run: Path,
     category: str,
     preset: str,
-    image_size: int | None,
+    image_size: int | Literal["auto"] | None,
     tile: int | None,
     overlap: int | None,
     settings: tuple[str, ...],
@@ -127,7 +140,7 @@ def train(
     force: bool,
     **training: Any,
 ) -> None:
-    """Train CFRG on the good images of one category.
+    """Train CFRG on the good images of one category, or remember them.
 
     Ctrl-C stops after the current step and saves; the same command with --resume goes on and ends
     as if it had never been stopped.
@@ -140,9 +153,17 @@ def train(
     from cfrg.network.config import CFRGConfig
     from cfrg.training import runs
     from cfrg.training.loop import Interrupted, TrainingOptions
+    from cfrg.training.options import AREAS
 
     if tile is not None and overlap is None:
         overlap = tile // 4
+    if "image_size=auto" in settings:
+        settings = tuple(one for one in settings if one != "image_size=auto")
+        image_size = "auto"
+    if image_size == "auto":
+        training["area"], image_size = AREAS[preset], None
+    elif image_size is not None or any(one.startswith("image_size=") for one in settings):
+        training["area"] = 0
     network = {
         "image_size": image_size, "tile": tile, "tile_overlap": overlap, "teacher": teacher,
     }  # fmt: skip
@@ -163,6 +184,7 @@ def train(
             teacher_weights=teacher_weights,
             resume=resume,
             force=force,
+            say=partial(click.echo, err=True),
         )
     except Interrupted as stop:
         click.echo(f"Stopped after step {stop.step}; run the same command with --resume.", err=True)

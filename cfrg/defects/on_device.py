@@ -21,8 +21,8 @@ from tqdm import tqdm
 from cfrg.defects.pairs import PairKey, TrainingPairs
 from cfrg.defects.recipes import LARGEST_BETA, PaperDefects, fit
 from cfrg.defects.shapes import PERLIN_EXPONENTS, PERLIN_THRESHOLD, draw_angles, random_periods
-from cfrg.images.preprocessing import to_tensor
 from cfrg.images.workers import read_in_workers
+from cfrg.network.processing import to_tensor
 from threecad.errors import UsageError
 
 if TYPE_CHECKING:

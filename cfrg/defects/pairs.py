@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler, Subset
 
-from cfrg.images.preprocessing import to_tensor
+from cfrg.network.processing import to_tensor
 from threecad.errors import UsageError
 
 if TYPE_CHECKING:

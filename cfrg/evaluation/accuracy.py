@@ -13,7 +13,8 @@ from cfrg.inference.predictor import Predictor
 from cfrg.inference.thresholds import digest_weights
 from cfrg.network.pretrained import write_card
 from cfrg.run_folder import RunFolder, writes_run
-from cfrg.training.runs import fit_memory, read_run
+from cfrg.training.remembering import fit_baseline
+from cfrg.training.runs import good_images, read_run
 from threecad.dataset.scanning import scan
 from threecad.errors import UsageError
 from threecad.evaluation.pipeline import evaluate
@@ -72,7 +73,7 @@ def evaluate_run(
     model: Any = predictors["model"].detector
     record = {**record, "weights_digest": digest_weights(model)}
     if baseline:
-        memory = fit_memory(model, index, category=record["category"], seed=seed)
+        memory = fit_baseline(model, good_images(index, record["category"]), seed=seed)
         predictors["memory"] = Predictor(memory, **options)
     results = {
         name: _evaluate(predictor, index, record, mask_rule, protocol, bootstrap, seed)

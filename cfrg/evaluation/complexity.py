@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from cfrg.memory.neighbours import NearestNeighbourMemory
 from cfrg.network.model import CFRG
 
 if TYPE_CHECKING:
@@ -24,11 +25,13 @@ class Part:
     """One part of the network.
 
     Attributes:
-        name: ``teacher``, ``student``, ``adapters``, ``fusion``, ``decoder`` or ``unet``.
-        parameters: Weights and biases, frozen ones too; buffers do not count.
+        name: ``teacher``, ``student``, ``adapters``, ``fusion``, ``decoder`` or ``unet``; of a
+            memory ``teacher`` or ``memory``.
+        parameters: Weights and biases, frozen ones too, and what a memory keeps; other buffers do
+            not count.
         trained: Those that training changes.
-        flops: Floating-point operations of one image's forward pass, convolutions only, a
-            multiplication and an addition counting as two.
+        flops: Floating-point operations of one image's forward pass, convolutions and
+            a memory's look-up only, a multiplication and an addition counting as two.
     """
 
     name: str
@@ -73,6 +76,8 @@ def measure_complexity(config: CFRGConfig, image_size: tuple[int, int] | None = 
         image_size: Height and width of the image; the configuration's by default.
     """
     size = image_size or config.image_size
+    if config.memory:
+        return Complexity(config, size, _measure_memory(config, size))
     with torch.device("meta"):
         model = CFRG(config).eval()
         image = torch.empty(1, 3, *size)
@@ -97,6 +102,23 @@ def measure_complexity(config: CFRGConfig, image_size: tuple[int, int] | None = 
             )
         )
     return Complexity(config, size, tuple(parts))
+
+
+def _measure_memory(config: CFRGConfig, size: tuple[int, int]) -> tuple[Part, ...]:
+    """Teacher and look-up: every place is compared with every vector, channel by channel."""
+    config = replace(config, by_place=False)
+    with torch.device("meta"):
+        memory = NearestNeighbourMemory.blank(config)
+        image = torch.empty(1, 3, *size)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        places = memory(image).distances.numel()
+    work = counter.get_flop_counts()["NearestNeighbourMemory.teacher"]
+    parameters = sum(p.numel() for p in memory.teacher.parameters())
+    vectors = memory.vectors.numel()
+    return (
+        Part("teacher", parameters, 0, sum(work.values())),
+        Part("memory", vectors, 0, 2 * places * vectors),
+    )
 
 
 def print_complexity(complexity: Complexity) -> None:

@@ -28,16 +28,16 @@ __all__ = ["CFRGDetector"]
 class CFRGDetector:
     """Trains a run in ``<trial's folder>/run``, or uses the one that is there.
 
-    Options (``--set cfrg.KEY=VALUE``): ``preset`` (``lite``); ``run``, a finished run folder, in
-    which ``{category}`` and ``{seed}`` are replaced; ``teacher``; anything else is one of
-    ``TrainingOptions``.
+    Options (``--set cfrg.KEY=VALUE``): ``preset`` (``lite``; ``memory``, ``paper``); ``run``, a
+    finished run folder, in which ``{category}`` and ``{seed}`` are replaced; ``teacher``; anything
+    else is one of ``TrainingOptions``.
 
     Args:
         trial: What to run.
     """
 
     def __init__(self, trial: Trial) -> None:
-        options: dict[str, Any] = dict(trial.options)
+        options: dict[str, Any] = {"area": 0, **trial.options}  # the trial's size for all methods
         preset = options.pop("preset", "lite")
         given = options.pop("run", None)
         network = {"image_size": trial.image_size, "teacher": options.pop("teacher", None)}
@@ -95,7 +95,9 @@ class CFRGDetector:
             yield prediction.map, prediction.score
 
     def _limit_steps(self, images: int) -> TrainingOptions:
-        """Return the options with no more steps than the trial allows."""
+        """Return the options with no more steps than the trial allows; a memory takes none."""
+        if self.config.memory:
+            return self.options
         batch = self.options.batch_size * self.options.accumulate
         own = self.options.steps or -(-self.options.epochs * images // batch)
         return replace(self.options, steps=min(own, self.trial.max_steps or own))

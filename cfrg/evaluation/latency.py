@@ -137,23 +137,21 @@ def _open_graphs(task: Task, runtime: str) -> dict[str, Callable[[Any], Any]]:
 def _open_torch(task: Task) -> dict[str, Callable[[Any], Any]]:
     import torch
 
-    from cfrg.images.preprocessing import normalize, resize, to_tensor
-    from cfrg.network.maps import score_maps, smooth_maps
-    from cfrg.network.model import CFRG
+    from cfrg.inference.loading import load_model
+    from cfrg.network import processing
 
     torch.set_num_threads(task.threads)
-    model = CFRG.from_pretrained(task.run)
+    model = load_model(task.run)
     config = model.config
     forward: Callable[[Any], Any] = model
     if task.variant == "torch-compile":
         forward = torch.compile(model)
 
     def preprocess(image: Any) -> Any:
-        return normalize(to_tensor(resize(image, config.image_size))[None], config)
+        return processing.prepare(image, config)
 
     def post(raw: Any) -> Any:
-        maps = smooth_maps(raw, config.smoothing_sigma)
-        return maps, score_maps(maps, config.score_fraction)
+        return processing.finish(processing.smooth(raw, config), config)
 
     def network(image: Any) -> Any:
         return forward(image).anomaly_map

@@ -23,7 +23,7 @@ from cfrg.export.graph import DetectionGraph
 from cfrg.export.quantization import quantize
 from cfrg.export.runtimes import find_version
 from cfrg.images.sources import find_images
-from cfrg.network.model import CFRG
+from cfrg.inference.loading import load_model
 from cfrg.network.pretrained import read_config
 from threecad.errors import UsageError
 from threecad.images.files import read_image, write_png
@@ -170,7 +170,7 @@ def _write_graphs(
     needed = [v for v in wanted if VARIANTS[v] != "torch" and find_version(VARIANTS[v])]
     if not needed:
         return graphs
-    model = CFRG.from_pretrained(run)
+    model = load_model(run)
     graph = DetectionGraph(model, None, input_size=size)
     value: Any = torch.from_numpy(np.stack([read_image(path) for path in files]))
     inputs = {"whole": value}

@@ -13,13 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cfrg.images.preprocessing import normalize
+from cfrg.network import processing
 from cfrg.network.folding import fold_batch_norms
-from cfrg.network.maps import score_maps, smooth_maps
 
 if TYPE_CHECKING:
+    from cfrg.inference.loading import TrainedModel
     from cfrg.network.config import CFRGConfig
-    from cfrg.network.model import CFRG
 
 __all__ = ["MAX_SIDE", "DetectionGraph", "Network", "Postprocessing", "Preprocessing"]
 
@@ -44,7 +43,7 @@ class DetectionGraph(nn.Sequential):
 
     def __init__(
         self,
-        model: CFRG,
+        model: TrainedModel,
         image_threshold: float | None,
         *,
         input_size: Size | None,
@@ -97,13 +96,13 @@ class Preprocessing(nn.Module):
             excess: Any = taller - torch.sym_max(0, 2 * wider)
             height_first = torch.full((), excess) > 0
             resized = torch.where(height_first, columns(rows(pixels)), resized)
-        return normalize(resized, self.config)
+        return processing.normalize(resized, self.config)
 
 
 class Network(nn.Module):
     """(N, 3, h, w) float32 → (N, 1, h, w) float32, the maps before smoothing."""
 
-    def __init__(self, model: CFRG, *, half: bool = False) -> None:
+    def __init__(self, model: TrainedModel, *, half: bool = False) -> None:
         super().__init__()
         self.model = fold_batch_norms(model)
         self.dtype = torch.float16 if half else torch.float32
@@ -112,7 +111,7 @@ class Network(nn.Module):
         self.model.to(memory_format=torch.contiguous_format)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the anomaly map of ``CFRG.forward``."""
+        """Compute the anomaly map of ``forward``."""
         anomaly_map: Tensor = self.model(x.to(self.dtype)).anomaly_map
         return anomaly_map.float()
 
@@ -126,11 +125,10 @@ class Postprocessing(nn.Module):
 
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
         """Smooth, score and decide; without a threshold there are two outputs."""
-        maps = smooth_maps(raw, self.config.smoothing_sigma)
-        scores = score_maps(maps, self.config.score_fraction)
+        maps, scores = processing.finish(processing.smooth(raw, self.config), self.config)
         if self.image_threshold is None:
             return maps[:, 0], scores
-        return maps[:, 0], scores, scores > self.image_threshold
+        return maps[:, 0], scores, processing.decide(scores, self.image_threshold)
 
 
 class _ResizeAxis(nn.Module):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cfrg.images.preprocessing import normalize, resize, to_tensor
+from cfrg.network import processing
 from threecad.errors import ModelError
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cfrg.export.runtimes import Session
-    from cfrg.network.model import CFRG
+    from cfrg.inference.loading import TrainedModel
 
-__all__ = ["TOLERANCES", "Comparison", "Parity", "Tolerance", "compare", "compare_each"]
+__all__ = ["TOLERANCES", "ModelAndGraph", "Parity", "Tolerance", "compare", "compare_each"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ TOLERANCES = {
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelAndGraph:
     """One image: what the model gives and what the exported graph gives."""
 
     id: str
@@ -123,8 +123,8 @@ class Parity:
 
 
 def compare_each(
-    session: Session, model: CFRG, images: Iterable[tuple[str, npt.NDArray[np.uint8]]]
-) -> Iterator[Comparison]:
+    session: Session, model: TrainedModel, images: Iterable[tuple[str, npt.NDArray[np.uint8]]]
+) -> Iterator[ModelAndGraph]:
     """Yield model and exported graph side by side, image by image.
 
     Args:
@@ -133,11 +133,10 @@ def compare_each(
         images: Ids and images (H, W, 3) of the size that the graph takes.
     """
     for name, image in images:
-        tensor = to_tensor(resize(image, model.config.image_size))[None]
         with torch.inference_mode():
-            maps, scores = model.predict(normalize(tensor, model.config))
+            maps, scores = model.predict(processing.prepare(image, model.config))
         found = dict(zip(session.outputs, session.run(image[None]), strict=False))
-        yield Comparison(
+        yield ModelAndGraph(
             id=name,
             expected=maps[0, 0].numpy(),
             found=found["anomaly_map"][0],
@@ -147,7 +146,7 @@ def compare_each(
         )
 
 
-def compare(comparisons: Iterable[Comparison], image_threshold: float | None) -> Parity:
+def compare(comparisons: Iterable[ModelAndGraph], image_threshold: float | None) -> Parity:
     """Return the largest differences.
 
     Args:
@@ -171,10 +170,10 @@ def compare(comparisons: Iterable[Comparison], image_threshold: float | None) ->
             worst_values = (float(pair.expected[row, column]), float(pair.found[row, column]))
         difference = abs(pair.found_score - pair.expected_score)
         score_error = max(score_error, np.inf if np.isnan(difference) else difference)
-        if image_threshold is not None and pair.decision is not None:
-            margin = pair.expected_score - image_threshold
-            if (margin > 0) != pair.decision:
-                margins.append(abs(margin))
+        if image_threshold is None or pair.decision is None:
+            continue
+        if processing.decide(pair.expected_score, image_threshold) != pair.decision:
+            margins.append(abs(pair.expected_score - image_threshold))
     if not count:
         raise ModelError("There is no image to compare the exported graph on.")
     covered = TOLERANCES["float32"].error * (high - low)

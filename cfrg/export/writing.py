@@ -20,12 +20,12 @@ from cfrg.export.formats import (
     write_torch_export,
 )
 from cfrg.export.graph import MAX_SIDE, DetectionGraph
-from cfrg.export.parity import TOLERANCES, Comparison, Parity, compare, compare_each
+from cfrg.export.parity import TOLERANCES, ModelAndGraph, Parity, compare, compare_each
 from cfrg.export.quantization import quantize
 from cfrg.export.runtimes import open_session
 from cfrg.images.sources import find_images, is_tree
+from cfrg.inference.loading import TrainedModel, load_model
 from cfrg.inference.thresholds import Threshold, digest_weights, read_threshold
-from cfrg.network.model import CFRG
 from threecad.dataset.samples import Index
 from threecad.dataset.scanning import scan
 from threecad.errors import UsageError
@@ -120,7 +120,12 @@ def export_run(
     run = Path(run)
     path = Path(out) if out else run / "export" / f"model-{precision}{FORMATS[to]}"
     _check_arguments(path, to, precision, images, input_size, force)
-    model = CFRG.from_pretrained(run)
+    model = load_model(run)
+    if model.config.memory and precision != "float32":
+        raise UsageError(
+            f"{run} is a memory, whose distances are small differences of large numbers: in "
+            f"{precision} they would be lost. Export it in float32."
+        )
     threshold = _read_valid_threshold(run, model)
     size = input_size or (None if dynamic else model.config.image_size)
     with tempfile.TemporaryDirectory(prefix="cfrg-export-") as folder:
@@ -132,7 +137,7 @@ def export_run(
         pairs = compare_each(
             session, model, tqdm(material.read(size), "compare", len(material.files))
         )
-        kept: list[Comparison] = []
+        kept: list[ModelAndGraph] = []
         parity = compare(_keep(pairs, kept, precision != "float32" and material.index), limits)
         parity.check(TOLERANCES[precision], f"The {to} graph in {precision}")
         move_into_place(written, path)
@@ -214,7 +219,7 @@ def _check_arguments(
         )
 
 
-def _read_valid_threshold(run: Path, model: CFRG) -> Threshold | None:
+def _read_valid_threshold(run: Path, model: TrainedModel) -> Threshold | None:
     if model.config.tile:
         raise UsageError(
             f"{run} cuts images into tiles of {model.config.tile} pixels, which an exported graph "
@@ -227,7 +232,7 @@ def _read_valid_threshold(run: Path, model: CFRG) -> Threshold | None:
 
 
 def _gather(
-    images: str | os.PathLike[str] | None, run: Path, model: CFRG, folder: Path, limit: int
+    images: str | os.PathLike[str] | None, run: Path, model: TrainedModel, folder: Path, limit: int
 ) -> _Material:
     size = model.config.image_size
     category = model.companions.get("run.json", {}).get("category", "all")
@@ -248,7 +253,7 @@ def _gather(
 
 
 def _write(
-    model: CFRG,
+    model: TrainedModel,
     threshold: Threshold | None,
     to: Format,
     precision: Precision,
@@ -290,7 +295,7 @@ def _write(
 
 
 def _describe(
-    model: CFRG, threshold: Threshold | None, precision: Precision, size: Size | None
+    model: TrainedModel, threshold: Threshold | None, precision: Precision, size: Size | None
 ) -> dict[str, Any]:
     record = model.companions.get("run.json", {})
     return {
@@ -305,7 +310,7 @@ def _describe(
     }
 
 
-def _score(index: Index, pairs: Sequence[Comparison]) -> dict[str, dict[str, float]]:
+def _score(index: Index, pairs: Sequence[ModelAndGraph]) -> dict[str, dict[str, float]]:
     """Figures of the model and of the exported graph; those that are not defined are left out."""
     from threecad.evaluation.pipeline import evaluate
 
@@ -319,8 +324,8 @@ def _score(index: Index, pairs: Sequence[Comparison]) -> dict[str, dict[str, flo
 
 
 def _keep(
-    pairs: Iterator[Comparison], kept: list[Comparison], wanted: object
-) -> Iterator[Comparison]:
+    pairs: Iterator[ModelAndGraph], kept: list[ModelAndGraph], wanted: object
+) -> Iterator[ModelAndGraph]:
     for pair in pairs:
         if wanted:
             kept.append(pair)

@@ -11,7 +11,6 @@ from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
 from cfrg.images.foregrounds import find_part
-from cfrg.images.preprocessing import resize
 from cfrg.images.tiling import Tiling
 from cfrg.images.workers import read_in_workers
 from threecad.errors import DataError
@@ -147,8 +146,7 @@ class _Resized(Dataset["npt.NDArray[np.uint8]"]):
         return len(self.files)
 
     def __getitem__(self, position: int) -> Bytes:
-        image = read_image(self.files[position])
-        return resize(image, self.tiling.canvas_size(image.shape[:2]))
+        return self.tiling.place(read_image(self.files[position]))
 
 
 class _Parts(Dataset["npt.NDArray[np.uint8]"]):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from cfrg.network import processing
 from threecad.errors import ImageError, UsageError
 from threecad.images.files import MAX_PIXELS
 
@@ -90,6 +91,14 @@ class Tiling:
                 "Choose larger tiles."
             )
         return height, width
+
+    def place(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return an image (H, W, 3) uint8 on its canvas, (h, w, 3) uint8.
+
+        Raises:
+            ImageError: If it is no such image, or its canvas would be too large.
+        """
+        return processing.resize(image, self.canvas_size((image.shape[0], image.shape[1])))
 
     def starts(self, canvas: tuple[int, int]) -> tuple[list[int], list[int]]:
         """Return the first rows and the first columns of the tiles of a canvas."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader
 
-from threecad.errors import WorkerError
+from threecad.errors import ThreecadError, WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,12 @@ def read_in_workers(dataset: Dataset[Any], workers: int, **options: Any) -> Iter
     with explaining_deaths():
         with _signals_waiting():
             items = iter(loader)
-        yield from items
+        try:
+            yield from items
+        finally:
+            # An error keeps the iterator alive, and at its end Python would wait for workers that
+            # hear no signal.
+            getattr(items, "_shutdown_workers", lambda: None)()
 
 
 def _settle(worker: int) -> None:  # noqa: ARG001
@@ -72,11 +77,20 @@ def _signals_waiting() -> Iterator[None]:
 def explaining_deaths() -> Iterator[None]:
     """Say in words what torch says when a worker is gone, which it says anywhere, at any time.
 
+    Of an error of ours in a worker, torch makes one with the worker's traceback for a message; the
+    message alone is given back.
+
     Raises:
         WorkerError: If a worker was killed.
     """
     try:
         yield
+    except ThreecadError as error:
+        kind = type(error)
+        _, mark, message = str(error).rpartition(f"{kind.__module__}.{kind.__qualname__}: ")
+        if not (mark and str(error).startswith("Caught ")):
+            raise
+        raise kind(message.strip()) from None
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

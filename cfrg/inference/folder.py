@@ -11,13 +11,12 @@ Maps and scores are what ``threecad evaluate`` reads.
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -29,7 +28,7 @@ from cfrg.inference.predictor import Predictor
 from cfrg.inference.regions import flag_pixels
 from cfrg.inference.streaming import WriteBehind
 from threecad.errors import UsageError
-from threecad.evaluation.predictions import read_map, write_map
+from threecad.evaluation.predictions import MapFormat, PredictionWriter
 from threecad.images.files import read_image, write_png
 from threecad.system import atomic
 from threecad.system.locking import is_leftover, writing_alone
@@ -53,10 +52,7 @@ __all__ = [
     "write_predictions",
 ]
 
-MapFormat = Literal["npy", "npz", "tiff", "png16"]
-
 WAITING = 8  # predictions that may wait for the writer
-PNG_STEPS = 65535
 
 NAMES = (
     *("maps", "masks", "overlays"),
@@ -80,14 +76,13 @@ class Written:
 
 
 class FolderWriter:
-    """Writes a predictions folder, one prediction after another, in a thread of its own.
+    """Writes what a predictor says, one prediction after another, in a thread of its own.
 
-    Memory does not grow with their number. 16-bit PNG maps share one scale and one offset, which
-    are known when the last map is: until the block ends well, their maps lie there as ``.npy``.
+    Maps and scores are ``PredictionWriter``'s; masks, overlays and ``predictions.jsonl`` are added.
 
     Args:
         folder: Where to write; made if missing.
-        map_format: Format of the maps.
+        map_format: As ``PredictionWriter`` takes it.
         masks: Whether to write masks.
         overlays: Whether to write overlays; then ``add`` needs the images.
         pixel_threshold: For masks and overlays.
@@ -110,11 +105,11 @@ class FolderWriter:
                 "Masks and overlays need a threshold for pixels. Run `cfrg calibrate`, or give "
                 "`pixel_threshold`."
             )
-        self.folder, self.map_format = Path(folder), map_format
+        self.folder = Path(folder)
         self.masks, self.overlays = masks, overlays
         self.pixel_threshold = pixel_threshold or 0.0
         self.written = Written()
-        self._range = (np.inf, -np.inf)
+        self._predictions = PredictionWriter(folder, map_format=map_format)
 
     def add(
         self, prediction: Prediction, image: Path | npt.NDArray[np.uint8] | None = None
@@ -126,11 +121,8 @@ class FolderWriter:
             image: The image or its file; only looked at for overlays.
 
         Raises:
-            UsageError: If its id would lead out of the folder.
+            UsageError: If the id of an earlier one leads out of the folder or was there before.
         """
-        parts = prediction.id.split("/")
-        if "\\" in prediction.id or any(part in ("", ".", "..") for part in parts):
-            raise UsageError(f"{prediction.id!r} is no id: it leads out of the folder.")
         if prediction.map is None:
             self.written.broken.append(prediction)
         else:
@@ -140,14 +132,8 @@ class FolderWriter:
         self._behind(self._write, prediction, image)
 
     def __enter__(self) -> FolderWriter:
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._open = ExitStack()
-        temporary = self._open.enter_context(
-            atomic.replacing(self.folder / "scores.csv", durable=False)
-        )
-        table = self._open.enter_context(temporary.open("w", newline="", encoding="utf-8"))
-        self._scores = csv.writer(table, lineterminator="\n")
-        self._scores.writerow(["id", "score"])
+        self._open.enter_context(self._predictions)
         lines = self.folder / "predictions.jsonl"
         self._lines = self._open.enter_context(lines.open("w", encoding="utf-8"))
         self._behind = self._open.enter_context(WriteBehind(WAITING))
@@ -160,16 +146,11 @@ class FolderWriter:
         trace: TracebackType | None,
     ) -> None:
         self._open.__exit__(kind, error, trace)
-        if kind is None and self.map_format == "png16":
-            self._convert_to_png()
 
     def _write(self, prediction: Prediction, image: Path | npt.NDArray[np.uint8] | None) -> None:
         anomaly_map = prediction.map
         if anomaly_map is not None:
-            suffix = "npy" if self.map_format == "png16" else self.map_format
-            write_map(self.folder / "maps" / f"{prediction.id}.{suffix}", anomaly_map)
-            low, high = self._range
-            self._range = min(low, float(anomaly_map.min())), max(high, float(anomaly_map.max()))
+            self._predictions.add(prediction.id, anomaly_map, prediction.score)
             if self.masks:
                 flagged = flag_pixels(anomaly_map, prediction.size, self.pixel_threshold)
                 path = self.folder / "masks" / f"{prediction.id}.png"
@@ -180,19 +161,9 @@ class FolderWriter:
                 path = self.folder / "overlays" / f"{prediction.id}.jpg"
                 with atomic.replacing(path, durable=False) as temporary:
                     Image.fromarray(picture).save(temporary, quality=92)
-            self._scores.writerow([prediction.id, prediction.score])
         line = json.dumps(prediction.to_dict(), ensure_ascii=False, allow_nan=False)
         self._lines.write(f"{line}\n")
         self._lines.flush()
-
-    def _convert_to_png(self) -> None:
-        low, high = self._range
-        scale = (high - low) / PNG_STEPS if high > low else 1.0
-        offset = low if self.written.images else 0.0
-        atomic.write_json(self.folder / "meta.json", {"scale": scale, "offset": offset})
-        for path in sorted((self.folder / "maps").rglob("*.npy")):
-            write_map(path.with_suffix(".png"), read_map(path), scale=scale, offset=offset)
-            path.unlink()
 
 
 def check_folder(folder: str | os.PathLike[str], *, force: bool = False) -> None:

@@ -17,14 +17,13 @@ from torch.utils.data import Dataset
 
 from cfrg.devices import compute_in_forked_children, find_device
 from cfrg.images.frames import to_rgb
-from cfrg.images.preprocessing import normalize, resize, to_tensor
 from cfrg.images.sources import each_image
 from cfrg.images.tiling import Mosaic, Tiling
 from cfrg.images.workers import read_in_workers
-from cfrg.inference.regions import Region, find_regions
+from cfrg.inference.regions import FlaggedRegion, find_regions
 from cfrg.inference.streaming import read_ahead
 from cfrg.inference.thresholds import Threshold, digest_weights
-from cfrg.network.maps import score_maps
+from cfrg.network import processing
 from threecad.errors import ImageError, UsageError
 from threecad.images.files import read_image
 
@@ -92,7 +91,7 @@ class Prediction:
     error: str | None = None
     size: tuple[int, int] = (0, 0)
     defective: bool | None = None
-    regions: tuple[Region, ...] | None = None
+    regions: tuple[FlaggedRegion, ...] | None = None
     seconds: tuple[tuple[str, float], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -153,6 +152,11 @@ class Predictor:
         self.device = find_device(device)
         self.detector, self.batch_size, self.workers = detector, batch_size, workers
         self.tiling = Tiling.from_config(detector.config, tile, overlap)
+        if detector.config.by_place and self.tiling.tile:
+            raise UsageError(
+                "This memory knows what is usual at each place of a whole image, so it cannot be "
+                "asked about tiles. Leave the tiles out."
+            )
         self.threshold, self.pixel_threshold = threshold, pixel_threshold
         if isinstance(detector, torch.nn.Module):
             detector.to(self.device).eval()
@@ -180,9 +184,9 @@ class Predictor:
             ModelError: If there is no such model, or its thresholds belong to other weights.
             UsageError: If its thresholds belong to other tiles.
         """
-        from cfrg.network.model import CFRG
+        from cfrg.inference.loading import load_model
 
-        network = CFRG.from_pretrained(model, revision=revision)
+        network = load_model(model, revision=revision)
         predictor = cls(network, **options)
         stored = network.companions.get("calibration.json")
         given = None not in (predictor.threshold, predictor.pixel_threshold)
@@ -268,7 +272,7 @@ class Predictor:
         Raises:
             ImageError: If it is no such image, or too large for these tiles.
         """
-        return resize(image, self.tiling.canvas_size((image.shape[0], image.shape[1])))
+        return self.tiling.place(image)
 
     @property
     def _depth(self) -> int:
@@ -285,7 +289,7 @@ class Predictor:
     def _compute(self, batch: list[tuple[_Pending, torch.Tensor]]) -> None:
         begun = time.perf_counter()
         tiles = torch.stack([tile for _, tile in batch]).to(self.device)
-        maps = self._network.predict_maps(normalize(tiles, self.detector.config))
+        maps = self._network.predict_maps(processing.normalize(tiles, self.detector.config))
         arrays = maps[:, 0].float().cpu().numpy()
         seconds = (time.perf_counter() - begun) / len(batch)
         for (pending, _), anomaly_map in zip(batch, arrays, strict=True):
@@ -295,9 +299,9 @@ class Predictor:
         image = pending.image
         if pending.map is None:
             return Prediction(image.id, None, float("nan"), error=image.error)
-        anomaly_map = pending.map.blended
-        pixels = torch.from_numpy(np.ascontiguousarray(anomaly_map))[None, None]
-        score = float(score_maps(pixels, self.detector.config.score_fraction)[0])
+        blended = torch.from_numpy(np.ascontiguousarray(pending.map.blended))
+        maps, scores = processing.finish(blended[None, None], self.detector.config)
+        anomaly_map, score = maps[0, 0].numpy(), float(scores[0])
         if not math.isfinite(score):
             reason = "The network's answer is not a number. Its weights may be damaged."
             return Prediction(image.id, None, float("nan"), error=reason)
@@ -310,7 +314,7 @@ class Predictor:
             anomaly_map,
             score,
             size=image.size,
-            defective=None if self.threshold is None else score > self.threshold,
+            defective=None if self.threshold is None else processing.decide(score, self.threshold),
             regions=regions,
             seconds=(
                 ("read", image.seconds),
@@ -364,7 +368,7 @@ def _prepare(name: str, read: Callable[[], npt.NDArray[np.uint8]], tiling: Tilin
     try:
         image = read()
         size = (image.shape[0], image.shape[1])
-        canvas = to_tensor(resize(image, tiling.canvas_size(size)))
+        canvas = processing.to_tensor(tiling.place(image))
     except (ImageError, UsageError) as error:
         return Prepared(name, None, (0, 0), time.perf_counter() - begun, str(error))
     except MemoryError:

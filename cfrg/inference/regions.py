@@ -13,12 +13,12 @@ from threecad.evaluation.pipeline import resize_map
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["Region", "find_regions", "flag_pixels"]
+__all__ = ["FlaggedRegion", "find_regions", "flag_pixels"]
 
 
 @dataclass(frozen=True)
-class Region:
-    """One 8-connected region above a threshold.
+class FlaggedRegion:
+    """One 8-connected region of a map above a threshold (``threecad.Region`` is one of a mask).
 
     Attributes:
         box: ``(x, y, width, height)`` in pixels of the image.
@@ -56,7 +56,7 @@ def flag_pixels(
 
 def find_regions(
     anomaly_map: npt.NDArray[np.float32], size: tuple[int, int], threshold: float
-) -> tuple[Region, ...]:
+) -> tuple[FlaggedRegion, ...]:
     """Return the regions above the threshold, the highest score first.
 
     Args:
@@ -74,7 +74,7 @@ def find_regions(
     peaks = np.full(count, -np.inf)
     np.maximum.at(peaks, labels[flagged].astype(np.intp), values[flagged])
     found = [
-        Region((int(x), int(y), int(width), int(height)), int(area), float(peak))
+        FlaggedRegion((int(x), int(y), int(width), int(height)), int(area), float(peak))
         for (x, y, width, height, area), peak in zip(statistics[1:], peaks[1:], strict=True)
     ]
     return tuple(sorted(found, key=lambda region: (-region.score, region.box)))

@@ -19,7 +19,7 @@ from threecad.system.json_files import read_object
 if TYPE_CHECKING:
     import os
 
-    from cfrg.network.model import CFRG
+    from cfrg.inference.loading import TrainedModel
 
 __all__ = ["Threshold", "digest_weights", "read_threshold"]
 
@@ -149,7 +149,7 @@ def read_threshold(run: str | os.PathLike[str]) -> Threshold | None:
     return Threshold.from_dict(values, str(path))
 
 
-def digest_weights(model: CFRG) -> str:
+def digest_weights(model: TrainedModel) -> str:
     """Return the SHA-256 over a model's tensors and its configuration, tiles left out."""
     return digest_tensors(model.config, model.state_dict())
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import Wide_ResNet50_2_Weights
+from torchvision.models import ResNet18_Weights, Wide_ResNet50_2_Weights
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from cfrg.network.efficientnet import B0_STAGES, LITE2_STAGES, EfficientNet, rename_efficientnet
@@ -74,6 +74,36 @@ class WideResNet(nn.Module):
         level1 = self.layer1(x)  # (N, 256, H/4, W/4)
         level2 = self.layer2(level1)  # (N, 512, H/8, W/8)
         level3 = self.layer3(level2)  # (N, 1024, H/16, W/16)
+        return [level1, level2, level3]
+
+
+class ResNet18(nn.Module):
+    """ResNet-18 up to layer3, under torchvision's names.
+
+    Features are ReLU outputs of 64, 128 and 256 channels.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.layer1 = nn.Sequential(BasicBlock(64, 64), BasicBlock(64, 64))
+        self.layer2 = self._layer(64, 128)
+        self.layer3 = self._layer(128, 256)
+
+    @staticmethod
+    def _layer(inputs: int, outputs: int) -> nn.Sequential:
+        shortcut = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 1, stride=2, bias=False), nn.BatchNorm2d(outputs)
+        )
+        return nn.Sequential(BasicBlock(inputs, outputs, 2, shortcut), BasicBlock(outputs, outputs))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)  # (N, 64, H/2, W/2)
+        x = F.max_pool2d(x, 3, stride=2, padding=1)
+        level1 = self.layer1(x)  # (N, 64, H/4, W/4)
+        level2 = self.layer2(level1)  # (N, 128, H/8, W/8)
+        level3 = self.layer3(level2)  # (N, 256, H/16, W/16)
         return [level1, level2, level3]
 
 
@@ -138,12 +168,11 @@ class Student:
     channels: Channels
 
 
-def _rename_wide_resnet(key: str) -> str | None:
+def _rename_resnet(key: str) -> str | None:
     return None if key.startswith(("layer4.", "fc.")) else key
 
 
-def _find_wide_resnet() -> Path:
-    url = Wide_ResNet50_2_Weights.IMAGENET1K_V1.url
+def _find_torchvision(url: str) -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     if not path.exists():
         try:
@@ -193,9 +222,19 @@ TEACHERS: dict[str, Teacher] = {
         nonnegative=True,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        find=_find_wide_resnet,
-        rename=_rename_wide_resnet,
+        find=partial(_find_torchvision, Wide_ResNet50_2_Weights.IMAGENET1K_V1.url),
+        rename=_rename_resnet,
         origin="torchvision, ImageNet-1k V1 (wide_resnet50_2-95faca4d.pth)",
+    ),
+    "resnet18": Teacher(
+        build=ResNet18,
+        channels=(64, 128, 256),
+        nonnegative=True,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        find=partial(_find_torchvision, ResNet18_Weights.IMAGENET1K_V1.url),
+        rename=_rename_resnet,
+        origin="torchvision, ImageNet-1k V1 (resnet18-f37072fd.pth)",
     ),
     "efficientnet_lite0": Teacher(
         build=_build_lite0,

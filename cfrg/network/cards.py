@@ -34,11 +34,10 @@ tags:
 ---
 {marker}
 
-# CFRG{category}
+# {kind}{category}
 
-An anomaly detector trained on good images only: it returns a map that shows where a part deviates
-from them, and a score that says how much. Method: [CFRG](https://arxiv.org/abs/2502.05761), with
-`{teacher}` as teacher and `{student}` as student, for images of {height}×{width} pixels.
+An anomaly detector made from good images only: it returns a map that shows where a part deviates
+from them, and a score that says how much. Method: {method}, for images of {height}×{width} pixels.
 
 ## How to use it
 
@@ -49,9 +48,9 @@ cfrg predict RUN photograph.png --out DIR
 or in Python, on tensors already resized and normalised with `config.mean` and `config.std`:
 
 ```python
-from cfrg import CFRG
+from cfrg import {class_name}
 
-model = CFRG.from_pretrained("RUN_OR_REPOSITORY")
+model = {class_name}.from_pretrained("RUN_OR_REPOSITORY")
 maps, scores = model.predict(images)  # (N, 1, H, W) and (N,), higher = more anomalous
 ```
 
@@ -80,6 +79,19 @@ resizing to {height}×{width} can be missed.
 """
 
 
+METHODS = {
+    "CFRG": (
+        "[CFRG](https://arxiv.org/abs/2502.05761), with `{teacher}` as teacher and `{student}` as "
+        "student"
+    ),
+    "NearestNeighbourMemory": (
+        "the distance to the nearest of {vectors:,} feature vectors of good images under "
+        "`{teacher}` (as [PatchCore](https://arxiv.org/abs/2106.08265), drawn at random){by_place}"
+    ),
+}
+"""What a class of models does, in a sentence."""
+
+
 def make_card(config: CFRGConfig, companions: Mapping[str, Any]) -> str:
     """The Markdown of ``README.md``, with the Hub's YAML header.
 
@@ -90,11 +102,19 @@ def make_card(config: CFRGConfig, companions: Mapping[str, Any]) -> str:
     run = companions.get("run.json", {})
     height, width = config.image_size
     category = run.get("category")
-    return CARD.format(
-        marker=MARKER,
-        category=f" for {category}" if category else "",
+    class_name = "NearestNeighbourMemory" if config.memory else "CFRG"
+    method = METHODS[class_name].format(
         teacher=config.teacher,
         student=config.student,
+        vectors=config.memory,
+        by_place=", measured by what is usual at its place" if config.by_place else "",
+    )
+    return CARD.format(
+        marker=MARKER,
+        kind="Memory of good images" if config.memory else "CFRG",
+        category=f" for {category}" if category else "",
+        method=method,
+        class_name=class_name,
         height=height,
         width=width,
         figures=_describe_result(companions.get("result.json")),
@@ -135,7 +155,9 @@ def _describe_run(run: Mapping[str, Any]) -> str:
         "category": "Category",
         "data_fingerprint": "Data fingerprint",
         "seed": "Seed",
-        "split": "Split",
+        "split_file": "Split file",
+        "fold": "Fold held out",
+        "errata_digest": "Corrections (digest)",
         "imported_from": "Converted from",
         "weights_digest": "Weights (SHA-256 of tensors and configuration)",
     }

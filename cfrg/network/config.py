@@ -26,6 +26,7 @@ CHOICES = {  # the paper's first
 
 # A configuration may come from anyone: within these, it asks for no absurd memory or time.
 MOST_PIXELS, MOST_BLOCKS, MOST_CHANNELS, MOST = 8192, 100, 16_384, 1000
+MOST_VECTORS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,9 @@ class CFRGConfig:
         smoothing_sigma: Standard deviation of the Gaussian that smooths the anomaly map, pixels.
         score_fraction: The image score is the mean over this fraction of the largest pixels of
             the smoothed map; 0 takes the maximum.
+        memory: Number of feature vectors of good images that a nearest-neighbour memory keeps; 0
+            makes a CFRG network. A memory uses ``teacher`` and the fields about images and maps.
+        by_place: Distances of the memory are measured by what is usual at their place.
         mean: Channel means of the input normalisation, on [0, 1] RGB; the teacher's own if empty.
         std: Channel deviations of the input normalisation; the teacher's own if empty.
 
@@ -100,6 +104,8 @@ class CFRGConfig:
     coarse_weights: tuple[float, float, float] = (0.0, 0.0, 0.0)
     smoothing_sigma: float = 4.0
     score_fraction: float = 0.0
+    memory: int = 0
+    by_place: bool = False
     mean: tuple[float, float, float] | tuple[()] = ()
     std: tuple[float, float, float] | tuple[()] = ()
 
@@ -120,8 +126,8 @@ class CFRGConfig:
         """A named configuration, with some values replaced.
 
         Args:
-            name: ``"paper"``, the published network, or ``"lite"``, the same algorithm at a size
-                that trains on a CPU.
+            name: ``"paper"``, the published network; ``"lite"``, the same algorithm at a size that
+                trains on a CPU; ``"memory"``, a nearest-neighbour memory, which learns nothing.
             **overrides: Values of the fields to replace.
 
         Raises:
@@ -189,6 +195,9 @@ class CFRGConfig:
             if not _is_numbers(getattr(self, field), length, whole=True, least=1, most=most):
                 what = f"integer from 1 to {most}"
                 problems.append(_expected(field, getattr(self, field), length, what))
+        if not _is_numbers(self.memory, 0, whole=True, least=0, most=MOST_VECTORS):
+            what = f"integer from 0 to {MOST_VECTORS}"
+            problems.append(_expected("memory", self.memory, 0, what))
         problems += [
             _expected(field, getattr(self, field), 0, "integer ≥ 0")
             for field in ("tile", "tile_overlap")
@@ -210,7 +219,7 @@ class CFRGConfig:
             problems.append(_expected("std", self.std, 3, f"number from {1 / MOST} to {MOST}"))
         problems += [
             f"{field} is {getattr(self, field)!r}, expected true or false"
-            for field in ("standardize_features", "calibrate_maps")
+            for field in ("standardize_features", "calibrate_maps", "by_place")
             if not isinstance(getattr(self, field), bool)
         ]
         if _is_numbers(self.score_fraction, 0, least=0) and self.score_fraction > 1:
@@ -244,6 +253,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "recovery_weights": (0.0, 1.0, 1.0),
         "calibrate_maps": True,
         "smoothing_sigma": 2.0,
+    },
+    "memory": {
+        "teacher": "efficientnet_lite0",
+        "memory": 15_000,
+        "smoothing_sigma": 4.0,
+        "score_fraction": 0.001,
     },
 }
 

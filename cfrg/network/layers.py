@@ -18,7 +18,27 @@ if TYPE_CHECKING:
     from cfrg.network.backbones import Channels
     from cfrg.network.config import CFRGConfig
 
-__all__ = ["Adapter", "Block", "Decoder", "Fusion", "Moments", "Standardizer", "UNet", "UpBlock"]
+__all__ = [
+    "STRIDE",
+    "Adapter",
+    "Block",
+    "Decoder",
+    "Fusion",
+    "Moments",
+    "Standardizer",
+    "UNet",
+    "UpBlock",
+    "pad_to_stride",
+]
+
+STRIDE = 32  # the network halves an image five times
+
+
+def pad_to_stride(image: Tensor) -> Tensor:
+    """Repeat the last row and column until height and width are multiples of 32."""
+    height, width = image.shape[-2:]
+    margin = (0, -width % STRIDE, 0, -height % STRIDE)
+    return F.pad(image, margin, mode="replicate") if any(margin) else image
 
 
 def _conv_norm(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
@@ -123,11 +143,11 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, E, H/32, W/32) → three levels of the teacher's shapes."""
-        recovery = []
+        recovered = []
         for layer, head in zip(self.layers, self.heads, strict=True):
             x = layer(x)  # H/16, H/8, H/4
-            recovery.append(head(x))
-        return recovery[::-1]  # fine to deep, as the teacher's
+            recovered.append(head(x))
+        return recovered[::-1]  # fine to deep, as the teacher's
 
 
 class UpBlock(nn.Module):

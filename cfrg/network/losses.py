@@ -27,28 +27,28 @@ __all__ = [
 ]
 
 
-def discrepancy_loss(distances: Sequence[Tensor], mask: Tensor) -> Tensor:
+def discrepancy_loss(coarse_maps: Sequence[Tensor], mask: Tensor) -> Tensor:
     """L_dis: the student agrees with the teacher off the defect and disagrees on it.
 
-    L_dis = mean over levels of mean over pixels of (1 − d)·M + d·(1 − M), with
-    d = 1 − c(T(x_a), S(x_a)), resized bilinearly (half-pixel centres) to the mask.
+    L_dis = mean over levels of mean over pixels of (1 − w)·M + w·(1 − M), with
+    w = w_t = 1 − c(T(x_a), S(x_a)), resized bilinearly (half-pixel centres) to the mask.
 
     Args:
-        distances: d at each level, ``(N, 1, h, w)``, in [0, 2].
+        coarse_maps: w_t at each level, ``(N, 1, h, w)``, in [0, 2].
         mask: ``(N, 1, H, W)`` float, 0 or 1.
 
     Returns:
         A scalar in [0, 2].
     """
     terms = []
-    for distance in distances:
-        d = F.interpolate(distance, mask.shape[-2:], mode="bilinear")  # (N, 1, H, W)
-        terms.append(((1 - d) * mask + d * (1 - mask)).mean())
+    for coarse in coarse_maps:
+        w = F.interpolate(coarse, mask.shape[-2:], mode="bilinear")  # (N, 1, H, W)
+        terms.append(((1 - w) * mask + w * (1 - mask)).mean())
     return torch.stack(terms).mean()
 
 
 def recovery_loss(
-    teacher: Sequence[Tensor], recovery: Sequence[Tensor], *, each_place: bool = False
+    teacher: Sequence[Tensor], recovered: Sequence[Tensor], *, each_place: bool = False
 ) -> Tensor:
     """L_rec: the *normal* features come back from the *defective* ones.
 
@@ -56,7 +56,7 @@ def recovery_loss(
 
     Args:
         teacher: T(x_n) at each level, ``(N, C, h, w)``.
-        recovery: R at each level, of the same shapes.
+        recovered: R at each level, of the same shapes.
         each_place: Take the cosine at each place over the channels and the mean over places,
             which weighs weak features as much as strong ones. Not the paper's.
 
@@ -64,7 +64,7 @@ def recovery_loss(
         A scalar in [0, 6].
     """
     terms = []
-    for t, r in zip(teacher, recovery, strict=True):
+    for t, r in zip(teacher, recovered, strict=True):
         if each_place:
             cosine = F.cosine_similarity(t.float(), r.float(), dim=1)  # (N, h, w)
         else:
@@ -73,17 +73,17 @@ def recovery_loss(
     return torch.stack(terms).sum()
 
 
-def squared_recovery_error(teacher: Sequence[Tensor], recovery: Sequence[Tensor]) -> Tensor:
+def squared_recovery_error(teacher: Sequence[Tensor], recovered: Sequence[Tensor]) -> Tensor:
     """Sum over levels of the mean squared error of R against T(x_n); not the paper's.
 
     Args:
         teacher: T(x_n) at each level, ``(N, C, h, w)``.
-        recovery: R at each level, of the same shapes.
+        recovered: R at each level, of the same shapes.
 
     Returns:
         A scalar ≥ 0.
     """
-    pairs = zip(teacher, recovery, strict=True)
+    pairs = zip(teacher, recovered, strict=True)
     return torch.stack([F.mse_loss(r.float(), t.float()) for t, r in pairs]).sum()
 
 

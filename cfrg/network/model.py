@@ -22,26 +22,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfrg.devices import compute_in_forked_children
+from cfrg.network import processing
 from cfrg.network.backbones import STUDENTS, TEACHERS, load_teacher
 from cfrg.network.config import CFRGConfig
 from cfrg.network.folding import fold_batch_norms
-from cfrg.network.layers import Adapter, Decoder, Fusion, Moments, Standardizer, UNet
+from cfrg.network.layers import (
+    Adapter,
+    Decoder,
+    Fusion,
+    Moments,
+    Standardizer,
+    UNet,
+    pad_to_stride,
+)
 from cfrg.network.losses import (
     discrepancy_loss,
     recovery_loss,
     segmentation_loss,
     squared_recovery_error,
 )
-from cfrg.network.maps import score_maps, smooth_maps
 from cfrg.network.pretrained import PretrainedModel
+from threecad.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 __all__ = ["BRANCHES", "CFRG", "CFRGOutput"]
-
-STRIDE = 32  # the network halves an image five times
 
 
 class CFRGOutput(NamedTuple):
@@ -73,9 +80,9 @@ BRANCHES = (
 
 class _Detection(NamedTuple):
     student: list[Tensor]
-    recovery: list[Tensor]
-    coarse: list[Tensor]  # w_t at each level, (N, 1, h, w)
-    hint: list[Tensor]  # w_r at each level, (N, 1, h, w)
+    recovered: list[Tensor]  # R
+    coarse_maps: list[Tensor]  # w_t at each level, (N, 1, h, w)
+    recovery_maps: list[Tensor]  # w_r at each level, (N, 1, h, w)
     logits: Tensor  # at the padded size
 
 
@@ -123,6 +130,17 @@ class CFRG(PretrainedModel):
         self.to(memory_format=torch.channels_last)
         self.train()
 
+    @classmethod
+    def blank(cls, config: CFRGConfig) -> CFRG:
+        """A network with random weights, if the configuration is that of one."""
+        if config.memory:
+            raise ModelError(
+                "This is a nearest-neighbour memory, no CFRG network. Load it with "
+                "NearestNeighbourMemory.from_pretrained, or either kind with "
+                "Predictor.from_pretrained."
+            )
+        return cls(config)
+
     def load_teacher(self, weights: Path | None = None) -> Path:
         """Put the teacher's published weights in place.
 
@@ -167,7 +185,7 @@ class CFRG(PretrainedModel):
             logits=found.logits[..., :height, :width],
             teacher=teacher,
             student=found.student,
-            recovery=found.recovery,
+            recovery=found.recovered,
         )
 
     def losses(self, clean: Tensor, defective: Tensor, mask: Tensor) -> dict[str, Tensor]:
@@ -186,15 +204,15 @@ class CFRG(PretrainedModel):
         normal = [level[: len(clean)] for level in features]
         teacher = [level[len(clean) :] for level in features]
         found = self._detect(defective, teacher)
-        mask = _pad(mask.float())
+        mask = pad_to_stride(mask.float())
         each_place = self.config.recovery_loss == "pixel"
         terms = {
             "segmentation": segmentation_loss(found.logits, mask),
-            "discrepancy": discrepancy_loss(found.coarse, mask),
-            "recovery": recovery_loss(normal, found.recovery, each_place=each_place),
+            "discrepancy": discrepancy_loss(found.coarse_maps, mask),
+            "recovery": recovery_loss(normal, found.recovered, each_place=each_place),
         }
         if self.config.recovery_mse:
-            error = squared_recovery_error(normal, found.recovery)
+            error = squared_recovery_error(normal, found.recovered)
             terms["recovery"] = terms["recovery"] + self.config.recovery_mse * error
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
@@ -209,8 +227,7 @@ class CFRG(PretrainedModel):
             Maps ``(N, 1, H, W)`` and scores ``(N,)``, float32, higher = more anomalous. The score
             is the maximum of the smoothed map, or the mean of its top ``config.score_fraction``.
         """
-        maps = self.predict_maps(image)
-        return maps, score_maps(maps, self.config.score_fraction)
+        return processing.finish(self.predict_maps(image), self.config)
 
     @torch.no_grad()
     def predict_maps(self, image: Tensor) -> Tensor:
@@ -225,7 +242,7 @@ class CFRG(PretrainedModel):
         with _evaluating(self):
             raw = self(image).anomaly_map
         with torch.autocast(image.device.type, enabled=False):  # smoothing is a matrix product
-            return smooth_maps(raw, self.config.smoothing_sigma)
+            return processing.smooth(raw, self.config)
 
     @torch.no_grad()
     def branches(self, image: Tensor) -> dict[str, Tensor]:
@@ -293,18 +310,18 @@ class CFRG(PretrainedModel):
             adapter(level)
             for adapter, level in zip(self.adapters, self.student(_prepare(image)), strict=True)
         ]
-        recovery = self.decoder(self.fusion(teacher))
-        coarse = [_distance(t, s) for t, s in zip(teacher, student, strict=True)]  # w_t
-        hint = [_distance(t, r) for t, r in zip(teacher, recovery, strict=True)]  # w_r
+        recovered = self.decoder(self.fusion(teacher))
+        coarse_maps = [_distance(t, s) for t, s in zip(teacher, student, strict=True)]
+        recovery_maps = [_distance(t, r) for t, r in zip(teacher, recovered, strict=True)]
         seen = []  # by the U-Net, at each level (N, C, h, w), or (N, 2C, h, w) for both
-        for t, r, w_t, w_r in zip(teacher, recovery, coarse, hint, strict=True):
+        for t, r, w_t, w_r in zip(teacher, recovered, coarse_maps, recovery_maps, strict=True):
             parts = []
             if self.config.segmentation_input != "difference":
                 parts.append((w_r * w_t * t).to(t.dtype))  # the weights are float32
             if self.config.segmentation_input != "weighted":
                 parts.append(t - r)
             seen.append(torch.cat(parts, 1) if len(parts) > 1 else parts[0])
-        return _Detection(student, recovery, coarse, hint, self.unet(seen))
+        return _Detection(student, recovered, coarse_maps, recovery_maps, self.unet(seen))
 
     def _branch(self, name: str, teacher: list[Tensor], found: _Detection) -> Tensor:
         """A map of ``BRANCHES``, ``(N, 1, h, w)`` float32 at its own resolution."""
@@ -314,8 +331,8 @@ class CFRG(PretrainedModel):
         kind, _, level = name.partition("_")
         i = int(level) - 1
         if kind == "difference":
-            return (teacher[i] - found.recovery[i]).float().square().mean(1, keepdim=True).sqrt()
-        return (found.coarse if kind == "coarse" else found.hint)[i]
+            return (teacher[i] - found.recovered[i]).float().square().mean(1, keepdim=True).sqrt()
+        return (found.coarse_maps if kind == "coarse" else found.recovery_maps)[i]
 
     def _combine(self, teacher: list[Tensor], found: _Detection, size: torch.Size) -> Tensor:
         """Weighted sum of the branches, ``(N, 1, H, W)`` float32.
@@ -326,8 +343,8 @@ class CFRG(PretrainedModel):
             size: Height and width of the image before it was padded.
         """
         config = self.config
-        recovery = "recovery" if config.recovery_distance == "cosine" else "difference"
-        names = [f"{kind}_{level}" for kind in ("coarse", recovery) for level in (1, 2, 3)]
+        distance = "recovery" if config.recovery_distance == "cosine" else "difference"
+        names = [f"{kind}_{level}" for kind in ("coarse", distance) for level in (1, 2, 3)]
         weights = (*config.coarse_weights, *config.recovery_weights, config.segmentation_weight)
         total = torch.zeros_like(found.logits, dtype=torch.float32)
         for name, weight in zip([*names, "segmentation"], weights, strict=True):
@@ -350,15 +367,8 @@ def _resize(branch: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(branch, like.shape[-2:], mode="bilinear", align_corners=True)
 
 
-def _pad(image: Tensor) -> Tensor:
-    """Repeat the last row and column until height and width are multiples of 32."""
-    height, width = image.shape[-2:]
-    margin = (0, -width % STRIDE, 0, -height % STRIDE)
-    return F.pad(image, margin, mode="replicate") if any(margin) else image
-
-
 def _prepare(image: Tensor) -> Tensor:
-    return _pad(image).contiguous(memory_format=torch.channels_last)
+    return pad_to_stride(image).contiguous(memory_format=torch.channels_last)
 
 
 @contextmanager

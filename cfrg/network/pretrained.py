@@ -8,6 +8,7 @@ run: ``run.json``, ``result.json``, ``calibration.json``.
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["COMPANIONS", "PretrainedModel", "read_config", "write_card"]
+__all__ = ["COMPANIONS", "PretrainedModel", "find_config", "read_config", "write_card"]
 
 COMPANIONS = {
     RECORD: "record of a training",
@@ -97,30 +98,21 @@ class PretrainedModel(
             ModelError: No such folder or repository, or files that do not fit together.
         """
         source = str(pretrained_model_name_or_path)
-        if Path(source).is_dir():
-            folder = Path(source, subfolder or "")
-            locate: Callable[[str], Path] = folder.joinpath
-        else:
-            check_repository(source)
-
-            def locate(name: str) -> Path:
-                return download_file(
-                    source,
-                    name,
-                    subfolder=subfolder,
-                    revision=revision,
-                    token=token,
-                    cache_dir=cache_dir,
-                    force_download=force_download,
-                    local_files_only=local_files_only,
-                )
-
+        locate = _locator(
+            source,
+            subfolder=subfolder,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+        )
         values = _read_config_json(locate("config.json"))
         config = CFRGConfig.from_dict({**values, **overrides})
         # Before the weights: whoever has these in the cache knows what belongs to them.
         companions = _read_companions(locate)
         with torch.device("meta" if strict else "cpu"):  # no values that would be replaced
-            model = cls(config)
+            model = cls.blank(config)
         weights = locate("model.safetensors")
         tensors = read_safetensors(weights)
         assign_tensors(model, tensors, str(weights), strict=strict)
@@ -130,6 +122,15 @@ class PretrainedModel(
             companions = _keep_own(companions, digest, source)
         model.companions = companions
         return model.to(map_location).eval()
+
+    @classmethod
+    def blank(cls, config: CFRGConfig) -> Self:
+        """A model whose tensors are still to be put in place.
+
+        Raises:
+            ModelError: If the configuration is that of another kind of model.
+        """
+        return cls(config)
 
     def save_pretrained(
         self,
@@ -205,6 +206,28 @@ class PretrainedModel(
         return super().push_to_hub(repo_id, private=private, **options)
 
 
+def find_config(
+    source: str | os.PathLike[str],
+    *,
+    subfolder: str | None = None,
+    revision: str | None = None,
+    **options: Any,
+) -> CFRGConfig:
+    """The configuration of a run folder, or of ``owner/name`` on the Hub.
+
+    Args:
+        source: One or the other.
+        subfolder: Folder inside it that holds ``config.json``.
+        revision: Branch, tag or commit of the repository.
+        **options: As for ``PretrainedModel.from_pretrained``.
+
+    Raises:
+        ModelError: There is none.
+    """
+    locate = _locator(str(source), subfolder=subfolder, revision=revision, **options)
+    return CFRGConfig.from_dict(_read_config_json(locate("config.json")))
+
+
 def read_config(folder: Path) -> CFRGConfig:
     """The configuration of a run folder.
 
@@ -233,6 +256,17 @@ def keep_own_card(run: RunFolder, successor: RunFolder) -> None:
     """Copy a ``README.md`` that a person has written or edited into what replaces the run."""
     if _is_own_card(run.card):
         atomic.write_bytes(successor.card, run.card.read_bytes())
+
+
+def _locator(
+    source: str, *, subfolder: str | None, local_files_only: bool = False, **options: Any
+) -> Callable[[str], Path]:
+    """What finds the files of a run folder or a repository by their names."""
+    if Path(source).is_dir():
+        return Path(source, subfolder or "").joinpath
+    check_repository(source)
+    options |= {"subfolder": subfolder, "local_files_only": local_files_only}
+    return partial(download_file, source, **options)
 
 
 def _is_own_card(card: Path) -> bool:

@@ -7,7 +7,6 @@ resumed run is the uninterrupted one, bit for bit.
 
 from __future__ import annotations
 
-import signal
 import time
 from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -21,13 +20,14 @@ from tqdm import tqdm
 from cfrg.defects.on_device import CleanImages, defects_on_device
 from cfrg.defects.pairs import NETWORK_STREAM, PairBatches, TrainingPairs, random_stream
 from cfrg.devices import find_device
-from cfrg.images.preprocessing import normalize
-from cfrg.images.workers import STOPPING, explaining_deaths, read_in_workers
+from cfrg.images.workers import explaining_deaths, read_in_workers
+from cfrg.network import processing
 from cfrg.run_folder import RunFolder
 from cfrg.training.averaging import WeightAverage
 from cfrg.training.logs import TrainingLog, read_log
 from cfrg.training.options import TrainingOptions, learning_rate
 from cfrg.training.states import load_training_state, save_training_state
+from cfrg.training.stopping import asked_to_stop
 from cfrg.training.validation import BestWeights, validate
 from threecad.errors import ModelError, UsageError
 
@@ -40,10 +40,6 @@ if TYPE_CHECKING:
     from cfrg.training.validation import Validation
 
 __all__ = ["Interrupted", "TrainingOptions", "fit", "learning_rate", "make_accelerator", "read_log"]
-
-
-_ONE_SIGNAL = 1.0
-"""Seconds within which signals of a kind are one."""
 
 
 class Interrupted(Exception):  # noqa: N818  (nothing went wrong)
@@ -94,95 +90,181 @@ def fit(
         ModelError: If the loss is no longer finite, or the checkpoint is of another run.
         UsageError: If the device is not there, or shall draw defects that it cannot.
     """
-    accelerator = make_accelerator(options)
-    processes = accelerator.num_processes
-    total = options.total_steps(len(pairs), processes)
-    defects = defects_on_device(
-        pairs, accelerator.device, where=options.draw_defects_on, workers=options.workers
-    )
-    objective = _Objective(model)
-    model.to(accelerator.device)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trained,
-        lr=options.learning_rate,
-        betas=options.betas,
-        weight_decay=options.weight_decay,
-        fused=options.fused or None,
-    )
-
-    average = WeightAverage(model, options.average) if options.average else None
-    best, scaler = BestWeights(), accelerator.scaler
-    start = 0
-    if resume:
-        start = load_training_state(run, model, optimizer, average, best, scaler)
-    if start == 0 and prepare is not None:
-        prepare(model)
-    log = None
-    if accelerator.is_main_process:
-        folder = RunFolder(run)
-        log = TrainingLog(folder.log, start, folder.events if options.tensorboard else None)
-    compiled = torch.compile(objective) if options.compile else objective
-    step_of, optimizer = accelerator.prepare(compiled, optimizer)
-    batches = _batches(pairs, options, start, total, accelerator, defects)
-
-    model.train()
-    done, seconds, images = start, 0.0, 0
-    with (
-        closing(log) if log else nullcontext(),
-        _asked_to_stop() as asked,
-        explaining_deaths(),
-        tqdm(
-            total=total,
-            initial=start,
-            desc="train",
-            unit="step",
-            disable=not accelerator.is_main_process,
-        ) as progress,
-    ):
-        for step in range(start, total):
-            began = time.perf_counter()
-            rate = learning_rate(step, total, options)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            terms = _step(step_of, optimizer, batches, step, trained, options, accelerator)
-            done = step + 1
-            if average:
-                average.update(model, step)
-            seconds += time.perf_counter() - began
-            images += options.batch_size * options.accumulate * processes
-            if done % options.log_every == 0 or done == total or done == 1:
-                values = _mean_over_processes(terms, accelerator)
-                _check_finite(values, done)
-                speed = images / seconds
-                if log:
-                    speeds = {"images_per_second": round(speed, 2)}
-                    log.write(done, {"learning_rate": rate, **values, **speeds})
-                progress.set_postfix({"loss": f"{values['loss']:.3f}", "img/s": f"{speed:.0f}"})
-                seconds, images = 0.0, 0
-            progress.update()
-            if log and validation and _is_due(done, total, options):
-                log.write(done, validate(model, average, validation, best, done))
-            # A stop must come to all processes at once, or the others would wait for ever.
-            stop = _any_process(asked() or done == stop_after, accelerator)
-            if done % options.checkpoint_every == 0 or done == total or stop:
-                if accelerator.is_main_process:
-                    save_training_state(run, model, optimizer, done, average, best, scaler)
-                accelerator.wait_for_everyone()
-            if stop and done < total:
-                raise Interrupted(done)
-    if options.select == "best" and best.step:
-        best.copy_to(model)
-    elif average:
-        average.copy_to(model)
-    model.eval()
-    return total
+    loop = _Loop(model, pairs, run, options, validation)
+    loop.begin(resume=resume, prepare=prepare)
+    loop.go(stop_after)
+    loop.choose_weights()
+    return loop.total
 
 
-def _is_due(done: int, total: int, options: TrainingOptions) -> bool:
-    """Whether to validate after so many steps."""
-    every = options.validate_every
-    return bool(every) and (done % every == 0 or done == total)
+class _Loop:
+    """A training under way: its state, and what is done to it step by step.
+
+    Attributes:
+        total: Steps in the whole run.
+        done: Steps done.
+        log: Where the main process, and no other, says how it goes.
+    """
+
+    def __init__(
+        self,
+        model: CFRG,
+        pairs: TrainingPairs,
+        run: Path,
+        options: TrainingOptions,
+        validation: Validation | None,
+    ) -> None:
+        self.model, self.pairs, self.run, self.options = model, pairs, run, options
+        self.accelerator = make_accelerator(options)
+        self.is_main = self.accelerator.is_main_process
+        self.validation = validation if self.is_main else None
+        self.total = options.total_steps(len(pairs), self.accelerator.num_processes)
+        self.defects = defects_on_device(
+            pairs, self.accelerator.device, where=options.draw_defects_on, workers=options.workers
+        )
+        self.objective: nn.Module = _Objective(model)
+        model.to(self.accelerator.device)
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer: Any = torch.optim.AdamW(
+            self.trained,
+            lr=options.learning_rate,
+            betas=options.betas,
+            weight_decay=options.weight_decay,
+            fused=options.fused or None,
+        )
+        self.average = WeightAverage(model, options.average) if options.average else None
+        self.best = BestWeights()
+        self.log: TrainingLog | None = None
+        self.done = 0
+        self.seconds, self.images = 0.0, 0  # since the last report
+
+    def begin(self, *, resume: bool, prepare: Callable[[CFRG], None] | None) -> None:
+        """Take up the state that was saved, or start from the beginning."""
+        if resume:
+            self.done = load_training_state(
+                self.run,
+                self.model,
+                self.optimizer,
+                self.average,
+                self.best,
+                self.accelerator.scaler,
+            )
+        if self.done == 0 and prepare is not None:
+            prepare(self.model)
+        options = self.options
+        if self.is_main:
+            folder = RunFolder(self.run)
+            events = folder.events if options.tensorboard else None
+            self.log = TrainingLog(folder.log, self.done, events)
+        compiled = torch.compile(self.objective) if options.compile else self.objective
+        self.objective, self.optimizer = self.accelerator.prepare(compiled, self.optimizer)
+        self.batches = _batches(
+            self.pairs, options, self.done, self.total, self.accelerator, self.defects
+        )
+        self.model.train()
+
+    def go(self, stop_after: int | None) -> None:
+        """Do all steps that are left.
+
+        Raises:
+            Interrupted: If asked to stop, with the state saved.
+        """
+        with (
+            closing(self.log) if self.log else nullcontext(),
+            asked_to_stop() as asked,
+            explaining_deaths(),
+            tqdm(
+                total=self.total,
+                initial=self.done,
+                desc="train",
+                unit="step",
+                disable=not self.is_main,
+            ) as progress,
+        ):
+            while self.done < self.total:
+                terms = self.step()
+                if self.is_due(self.options.log_every) or self.done == 1:
+                    progress.set_postfix(self.report(terms))
+                progress.update()
+                if self.validation and self.is_due(self.options.validate_every):
+                    self.validate(self.validation)
+                # A stop must come to all processes at once, or the others would wait for ever.
+                stop = _any_process(asked() or self.done == stop_after, self.accelerator)
+                if stop or self.is_due(self.options.checkpoint_every):
+                    self.save()
+                if stop and self.done < self.total:
+                    raise Interrupted(self.done)
+
+    def is_due(self, every: int) -> bool:
+        """Whether what is done every so many steps, if at all, and after the last, is due."""
+        return bool(every) and (self.done % every == 0 or self.done == self.total)
+
+    def step(self) -> dict[str, torch.Tensor]:
+        """Do one optimiser step; return the mean of each loss term over its batches."""
+        began = time.perf_counter()
+        options, accelerator = self.options, self.accelerator
+        rate = learning_rate(self.done, self.total, options)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        sums: dict[str, torch.Tensor] = {}
+        for part in range(options.accumulate):
+            batch = next(self.batches)
+            # Keyed by the slice of the step, not by the process, so that two processes and one
+            # process that accumulates two batches draw the same numbers.
+            place = part * accelerator.num_processes + accelerator.process_index
+            stream = random_stream(NETWORK_STREAM, options.seed, self.done, place)
+            torch.manual_seed(int(stream.integers(1 << 63)))
+            last = part == options.accumulate - 1
+            with _no_sync(self.objective, accelerator, when=not last), accelerator.autocast():
+                terms = self.objective(batch)
+                accelerator.backward(terms["loss"] / options.accumulate)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0) + value.detach() / options.accumulate
+        if options.clip:
+            accelerator.clip_grad_norm_(self.trained, options.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update(self.model, self.done)
+        self.done += 1
+        self.seconds += time.perf_counter() - began
+        self.images += options.batch_size * options.accumulate * accelerator.num_processes
+        return sums
+
+    def report(self, terms: dict[str, torch.Tensor]) -> dict[str, str]:
+        """Log the losses and the speed since the last report; return both for the progress bar."""
+        values = _mean_over_processes(terms, self.accelerator)
+        _check_finite(values, self.done)
+        speed = self.images / self.seconds
+        if self.log:
+            rate = learning_rate(self.done - 1, self.total, self.options)
+            speeds = {"images_per_second": round(speed, 2)}
+            self.log.write(self.done, {"learning_rate": rate, **values, **speeds})
+        self.seconds, self.images = 0.0, 0
+        return {"loss": f"{values['loss']:.3f}", "img/s": f"{speed:.0f}"}
+
+    def validate(self, validation: Validation) -> None:
+        """Score the weights on held-out images, and keep them if they are the best."""
+        figures = validate(self.model, self.average, validation, self.best, self.done)
+        if self.log:
+            self.log.write(self.done, figures)
+
+    def save(self) -> None:
+        """Have the main process write the state, and the others wait for it."""
+        if self.is_main:
+            scaler = self.accelerator.scaler
+            save_training_state(
+                self.run, self.model, self.optimizer, self.done, self.average, self.best, scaler
+            )
+        self.accelerator.wait_for_everyone()
+
+    def choose_weights(self) -> None:
+        """Leave the model with the weights that the options ask for, in evaluation mode."""
+        if self.options.select == "best" and self.best.step:
+            self.best.copy_to(self.model)
+        elif self.average:
+            self.average.copy_to(self.model)
+        self.model.eval()
 
 
 class _Objective(nn.Module):
@@ -195,40 +277,10 @@ class _Objective(nn.Module):
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         config = self.model.config
         return self.model.losses(
-            normalize(batch["clean"], config), normalize(batch["defective"], config), batch["mask"]
+            processing.normalize(batch["clean"], config),
+            processing.normalize(batch["defective"], config),
+            batch["mask"],
         )
-
-
-def _step(
-    objective: nn.Module,
-    optimizer: Any,
-    batches: Iterator[dict[str, torch.Tensor]],
-    step: int,
-    trained: list[nn.Parameter],
-    options: TrainingOptions,
-    accelerator: Accelerator,
-) -> dict[str, torch.Tensor]:
-    """Do one optimiser step; return the mean of each loss term over its batches."""
-    sums: dict[str, torch.Tensor] = {}
-    for part in range(options.accumulate):
-        batch = next(batches)
-        # Keyed by the slice of the step, not by the process, so that two processes and one
-        # process that accumulates two batches draw the same numbers.
-        place = part * accelerator.num_processes + accelerator.process_index
-        torch.manual_seed(
-            int(random_stream(NETWORK_STREAM, options.seed, step, place).integers(1 << 63))
-        )
-        last = part == options.accumulate - 1
-        with _no_sync(objective, accelerator, when=not last), accelerator.autocast():
-            terms = objective(batch)
-            accelerator.backward(terms["loss"] / options.accumulate)
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0) + value.detach() / options.accumulate
-    if options.clip:
-        accelerator.clip_grad_norm_(trained, options.clip)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return sums
 
 
 @contextmanager
@@ -321,33 +373,3 @@ def _check_finite(values: dict[str, float], step: int) -> None:
             f"The loss is no longer a number at step {step} ({shown}). "
             "Use a lower `learning_rate`, `clip=1`, or float32 (`precision=no`)."
         )
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether the process was asked to stop; Ctrl-C again acts at once.
-
-    Launchers and ``timeout`` send one signal twice, to the process and to its group: a second one
-    is a person's only when it comes later, and never SIGTERM.
-    """
-    asked: float | None = None
-
-    def note(number: int, frame: object) -> None:  # noqa: ARG001
-        nonlocal asked
-        if asked is None:
-            asked = time.monotonic()
-        elif number == signal.SIGINT and time.monotonic() > asked + _ONE_SIGNAL:
-            raise KeyboardInterrupt
-
-    before: dict[int, Any] = {}
-    try:
-        for kind in STOPPING:
-            if kind == signal.SIGINT or signal.getsignal(kind) != signal.SIG_IGN:  # nohup
-                before[kind] = signal.signal(kind, note)
-    except ValueError:  # not in the main thread: the caller keeps its own handling
-        before = {}
-    try:
-        yield lambda: asked is not None
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)

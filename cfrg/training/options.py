@@ -11,7 +11,10 @@ import torch
 from cfrg.defects.switches import Switches
 from threecad.errors import UsageError
 
-__all__ = ["PRESETS", "TrainingOptions", "learning_rate"]
+__all__ = ["AREAS", "PRESETS", "TrainingOptions", "learning_rate"]
+
+AREAS = {"lite": 200**2, "memory": 512**2, "paper": 256**2}
+"""Pixels of an input whose size is chosen from the images, by preset: what their cost allows."""
 
 Precision = Literal["no", "bf16", "fp16"]
 
@@ -40,6 +43,8 @@ class TrainingOptions(Switches):
         precision: ``"no"`` (float32), ``"bf16"`` or ``"fp16"`` mixed precision.
         compile: Compile the network with ``torch.compile``.
         seed: Seed of initial weights, order, defects and drop-connect.
+        area: Pixels of the input whose height and width are chosen from the training images, their
+            aspect kept (``cfrg.images.geometry``); 0 takes the network's ``image_size``.
         workers: Processes that draw pairs; 0 draws them in the training process.
         synthesis: Recipe of the synthetic defects. ``"paper"``: one patch of blended texture;
             ``"varied"``: up to three, of textures and of changed brightness, contrast or shape,
@@ -76,6 +81,7 @@ class TrainingOptions(Switches):
     precision: Precision = "no"
     compile: bool = False
     seed: int = 42
+    area: int = 0
     workers: int = 0
     synthesis: Literal["paper", "varied"] = "paper"
     draw_defects_on: Literal["auto", "workers", "device"] = "auto"
@@ -92,6 +98,8 @@ class TrainingOptions(Switches):
         for name in ("epochs", "batch_size", "accumulate", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected 1 or more.")
+        if self.area < 0:
+            raise UsageError(f"area is {self.area}; expected 0 or a number of pixels.")
         if not 0 <= self.average < 1:
             raise UsageError(f"average is {self.average}; expected 0 to below 1, such as 0.99.")
         for name in ("clean_share", "validation_fraction"):
@@ -160,6 +168,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "augment_textures": True,
         "validation_fraction": 0.1,
     },
+    "memory": {"area": AREAS["memory"], "validation_fraction": 0.1},
 }
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import platform
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,33 +19,35 @@ import torch
 
 from cfrg.defects.pairs import DEFECT_STREAM, VALIDATION_STREAM, TrainingPairs, hold_out
 from cfrg.images.cache import ImageCache
-from cfrg.images.preprocessing import normalize
+from cfrg.images.geometry import choose_geometry
 from cfrg.images.tiling import Tiling
 from cfrg.inference.thresholds import digest_weights
-from cfrg.network.memory import NearestNeighbourMemory
 from cfrg.network.model import CFRG
 from cfrg.network.pretrained import keep_own_card
 from cfrg.run_folder import RECORD, RunFolder
 from cfrg.training.logs import require_tensorboard
 from cfrg.training.loop import TrainingOptions, fit, make_accelerator, read_log
 from cfrg.training.recipes import make_defects
+from cfrg.training.remembering import batches, check_options, remember
 from cfrg.training.states import resumable
 from cfrg.training.validation import Validation
 from threecad.dataset.pytorch import ThreeCAD
 from threecad.dataset.samples import relative_path
 from threecad.dataset.scanning import Index, scan
 from threecad.errors import ModelError, UsageError
+from threecad.images.files import read_size
 from threecad.images.hashing import hash_files
 from threecad.system import atomic
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from cfrg.defects.pairs import DefectMaker
+    from cfrg.inference.loading import TrainedModel
     from cfrg.network.config import CFRGConfig
 
-__all__ = ["fit_memory", "read_run", "read_trained_on", "train"]
+__all__ = ["good_images", "read_run", "read_trained_on", "train"]
 
 
 @resumable
@@ -63,6 +65,7 @@ def train(
     teacher_weights: str | os.PathLike[str] | None = None,
     resume: bool = False,
     force: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> Path:
     """Train a detector on the good training images of one category, or of all.
 
@@ -81,6 +84,7 @@ def train(
         resume: Go on with an interrupted run.
         force: Replace the run that is there, in one step when this one is finished. Until then it
             grows in ``.<name>.partial`` beside it, where ``resume`` finds it.
+        say: Is told which input size was chosen and why, where one is chosen.
 
     Returns:
         The run folder.
@@ -97,16 +101,27 @@ def train(
     with folder.writing() if accelerator.is_main_process else nullcontext():
         if not isinstance(root, Index):
             root = scan(root, split_file=split_file, errata=errata, fold=fold)
-        index = _good_images(root, category)
+        index = good_images(root, category)
+        geometry = None
+        if options.area:
+            geometry = choose_geometry([read_size(s.image) for s in index], options.area)
+            config = replace(config, image_size=geometry.size)
+        if config.memory:
+            check_options(options, config)
         ids = [sample.id for sample in index]
         training, held_out = hold_out(ThreeCAD(index), ids, options.validation_fraction)
         record = _describe(index, category, config, options, split_file, fold)
+        if geometry:
+            record["geometry"] = geometry.reason
+            if accelerator.is_main_process and say:
+                say(geometry.reason)
         record["held_out"] = [ids[i] for i in held_out.indices]
         if options.tensorboard:
             require_tensorboard()
         torch.manual_seed(options.seed)
-        model = CFRG(config)
-        model.load_teacher(Path(teacher_weights) if teacher_weights else None)
+        if not config.memory:
+            model = CFRG(config)
+            model.load_teacher(Path(teacher_weights) if teacher_weights else None)
         if accelerator.is_main_process:
             _claim(folder, record, resume=resume, force=force)
         accelerator.wait_for_everyone()
@@ -123,6 +138,10 @@ def train(
             unseen = images
             if len(held_out):
                 unseen = ImageCache(held_out, Tiling.from_config(config), workers=options.workers)
+            if config.memory:
+                if accelerator.is_main_process:
+                    _finish(remember(images, config, options, teacher_weights), place, folder)
+                return folder.path
             make_defect = make_defects(options, images, textures)
             pairs = _pair(images, make_defect, config, options)
             validation = None
@@ -131,21 +150,23 @@ def train(
                 validation = Validation(drawn)
 
         def prepare(fresh: CFRG) -> None:
-            fresh.fit_features(_batches(images, fresh))
+            fresh.fit_features(batches(images, fresh))
 
         fit(
             model, pairs, place.path, options, resume=resume, prepare=prepare, validation=validation
         )
         if accelerator.is_main_process:
-            model.fit_calibration(_batches(unseen, model))
-            _finish(model.cpu(), place, folder)
+            model.fit_calibration(batches(unseen, model))
+            _finish(model, place, folder)
         accelerator.wait_for_everyone()
     return folder.path
 
 
-def _finish(model: CFRG, place: RunFolder, folder: RunFolder) -> None:
+def _finish(model: TrainedModel, place: RunFolder, folder: RunFolder) -> None:
     """Write the trained model, the weights last; replace the run that it was trained for."""
-    _draw_curve(place)
+    if place.log.exists():
+        _draw_curve(place)
+    model.cpu()
     record = {**place.read_record(), "weights_digest": digest_weights(model)}
     model.companions[RECORD] = record
     if place is folder:
@@ -159,20 +180,6 @@ def _finish(model: CFRG, place: RunFolder, folder: RunFolder) -> None:
 def _is_finished(run: RunFolder) -> bool:
     """Whether the weights that ``run.json`` names are there."""
     return run.weights.is_file() and "weights_digest" in run.read_record()
-
-
-def fit_memory(model: CFRG, index: Index, *, category: str, seed: int) -> NearestNeighbourMemory:
-    """Return the baseline: a memory of the good training images under the model's own teacher.
-
-    Args:
-        model: Gives the teacher, the input size, the smoothing and the image score.
-        index: The samples.
-        category: Name of the category, or ``"all"``.
-        seed: Seed of the memory.
-    """
-    images = ImageCache(ThreeCAD(_good_images(index, category)), Tiling.from_config(model.config))
-    memory = NearestNeighbourMemory(model.config, teacher=model.teacher, seed=seed)
-    return memory.fit(_batches(images, model))
 
 
 def read_run(run: str | os.PathLike[str]) -> dict[str, Any]:
@@ -220,7 +227,12 @@ def _write_trained_on(run: RunFolder, index: Index, ids: Sequence[str]) -> None:
     atomic.write_text(run.trained_on, "".join(lines))
 
 
-def _good_images(index: Index, category: str) -> Index:
+def good_images(index: Index, category: str) -> Index:
+    """The good training images of a category, or of all.
+
+    Raises:
+        UsageError: If there is none.
+    """
     chosen = index.select(category=None if category == "all" else category, split="train", label=0)
     if not len(chosen):
         raise UsageError(f"{index.root} has no good training images of {category}.")
@@ -313,15 +325,6 @@ def _pair(
         parts=images.parts() if options.foreground else None,
         purpose=purpose,
     )
-
-
-def _batches(images: ImageCache, model: CFRG, size: int = 32) -> Iterator[torch.Tensor]:
-    """Yield normalised batches (N, 3, H, W) of what the network sees, on the model's device."""
-    device = next(model.parameters()).device
-    tiles = images.tiles()
-    while stack := list(islice(tiles, size)):
-        batch = torch.stack(stack).contiguous(memory_format=torch.channels_last)
-        yield normalize(batch.to(device), model.config)
 
 
 def _draw_curve(run: RunFolder) -> None:

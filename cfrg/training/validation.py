@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cfrg.defects.pairs import PairKey
-from cfrg.images.preprocessing import normalize
+from cfrg.network import processing
 from cfrg.training.averaging import own_state
 from threecad.metrics import Evaluator
 
@@ -84,7 +84,7 @@ class Validation:
         device = next(model.parameters()).device
 
         def prepare(images: torch.Tensor) -> torch.Tensor:
-            return normalize(images.to(device), model.config)
+            return processing.normalize(images.to(device), model.config)
 
         model.fit_calibration(prepare(batch["clean"]) for batch in self._batches())
         evaluator = Evaluator(breakdowns=False)

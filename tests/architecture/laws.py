@@ -33,6 +33,7 @@ ORDER = {
     "cfrg": (
         ("devices", "run_folder"),
         ("network",),
+        ("memory",),
         ("images",),
         ("defects", "inference"),
         ("training", "export", "app"),

@@ -50,8 +50,8 @@ def book_folder(prepared_folder: Path, tmp_path_factory: pytest.TempPathFactory)
         for name in ("good", "ok"):
             write_photograph(folder / "photos" / name / f"{number}.png", None, number)
         for name in ("bad", "ng"):
-            write_photograph(folder / "photos" / name / f"{number}.png", "dent", number)
-        write_photograph(folder / "new-photos" / f"{number}.png", "dent", 20 + number)
+            write_photograph(folder / "photos" / name / f"{number}.png", "bruise", number)
+        write_photograph(folder / "new-photos" / f"{number}.png", "bruise", 20 + number)
     draw = np.random.default_rng(0)
     for number in range(6, 150):  # as many as a threshold needs
         pixels = np.asarray(Image.open(folder / "photos" / "good" / f"{number % 6}.png"))
@@ -61,8 +61,8 @@ def book_folder(prepared_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     tiles = folder / "magnetic_tile"
     for number in range(3):
         write_photograph(tiles / "MT_Free" / "Imgs" / f"free{number}.jpg", None, number)
-        write_photograph(tiles / "MT_Break" / "Imgs" / f"break{number}.jpg", "dent", number)
-        mask = render("Aluminum_Ipad", "test", "dent", number, size=96)[1]
+        write_photograph(tiles / "MT_Break" / "Imgs" / f"break{number}.jpg", "bruise", number)
+        mask = render("Aluminum_Ipad", "test", "bruise", number, size=96)[1]
         Image.fromarray(mask).save(tiles / "MT_Break" / "Imgs" / f"break{number}.png")
     rows = ["object,split,label,image,mask"]
     rows += [f"Tile,train,normal,MT_Free/Imgs/free{n}.jpg," for n in (0, 1)]

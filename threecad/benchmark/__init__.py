@@ -7,11 +7,15 @@ fits ``threecad.benchmark.interface.Detector``. See ``docs/benchmark.md``.
 
 from __future__ import annotations
 
-from threecad.benchmark.interface import Detector, Trial
-from threecad.benchmark.reports import Report
-from threecad.benchmark.running import Plan, run_benchmark
-from threecad.benchmark.store import Record, Store
-from threecad.benchmark.tables import make_report
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from threecad.benchmark.interface import Detector, Trial
+    from threecad.benchmark.reports import Report
+    from threecad.benchmark.running import Plan, run_benchmark
+    from threecad.benchmark.store import Record, Store
+    from threecad.benchmark.tables import make_report
 
 __all__ = [
     "Detector",
@@ -23,3 +27,23 @@ __all__ = [
     "make_report",
     "run_benchmark",
 ]
+
+# Imported when used: whoever only compares results needs no torch.
+_EXPORTS = {
+    "Detector": "interface",
+    "Plan": "running",
+    "Record": "store",
+    "Report": "reports",
+    "Store": "store",
+    "Trial": "interface",
+    "make_report": "tables",
+    "run_benchmark": "running",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+    globals()[name] = value
+    return value

@@ -15,6 +15,7 @@ from threecad.benchmark.comparison import (
     published_result,
 )
 from threecad.benchmark.detectors import PUBLISHED_NAMES, UNAVAILABLE
+from threecad.benchmark.reported import reported_protocols, tabulate
 from threecad.benchmark.reports import Report
 from threecad.dataset.catalog import CATEGORIES
 from threecad.evaluation.bootstrap import add_mean_confidence
@@ -106,10 +107,18 @@ def make_report(
     if done:
         tables.append(_cost_table(done))
         tables.append(_setting_table(done))
+    reported = tabulate(reported_protocols(), _codes(done))
+    tables += reported.tables
+    notes += reported.notes
     notes += [f"{r.method}, {r.category}, seed {r.seed} failed: {_one_line(r.error)}"
               for r in records if r.error is not None]  # fmt: skip
     notes += [f"{name}: {UNAVAILABLE[name]}." for name in methods if name in UNAVAILABLE]
     return Report(tuple(tables), tuple(dict.fromkeys(notes)), combined)
+
+
+def _codes(records: Iterable[Record]) -> set[str]:
+    """Return the codes of the categories of 3CAD that were run."""
+    return {CATEGORIES[r.category].code for r in records if r.category in CATEGORIES}
 
 
 def combine_seeds(

@@ -193,7 +193,7 @@ def _predict(detector: Detector, test: Index, folder: Path) -> float:
                 anomaly_map, score = next(predictions)
             except StopIteration:
                 raise UsageError(
-                    f"predict() yielded {len(writer.rows)} predictions for {len(paths)} images."
+                    f"predict() yielded {writer.count} predictions for {len(paths)} images."
                 ) from None
             seconds += time.perf_counter() - started
             values = np.asarray(anomaly_map)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from threecad.cli.group import (
+    across_categories_option,
     category_option,
     cluster_option,
     errata_option,
@@ -25,6 +26,7 @@ from threecad.errors import UsageError
 
 if TYPE_CHECKING:
     from threecad.auditing import Audit
+    from threecad.auditing.corrections import DifferentMasks
     from threecad.images.masks import MaskRule
 
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
         "threecad audit 3cad",
         "threecad audit 3cad --near --html audit.html",
         "threecad audit 3cad --write-errata errata.json",
+        "threecad audit 3cad --across-categories",
     )
 )
 @root_argument
@@ -50,6 +53,14 @@ if TYPE_CHECKING:
     help="Write the corrections that follow from the findings; other commands apply them with "
     "--errata.",
 )
+@click.option(
+    "--different-masks",
+    type=click.Choice(("keep", "union", "first", "exclude")),
+    default="keep",
+    show_default=True,
+    help="With --write-errata: what becomes of one picture with different masks under one type.",
+)
+@across_categories_option
 @mask_rule_option
 @category_option
 @split_file_option
@@ -64,6 +75,8 @@ def audit(
     near: bool,
     html: Path | None,
     write_errata: Path | None,
+    different_masks: DifferentMasks,
+    across_categories: bool,
     mask_rule: MaskRule | None,
     categories: tuple[str, ...],
     split_file: Path | None,
@@ -78,7 +91,9 @@ def audit(
 
     Images with equal pixels (and, with --near, images that look the same) are named by what they
     mean: leaks between training and test, one picture both good and defective, one under several
-    defect types, in several categories, or simply twice. Exits with 1 if an error was found.
+    defect types or with different masks, in several categories, or simply twice. A picture in two
+    categories is no leak for detectors of one category; --across-categories counts it as one. Exits
+    with 1 if an error was found.
     """
     from threecad.auditing import audit as examine
     from threecad.dataset.scanning import scan
@@ -87,17 +102,25 @@ def audit(
         raise UsageError("--write-errata and --errata do not go together: audit the data as it is.")
     if write_errata is not None and write_errata.exists() and not force:
         raise UsageError(f"{write_errata} is there already. Replace it with --force.")
+    if different_masks != "keep" and write_errata is None:
+        raise UsageError("--different-masks says what --write-errata writes; give both.")
     index = scan(
         root, categories=categories or None, split_file=split_file, errata=errata, fold=fold
     )
     result = examine(
-        index, near=near, mask_rule=mask_rule, workers=workers, cluster=cluster, progress=True
+        index,
+        near=near,
+        across_categories=across_categories,
+        mask_rule=mask_rule,
+        workers=workers,
+        cluster=cluster,
+        progress=True,
     )
     if as_json:
         print_json(result.report.to_dict())
     else:
         _print(result)
-    _write(result, html, write_errata)
+    _write(result, html, write_errata, different_masks)
     if not result.report.ok:
         raise click.exceptions.Exit(1)
 
@@ -112,10 +135,15 @@ def _print(result: Audit) -> None:
         f"{summary['duplicate_groups']:,} groups of equal pixels"
     )
     if near := summary.get("near"):
-        click.echo(f"{near['pairs']:,} pairs look the same (limit: {near['fraction']:.0%})")
+        click.echo(
+            f"{near['pairs']:,} pairs look the same, in {near['groups']:,} groups "
+            f"(limit: {near['fraction']:.0%})"
+        )
 
 
-def _write(result: Audit, html: Path | None, errata: Path | None) -> None:
+def _write(
+    result: Audit, html: Path | None, errata: Path | None, different_masks: DifferentMasks
+) -> None:
     if html is not None:
         from threecad.pages.audit_page import write_page
 
@@ -124,5 +152,5 @@ def _write(result: Audit, html: Path | None, errata: Path | None) -> None:
     if errata is not None:
         from threecad.auditing.corrections import write_errata
 
-        written = write_errata(result, errata)
+        written = write_errata(result, errata, different_masks=different_masks)
         click.echo(f"Corrections: {errata} ({len(written.entries):,} entries)", err=True)

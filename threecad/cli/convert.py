@@ -23,7 +23,7 @@ from threecad.cli.group import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from threecad.formats import Conversion
+    from threecad.formats import Conversion, Plan
 
 __all__ = ["convert", "import_"]
 
@@ -59,6 +59,45 @@ def _placement_options(*, reference: bool) -> Callable[[Function], Function]:
         )(function)
 
     return add
+
+
+def _decision_options(function: Function) -> Function:
+    """Add what to do with what a source leaves in doubt; refused without."""
+    for option in (
+        click.option(
+            "--boxes",
+            type=click.Choice(["fill"]),
+            help="Where only a box is drawn: take all of it for defect.",
+        ),
+        click.option(
+            "--conflicts",
+            type=click.Choice(["label", "mask", "skip"]),
+            help="Where label and mask contradict each other: believe one, or leave the image out.",
+        ),
+        click.option(
+            "--orphans",
+            type=click.Choice(["skip"]),
+            help="Masks and annotations of no image: leave them out.",
+        ),
+        click.option(
+            "--unlabelled",
+            type=click.Choice(["good", "skip"]),
+            help="Images that nothing describes: count them as good, or leave them out.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+_DECISIONS = ("unlabelled", "orphans", "conflicts", "boxes")
+
+
+def _decided(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with those of ``_decision_options`` gathered in one."""
+    from threecad.formats import Decisions
+
+    chosen = {name: options.pop(name) for name in _DECISIONS}
+    return {**options, "decisions": Decisions(**{k: v for k, v in chosen.items() if v})}
 
 
 @click.command(
@@ -98,6 +137,7 @@ def _placement_options(*, reference: bool) -> Callable[[Function], Function]:
 )
 @click.option("--polygons", is_flag=True, help="coco: outlines instead of run lengths.")
 @mask_rule_option
+@_decision_options
 @force_option
 @workers_option
 @json_option
@@ -109,7 +149,8 @@ def convert(source: Path, destination: Path, *, as_json: bool, **options: Any) -
     """
     from threecad.formats import convert as convert_folder
 
-    _print(convert_folder(source, destination, progress=True, **options), as_json=as_json)
+    result = convert_folder(source, destination, progress=True, **_decided(options))
+    _print(result, as_json=as_json)
 
 
 @click.command(
@@ -146,10 +187,12 @@ def convert(source: Path, destination: Path, *, as_json: bool, **options: Any) -
 @fold_option
 @_placement_options(reference=False)
 @mask_rule_option
+@_decision_options
+@click.option("--dry-run", is_flag=True, help="Say what SRC is understood as, and write nothing.")
 @force_option
 @workers_option
 @json_option
-def import_(folders: tuple[Path, ...], *, as_json: bool, **options: Any) -> None:
+def import_(folders: tuple[Path, ...], *, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Bring images in another layout into that of 3CAD, at DST.
 
     \b
@@ -162,12 +205,28 @@ def import_(folders: tuple[Path, ...], *, as_json: bool, **options: Any) -> None
     """  # noqa: D301  (click wants the backspace)
     from threecad.errors import UsageError
     from threecad.formats import convert as convert_folder
+    from threecad.formats import plan
 
+    if dry_run:
+        if len(folders) > 2:
+            raise UsageError("Give SRC and, as without --dry-run, DST.")
+        _print_plan(
+            plan(
+                folders[0] if len(folders) == 2 or not options["good"] else None,
+                **_of_plan(_decided(options)),
+            ),
+            as_json=as_json,
+        )
+        return
     if len(folders) > 2 or (len(folders) == 1 and options["good"] is None):
         raise UsageError("Give SRC and DST; SRC may be left out with --good.")
     *source, destination = folders
     result = convert_folder(
-        source[0] if source else None, destination, to="3cad", progress=True, **options
+        source[0] if source else None,
+        destination,
+        to="3cad",
+        progress=True,
+        **_decided(options),
     )
     _print(result, as_json=as_json)
 
@@ -187,13 +246,38 @@ def _print(result: Conversion, *, as_json: bool) -> None:
         click.echo(f"Masks by rule: {_listed(result.masks)}.")
     else:
         click.echo("Masks: none, so pixel figures are undefined for these images.")
-    if result.left_out:
-        click.echo(f"Left out: {result.left_out} images that were not asked for.")
+    click.echo(f"Account: {result.account}.")
+    for finding in result.findings:
+        click.echo(f"Found: {finding}")
     if result.errata:
         click.echo(f"Corrected by errata {result.errata[:12]}.")
     if result.notes:
         click.echo(f"Notes: {_listed(result.notes)}.")
     click.echo(f"Wrote {result.destination} as {result.to_format}.")
+
+
+_OF_WRITING = ("placement", "force")
+
+
+def _of_plan(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in _OF_WRITING}
+
+
+def _print_plan(made: Plan, *, as_json: bool) -> None:
+    """Print what would be made of a folder."""
+    if as_json:
+        print_json(made.to_dict())
+        return
+    why = f" ({made.detected})" if made.detected else ""
+    click.echo(f"{made.source} is read as {made.from_format}{why}. Nothing is written.")
+    for place, counts in made.types.items():
+        click.echo(f"  {place}: {_listed(counts)}")
+    click.echo(f"Masks by rule: {_listed(made.masks)}.")
+    click.echo(f"Account: {made.account}.")
+    for finding in made.findings:
+        click.echo(f"Found: {finding}")
+    for item in made.examples:
+        click.echo(f"Example: {item.image} → {item.mask} ({item.defect_type})")
 
 
 def _listed(counts: dict[str, int]) -> str:

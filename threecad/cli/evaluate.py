@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,8 @@ from threecad.cli.group import (
 )
 
 if TYPE_CHECKING:
+    from threecad.benchmark.comparison import Comparison
+    from threecad.benchmark.reports import Report
     from threecad.images.masks import MaskRule
 
 __all__ = ["compare", "evaluate"]
@@ -139,7 +141,8 @@ def evaluate(
     "methods",
     multiple=True,
     metavar="METHOD",
-    help="A method of the 3CAD paper, or all. May be given several times.",
+    help="A method of the 3CAD paper, a repository (OWNER/NAME) that reports figures of its own, "
+    "or all. May be given several times.",
 )
 @click.option(
     "--figure",
@@ -172,10 +175,12 @@ def compare(
 ) -> None:
     """Put RESULTS, written by evaluate --out, side by side; differences are to the first.
 
-    A row has the name of its file. LaTeX tables leave the differences out.
+    A row has the name of its file. LaTeX tables leave the differences out. What others than the
+    authors reported on 3CAD stands in tables of its own, below.
     """
     from threecad.benchmark.comparison import compare as compare_results
     from threecad.benchmark.comparison import published_methods, published_result, shared_figures
+    from threecad.benchmark.reported import reported_protocols, tabulate
     from threecad.errors import UsageError
     from threecad.evaluation.results import Result
     from threecad.system import atomic
@@ -183,14 +188,24 @@ def compare(
     named = {path.stem: Result.from_json(path) for path in results}
     if len(named) < len(results):
         raise UsageError("Two of the results have the same file name. Rename one of them.")
-    for method in published_methods() if "all" in methods else methods:
-        named[f"{method} (published)"] = published_result(method)
-    comparison = compare_results(named, keys=keys or shared_figures(named))
+    everything = "all" in methods
+    for method in published_methods() if everything else methods:
+        if "/" not in method:
+            named[f"{method} (published)"] = published_result(method)
+    reported = reported_protocols(None if everything else [name for name in methods if "/" in name])
+    parts: list[Comparison | Report] = []
+    plain: dict[str, Any] = {}
+    if named or not reported:
+        comparison = compare_results(named, keys=keys or shared_figures(named))
+        parts, plain = [comparison], comparison.to_dict()
+    if reported:
+        parts.append(tabulate(reported))
+        plain["reported"] = [protocol.to_dict() for protocol in reported]
     if markdown is not None:
-        atomic.write_text(markdown, comparison.to_markdown())
+        atomic.write_text(markdown, "\n".join(part.to_markdown() for part in parts))
     if latex is not None:
-        atomic.write_text(latex, comparison.to_latex())
+        atomic.write_text(latex, "\n".join(part.to_latex() for part in parts))
     if as_json:
-        print_json(comparison.to_dict())
+        print_json(plain)
     else:
-        click.echo(comparison.to_markdown(), nl=False)
+        click.echo("\n".join(part.to_markdown() for part in parts), nl=False)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FriendlyGroup",
+    "across_categories_option",
     "category_option",
     "cluster_option",
     "errata_option",
@@ -161,6 +162,16 @@ def break_line(line: str, width: int = 72) -> str:
 def root_argument(function: Function) -> Function:
     """Add the optional positional ROOT."""
     return click.argument("root", required=False, type=click.Path(path_type=Path))(function)
+
+
+def across_categories_option(function: Function) -> Function:
+    """Add ``--across-categories``."""
+    return click.option(
+        "--across-categories",
+        is_flag=True,
+        help="Take pictures that several categories share as duplicates, too, as they are for a "
+        "detector of all categories.",
+    )(function)
 
 
 def category_option(function: Function) -> Function:

@@ -18,11 +18,11 @@ from threecad.cli.group import (
     split_file_option,
 )
 from threecad.dataset.catalog import find_category
+from threecad.dataset.overview import CategoryCounts, Overview, expected_size, known_differences
 
 if TYPE_CHECKING:
     from threecad.dataset.catalog import Category
     from threecad.dataset.findings import Finding
-    from threecad.dataset.overview import CategoryCounts, Overview
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +60,7 @@ def info(
 
 
 def print_overview(overview: Overview) -> None:
-    """Print the counts on stdout; for a download, the published ones where they differ."""
+    """Print the counts on stdout; for a download, those of the archive where they differ."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -84,6 +84,8 @@ def print_overview(overview: Overview) -> None:
     console.print(table)
     if overview.compared:
         console.print("In brackets: the published count, where it differs.", style="dim")
+        for line in known_differences(overview):
+            console.print(line, style="dim", soft_wrap=True)
     console.print("Images per defect type")
     for category in overview.categories:
         console.print(f"  {category.name}: {_types(category)}", highlight=False, soft_wrap=True)
@@ -91,18 +93,13 @@ def print_overview(overview: Overview) -> None:
 
 
 def _cell(category: CategoryCounts, field: str, published: Category | None) -> str:
-    value = _size(category, field)
-    expected = getattr(published, field, value)
+    value = category.size_of(field)
+    expected = value if published is None else expected_size(category, field, published)
     return str(value) if expected == value else f"{value} ({expected})"
 
 
 def _total(categories: tuple[CategoryCounts, ...], field: str) -> int:
-    return sum(_size(category, field) for category in categories)
-
-
-def _size(category: CategoryCounts, field: str) -> int:
-    value = getattr(category, field)
-    return len(value) if isinstance(value, dict) else int(value)
+    return sum(category.size_of(field) for category in categories)
 
 
 def _types(category: CategoryCounts) -> str:

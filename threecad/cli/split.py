@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from threecad.cli.group import (
+    across_categories_option,
     category_option,
     cluster_option,
     errata_option,
@@ -24,7 +25,9 @@ from threecad.errors import UsageError
 if TYPE_CHECKING:
     from threecad.dataset.split_files import SplitFile
 
-_KINDS = ("official", "few-shot", "k-fold", "holdout", "leak-free", "supervised", "noisy")
+_KINDS = (
+    "official", "few-shot", "k-fold", "holdout", "leak-free", "supervised", "one-class", "noisy",
+)  # fmt: skip
 
 
 @click.command(
@@ -32,6 +35,7 @@ _KINDS = ("official", "few-shot", "k-fold", "holdout", "leak-free", "supervised"
         "threecad split 3cad --kind holdout --fraction 0.4 --out holdout.csv",
         "threecad split 3cad --kind few-shot --shots 2 --seed 7 --out two-shot.csv",
         "threecad split 3cad --kind supervised --out supervised.csv --json",
+        "threecad split 3cad --kind one-class --out one-class.csv",
     )
 )
 @root_argument
@@ -53,9 +57,11 @@ _KINDS = ("official", "few-shot", "k-fold", "holdout", "leak-free", "supervised"
     type=float,
     metavar="F",
     help="holdout: training images to validation [default: 0.2]; supervised: images to each of "
-    "validation and test [0.15]; noisy: defects moved into training [0.1].",
+    "validation and test [0.15]; one-class: good images to test [0.2]; noisy: defects moved into "
+    "training [0.1].",
 )
 @click.option("--near", is_flag=True, help="Keep near duplicates together too.")
+@across_categories_option
 @category_option
 @errata_option
 @workers_option
@@ -73,8 +79,8 @@ def split(
 ) -> None:
     """Divide the images of ROOT and write a split file.
 
-    Images with the same pixels never end up on two sides; the draw is per category and defect type
-    and depends on the seed alone. Other commands take the file with --split-file.
+    Images of a category with the same pixels never end up on two sides; the draw is per category
+    and defect type and depends on the seed alone. Other commands take the file with --split-file.
 
     \b
     official     as in the tree
@@ -83,6 +89,7 @@ def split(
     few-shot     a few training images per category
     k-fold       good images in folds, each held out once
     supervised   defects in training, validation and test
+    one-class    training with good images alone, every defect in test
     noisy        some defective images in training
     """  # noqa: D301
     from threecad.dataset.scanning import scan

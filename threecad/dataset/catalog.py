@@ -2,8 +2,9 @@
 
 Source: the public repository EnquanYang2022/3CAD (state of 2025-04-22) and Yang et al., "3CAD: A
 Large-Scale Real-World 3C Product Dataset for Unsupervised Anomaly Detection", AAAI 2025. What its
-authors do not state (size and hash of the archive, names of the defect types, a licence) is not
-here either: it is discovered from the data.
+authors do not state but others found in the archive (names and counts of the defect types,
+duplicates) is in ``archive_facts``; where it differs from the published table, it goes first. Size
+and hash of the archive are published by nobody.
 """
 
 from __future__ import annotations
@@ -13,7 +14,12 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from threecad.dataset.archive_facts import ArchiveCategory, Edition, archive_facts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "CATEGORIES",
@@ -22,10 +28,26 @@ __all__ = [
     "DTD_URL",
     "LICENSE_NOTICE",
     "Category",
+    "KnownDifference",
     "find_category",
     "is_multiple_defects",
     "published_results",
 ]
+
+
+@dataclass(frozen=True)
+class KnownDifference:
+    """Where the published table and the archive do not agree.
+
+    Attributes:
+        archive: What the archive holds.
+        published: What the table says.
+        source: Who found it, and where it is to be read.
+    """
+
+    archive: Any
+    published: Any
+    source: str
 
 
 @dataclass(frozen=True)
@@ -51,6 +73,41 @@ class Category:
     def test(self) -> int:
         """Number of test images, good and defective."""
         return self.test_good + self.test_defective
+
+    @property
+    def archive(self) -> ArchiveCategory:
+        """What others found in the archive."""
+        return archive_facts().categories[self.name]
+
+    def archive_types(self, edition: Edition = "english") -> Mapping[str, int]:
+        """Return the test images of each defect folder of the archive, meta-label included.
+
+        The pinyin names of most categories are not published; it is empty for them.
+        """
+        if edition == "english":
+            return self.archive.types
+        return {name: self.archive.types[own] for name, own in self.archive.pinyin.items()}
+
+    @property
+    def known_differences(self) -> Mapping[str, KnownDifference]:
+        """Field of this table -> how the archive differs from it."""
+        archive = self.archive
+        known: dict[str, KnownDifference] = {}
+        types = sum(not is_multiple_defects(name) for name in archive.types)
+        if types != self.defect_types:
+            known["defect_types"] = KnownDifference(
+                types, self.defect_types, archive.sources["types"]
+            )
+        if archive.widths is not None and archive.widths != self.widths:
+            known["widths"] = KnownDifference(
+                archive.widths, self.widths, archive.sources["widths"]
+            )
+        return known
+
+    def expected(self, field: str) -> Any:
+        """Return what a field of this table is in the archive: as published, if no one differs."""
+        known = self.known_differences.get(field)
+        return getattr(self, field) if known is None else known.archive
 
 
 CATEGORIES: dict[str, Category] = {

@@ -39,8 +39,20 @@ _OUTLIER_SAMPLE = 10  # masks of a type below which its distribution is not know
 
 
 def check_images(index: Index, images: Mapping[Path, ImageFacts]) -> Iterator[Finding]:
-    """Name the images that do not decode."""
+    """Name the images that do not decode, and photographs that viewers turn."""
     for sample in index:
+        if (turned := images[sample.image].orientation) != 1:
+            path = relative_path(sample.image, index.root)
+            yield Finding(
+                "image-turned",
+                "warning",
+                f"{path} carries the EXIF orientation {turned}: viewers turn it, and its mask lies "
+                "over the pixels as they are stored.",
+                id=sample.id,
+                path=path,
+                advice="`threecad convert` writes it without; check that the mask was not drawn on "
+                "the turned photograph.",
+            )
         if problem := images[sample.image].problem:
             path = relative_path(sample.image, index.root)
             yield Finding(

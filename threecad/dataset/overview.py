@@ -7,13 +7,17 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from threecad.dataset.catalog import find_category, is_multiple_defects
+from threecad.dataset.editions import expected_types
 from threecad.system.locations import is_marked
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from threecad.dataset.catalog import Category
     from threecad.dataset.findings import Finding
     from threecad.dataset.scanning import Index
 
-__all__ = ["CategoryCounts", "Overview", "count"]
+__all__ = ["CategoryCounts", "Overview", "count", "expected_size", "known_differences"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class CategoryCounts:
     masks: int
     defect_types: dict[str, int]
     multiple_defects: int
+
+    def size_of(self, field: str) -> int:
+        """Return a count by the name of its field; of defect types, how many there are."""
+        value = getattr(self, field)
+        return len(value) if isinstance(value, dict) else int(value)
 
 
 @dataclass(frozen=True)
@@ -97,3 +106,23 @@ def _count_category(index: Index, name: str) -> CategoryCounts:
         defect_types=dict(sorted(types.items())),
         multiple_defects=multiple,
     )
+
+
+def expected_size(category: CategoryCounts, field: str, published: Category) -> int:
+    """Return what a count is in the archive; the tree's own where nobody knows."""
+    unknown = field == "defect_types" and expected_types(published, category.defect_types) is None
+    if unknown or not hasattr(published, field):
+        return category.size_of(field)
+    return int(published.expected(field))
+
+
+def known_differences(overview: Overview) -> Iterator[str]:
+    """Say where a count that is right differs from the published table."""
+    for category in overview.categories:
+        published = find_category(category.name)
+        known = published.known_differences.get("defect_types") if published else None
+        if known is not None and len(category.defect_types) == known.archive:
+            yield (
+                f"{category.name}: the published table says {known.published} types; the archive "
+                f"is known to have {known.archive}."
+            )

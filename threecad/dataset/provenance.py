@@ -6,7 +6,7 @@ it got, and every later one is held to it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +28,22 @@ _SCHEMA = "threecad.archives/1"
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive as it was received: size in bytes, SHA-256, time (UTC), whether it is kept."""
+    """An archive as it was received.
+
+    Attributes:
+        size: Bytes.
+        sha256: Its SHA-256.
+        received: When, in UTC.
+        keep: Whether it is kept.
+        folder: The folder in it that holds the category folders, empty if they stand at its top;
+            ``None`` until it was unpacked, or if there are several.
+    """
 
     size: int
     sha256: str
     received: str = ""
     keep: bool = False
+    folder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,11 +110,21 @@ class Provenance:
         """Write down an archive that was received and checked."""
         known = self.archives.get(source)
         if known and (known.size, known.sha256) == (size, sha256):
-            received, keep = known.received, keep or known.keep
+            archive = replace(known, keep=keep or known.keep)
         else:
             received = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        self.archives[source] = Archive(size, sha256, received, keep)
+            archive = Archive(size, sha256, received, keep)
+        self.archives[source] = archive
         self.save()
+
+    def record_folder(self, source: str, folder: str | None) -> bool:
+        """Write down which folder of an archive holds the categories; False if it was known."""
+        archive = self.archives.get(source)
+        if archive is None or folder is None or archive.folder == folder:
+            return False
+        self.archives[source] = replace(archive, folder=folder)
+        self.save()
+        return True
 
     def digests(self, source: str) -> set[str]:
         """Return the SHA-256 of every archive received from a source."""

@@ -9,8 +9,8 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from threecad.dataset.samples import read_sample_mask
-from threecad.dataset.scanning import Index, scan
-from threecad.errors import UsageError
+from threecad.dataset.scanning import Index, masks_expected, scan
+from threecad.errors import MaskError, UsageError
 from threecad.images.files import read_image
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ class ThreeCAD(Dataset[dict[str, Any]]):
     Raises:
         LayoutError: If ``root`` is not such a tree.
         UsageError: If a category or split is not there.
+        MaskError: On access, if a mask does not decode, is not of the size of its image, or is
+            missing for a defective image; of a tree that was imported without masks all are zeros.
 
     Examples:
         >>> from torchvision.transforms import v2
@@ -101,12 +103,18 @@ class ThreeCAD(Dataset[dict[str, Any]]):
             root = scan(root, split_file=split_file, errata=errata, fold=fold)
         self.index = root.select(category=category, split=split)
         self.transform = transform
+        self._masks_expected = masks_expected(self.index.root)
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         sample = self.index.samples[position]
+        if sample.label and sample.mask is None and self._masks_expected:
+            raise MaskError(
+                f"{sample.image} is defective, but no mask is known to be its own. Run `threecad "
+                "verify` on the tree, which says why, or leave it out with an errata file."
+            )
         image = torch.from_numpy(read_image(sample.image)).permute(2, 0, 1).contiguous()
         item = {
             "image": SampleImage(image),

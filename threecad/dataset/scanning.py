@@ -14,19 +14,23 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from threecad.dataset import tree_findings
 from threecad.dataset.catalog import is_multiple_defects
-from threecad.dataset.findings import Finding
-from threecad.dataset.samples import GOOD, Index, Sample, Split, relative_path
+from threecad.dataset.naming import good_among, is_image_folder, is_mask_folder, mask_owner
+from threecad.dataset.samples import GOOD, Index, Sample, Split
 from threecad.errors import LayoutError, UsageError
 from threecad.system.json_files import read_object
 from threecad.system.locations import default_root, own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+
+    from threecad.dataset.findings import Finding
 
 __all__ = [
     "GOOD",
@@ -36,6 +40,7 @@ __all__ = [
     "Split",
     "category_folders",
     "find_root",
+    "holds_types",
     "is_category",
     "is_stray",
     "masks_expected",
@@ -60,8 +65,9 @@ def scan(
 
     Nothing is decoded: only names are read. Stray files (``.DS_Store``, ``Thumbs.db``,
     ``.ipynb_checkpoints``, ``__MACOSX``, hidden files) are ignored. What is wrong but does not stop
-    the work (a defective image without a mask, a mask without an image, an unknown kind of file, a
-    link to nowhere) is in ``Index.findings``.
+    the work (a defective image without a mask, a mask without an image or of two, an unknown kind
+    of file, a link to nowhere) is in ``Index.findings``. What the good folder may be called,
+    ``threecad.dataset.naming`` says; in ids and as a defect type it is ``good``.
 
     Args:
         root: The folder that holds the category folders, or its parent; ``default_root()`` if
@@ -89,7 +95,7 @@ def scan(
     for name, path in sorted(found.items()):
         of_category = list(_scan_category(folder, name, path, findings))
         if not of_category:
-            findings.append(_category_empty(folder, path))
+            findings.append(tree_findings.category_empty(folder, path))
         samples += of_category
     index = Index(folder, samples, findings=findings)
     excluded: Collection[str] = ()
@@ -179,6 +185,19 @@ def is_category(folder: Path) -> bool:
     return (folder / "train").is_dir() or (folder / "test").is_dir()
 
 
+def holds_types(category: Path) -> bool:
+    """Whether the splits of a category hold folders of types, not just images and masks."""
+    if is_mask_folder(category.name) or is_image_folder(category.name):
+        return False
+    names = {
+        name
+        for split in ("train", "val", "test")
+        if (category / split).is_dir()
+        for name in _folders(category / split)
+    }
+    return any(not (is_mask_folder(name) or is_image_folder(name)) for name in names)
+
+
 def category_folders(folder: Path) -> dict[str, Path]:
     """Return the folders that hold a category (``train`` or ``test``), by NFC name."""
     return {name: path for name, path in _folders(folder).items() if is_category(path)}
@@ -189,37 +208,55 @@ def _scan_category(
 ) -> Iterator[Sample]:
     masks = _scan_masks(root, folder / "ground_truth", findings)
     expected = masks_expected(root)
-    for split in ("train", "val", "test"):
-        if not (folder / split).is_dir():
-            continue
-        for defect_type, path in sorted(_folders(folder / split).items()):
-            for stem, image in _files(root, path, findings).items():
-                # A mask of test/good is looked up too: it is a finding. train/good shares its
-                # stems with test/good, so there a mask would be somebody else's.
-                mine = (split, defect_type) != ("train", GOOD)
-                mask = masks.pop((defect_type, stem), None) if mine else None
-                sample = _sample(category, split, defect_type, stem, image, mask)
-                if sample.label and mask is None and expected:
-                    findings.append(_mask_missing(root, sample))
-                if sample.label == 0 and mask is not None:
-                    findings.append(_mask_of_good(root, sample, mask))
-                    sample = replace(sample, mask=None)
-                yield sample
-    for (_, _), mask in sorted(masks.items()):
-        findings.append(
-            Finding(
-                "mask-orphan",
-                "warning",
-                f"{relative_path(mask, root)} has no image of its stem in test/{mask.parent.name}.",
-                path=relative_path(mask, root),
-                advice="Restore the image, or remove the mask.",
-            )
+    splits = [split for split in ("train", "val", "test") if (folder / split).is_dir()]
+    types = {split: _types(root, folder / split, findings) for split in splits}
+    good = {(split, name) for split, found in types.items() for name in good_among(found)}
+    samples = [
+        # A mask of test/good is looked up too: it is a finding. train/good shares its stems with
+        # test/good, so there a mask would be somebody else's.
+        (
+            _sample(category, split, GOOD if (split, name) in good else name, stem, image),
+            (name, stem) if (split == "test" or (split, name) not in good) else None,
         )
+        for split, found in types.items()
+        for name, path in sorted(found.items())
+        for stem, image in _photographs(root, path, findings).items()
+    ]
+    owners = Counter(place for _, place in samples if place is not None)
+    for sample, place in samples:
+        mask = masks.get(place) if place is not None else None
+        if place is not None and mask is not None and owners[place] > 1:
+            findings.append(tree_findings.mask_shared(root, sample, mask))
+        elif sample.label and mask is None and expected:
+            findings.append(tree_findings.mask_missing(root, sample))
+        elif sample.label == 0 and mask is not None:
+            findings.append(tree_findings.mask_of_good(root, sample, mask))
+        else:
+            yield replace(sample, mask=mask)
+            continue
+        yield sample
+    for place, mask in sorted(masks.items()):
+        if place not in owners:
+            findings.append(tree_findings.mask_orphan(root, mask))
 
 
-def _sample(
-    category: str, split: str, defect_type: str, stem: str, image: Path, mask: Path | None
-) -> Sample:
+def _types(root: Path, folder: Path, findings: list[Finding]) -> dict[str, Path]:
+    """Return the folders of defect types; one of masks or annotations never is one."""
+    found = _folders(folder)
+    masks = [name for name in found if is_mask_folder(name)]
+    findings += [tree_findings.not_a_type(root, found.pop(name)) for name in masks]
+    return found
+
+
+def _photographs(root: Path, folder: Path, findings: list[Finding]) -> dict[str, Path]:
+    """Return the image files of a folder by stem, without masks that stand beside their image."""
+    files = _files(root, folder, findings)
+    masks = [stem for stem in files if mask_owner(stem) in files]
+    findings += [tree_findings.mask_misplaced(root, files.pop(stem)) for stem in masks]
+    return files
+
+
+def _sample(category: str, split: str, defect_type: str, stem: str, image: Path) -> Sample:
     good = defect_type == GOOD
     known = not good and not is_multiple_defects(defect_type)
     return Sample(
@@ -230,7 +267,7 @@ def _sample(
         defect_types=(defect_type,) if known else (),
         label=int(not good),
         image=image,
-        mask=mask,
+        mask=None,
     )
 
 
@@ -258,20 +295,13 @@ def _files(root: Path, folder: Path, findings: list[Finding]) -> dict[str, Path]
             continue
         path = Path(entry.path)
         if not is_text(entry.name):
-            findings.append(_not_text(root, path))
+            findings.append(tree_findings.not_text(root, path))
             continue
         if not entry.is_file():
-            findings.append(_not_a_file(root, path))
+            findings.append(tree_findings.not_a_file(root, path))
             continue
         if path.suffix.casefold() not in IMAGE_SUFFIXES:
-            findings.append(
-                Finding(
-                    "file-unexpected",
-                    "info",
-                    f"{relative_path(path, root)} is not an image and is ignored.",
-                    path=relative_path(path, root),
-                )
-            )
+            findings.append(tree_findings.no_image(root, path))
             continue
         stem = unicodedata.normalize("NFC", path.stem)
         if stem in files:
@@ -290,67 +320,3 @@ def is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _not_text(root: Path, path: Path) -> Finding:
-    name = relative_path(path, root).encode(errors="surrogateescape").decode(errors="replace")
-    return Finding(
-        "file-broken",
-        "error",
-        f"{name} has a name that is no UTF-8. It is left out.",
-        path=name,
-        advice="Rename it; an archive may have been unpacked under another encoding.",
-    )
-
-
-def _category_empty(root: Path, path: Path) -> Finding:
-    name = relative_path(path, root)
-    return Finding(
-        "category-empty",
-        "warning",
-        f"{name} holds no image and is passed over.",
-        path=name,
-        advice="Expected train/good/*.png and test/<defect type>/*.png in it; or remove it.",
-    )
-
-
-def _not_a_file(root: Path, path: Path) -> Finding:
-    name = relative_path(path, root)
-    if path.is_dir():
-        return Finding(
-            "folder-unexpected",
-            "warning",
-            f"{name} is a folder among images; what is in it is ignored.",
-            path=name,
-            advice="Move its images up, or remove it.",
-        )
-    return Finding(
-        "file-broken",
-        "error",
-        f"{name} is no file: a link to nowhere, or a device. It is left out.",
-        path=name,
-        advice="Restore what it points to, or remove it.",
-    )
-
-
-def _mask_missing(root: Path, sample: Sample) -> Finding:
-    return Finding(
-        "mask-missing",
-        "error",
-        f"{relative_path(sample.image, root)} is defective but has no mask.",
-        id=sample.id,
-        path=relative_path(sample.image, root),
-        advice=f"Expected {sample.category}/ground_truth/{sample.defect_type}/"
-        f"{sample.image.stem}.png.",
-    )
-
-
-def _mask_of_good(root: Path, sample: Sample, mask: Path) -> Finding:
-    return Finding(
-        "mask-unexpected",
-        "warning",
-        f"{relative_path(sample.image, root)} is good but has a mask; the mask is ignored.",
-        id=sample.id,
-        path=relative_path(mask, root),
-        advice="Remove the mask, or move the image to the folder of its defect type.",
-    )

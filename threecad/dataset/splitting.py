@@ -3,7 +3,8 @@
 A split is made from groups of duplicates, never from single images, so that one picture cannot be
 on two sides. The order in which groups are drawn is that of the SHA-256 of seed and group name: it
 depends on neither the platform nor the other categories, and fewer shots, or a smaller fraction,
-are always a part of more.
+are always a part of more. A picture that two categories share counts in each as if it were alone,
+as for detectors of one category; ``across_categories`` keeps it on one side for those of all.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from threecad.dataset.duplicates import duplicate_groups
+from threecad.dataset.duplicates.exact import duplicate_groups
 from threecad.dataset.split_files import SplitFile, SplitRow
 from threecad.errors import UsageError
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SplitKind", "split"]
 
-SplitKind = Literal["official", "few-shot", "k-fold", "holdout", "leak-free", "supervised", "noisy"]
+SplitKind = Literal[
+    "official", "few-shot", "k-fold", "holdout", "leak-free", "supervised", "one-class", "noisy"
+]
 
 _IN_TEST = "the same picture is a test image"
 
@@ -39,6 +42,7 @@ def split(
     folds: int | None = None,
     fraction: float | None = None,
     near: bool = False,
+    across_categories: bool = False,
     workers: int | None = None,
     cluster: str | None = None,
     progress: bool = False,
@@ -55,11 +59,13 @@ def split(
     k-fold       the good images in ``folds`` parts, each held out once; every defect is tested
     supervised   training, validation and test with defects in each; ``fraction`` each for the
                  latter two
+    one-class    training with good images alone: every defect is tested, and ``fraction`` of the
+                 good images
     noisy        ``fraction`` of the defective test images moved into training
     ===========  ==================================================================================
 
-    Every kind but ``official`` keeps duplicates on one side, leaving a training image out where
-    its duplicate is a test image, and draws per category and defect type.
+    Every kind but ``official`` keeps the duplicates of a category on one side, leaving a training
+    image out where its duplicate is a test image, and draws per category and defect type.
 
     Args:
         index: What to divide; samples with split ``val`` count as training images.
@@ -67,8 +73,11 @@ def split(
         seed: Chooses the draw.
         shots: For ``few-shot``, default 4.
         folds: For ``k-fold``, default 5.
-        fraction: For ``holdout`` (default 0.2), ``supervised`` (0.15) and ``noisy`` (0.1).
+        fraction: For ``holdout`` (default 0.2), ``supervised`` (0.15), ``one-class`` (0.2) and
+            ``noisy`` (0.1).
         near: Keep near duplicates together as well as pixel-identical images.
+        across_categories: Keep duplicates of several categories together, too, for a detector of
+            all of them. The split of a category then depends on the others.
         workers: Worker processes that look for duplicates.
         cluster: Where to run them, if not here; see ``threecad.system.parallel.map``.
         progress: Show a progress bar on stderr.
@@ -90,7 +99,12 @@ def split(
         groups = {sample.id: sample.id for sample in index}
     else:
         groups = duplicate_groups(
-            index, near=near, workers=workers, cluster=cluster, progress=progress
+            index,
+            near=near,
+            across_categories=across_categories,
+            workers=workers,
+            cluster=cluster,
+            progress=progress,
         )
     plan = _Plan()
     units = sorted(_units(index, groups, seed), key=lambda unit: (unit.category, unit.rank))
@@ -103,6 +117,8 @@ def split(
     ]
     if kind != "official":
         options["near"] = near
+        if across_categories:
+            options["across_categories"] = True
     if index.errata_digest is not None:
         options["errata"] = index.errata_digest
     return SplitFile(
@@ -115,6 +131,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "k-fold": {"folds": 5},
     "holdout": {"fraction": 0.2},
     "supervised": {"fraction": 0.15},
+    "one-class": {"fraction": 0.2},
     "noisy": {"fraction": 0.1},
 }
 
@@ -144,7 +161,10 @@ def _options(kind: str, given: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class _Unit:
-    """Samples that stay together, sorted by id: duplicates of each other, or a single one."""
+    """Samples that stay together, sorted by id: duplicates of each other, or a single one.
+
+    If they are of several categories, the first one decides on all of them.
+    """
 
     rank: bytes
     samples: tuple[Sample, ...]
@@ -155,7 +175,8 @@ class _Unit:
 
     @property
     def stratum(self) -> str:
-        return "|".join(sorted({sample.defect_type for sample in self.samples}))
+        mine = (sample for sample in self.samples if sample.category == self.category)
+        return "|".join(sorted({sample.defect_type for sample in mine}))
 
     @property
     def touches_test(self) -> bool:
@@ -271,6 +292,20 @@ def _supervised(units: list[_Unit], plan: _Plan, fraction: float) -> None:
             )
 
 
+def _one_class(units: list[_Unit], plan: _Plan, fraction: float) -> None:
+    good = [unit for unit in units if not unit.touches_defect]
+    tested = _draw(good, fraction)
+    if not tested:
+        raise UsageError(
+            f"{units[0].category} has {len(good)} different good image(s) that are not defective "
+            "ones too: too few to train with some and test with others."
+        )
+    for unit in units:
+        # The good copy of a defective image is tested with it.
+        trained_on = not unit.touches_defect and unit not in tested
+        plan.place(unit.samples, "train" if trained_on else "test")
+
+
 def _noisy(units: list[_Unit], plan: _Plan, fraction: float) -> None:
     free = plan.keep_test(units)
     for unit in free:
@@ -292,6 +327,7 @@ _KINDS: dict[str, Callable[..., None]] = {
     "holdout": _holdout,
     "leak-free": _leak_free,
     "supervised": _supervised,
+    "one-class": _one_class,
     "noisy": _noisy,
 }
 

@@ -21,6 +21,7 @@ import tokenize
 import unicodedata
 import zipfile
 import zlib
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MapFormat", "PredictionFolder", "PredictionWriter", "read_map", "write_map"]
 
-MapFormat = Literal["npy", "npz", "tiff", "png"]
+MapFormat = Literal["npy", "npz", "tiff", "png", "png16"]
 
 # What NumPy raises on broken files.
 _BROKEN = (
@@ -58,6 +59,7 @@ _BROKEN = (
 )
 
 SUFFIXES = frozenset({".npy", ".npz", ".tif", ".tiff", ".png"})
+PNG_STEPS = 65535
 FLOATS = (np.float16, np.float32, np.float64)
 
 
@@ -102,14 +104,18 @@ class PredictionFolder:
 
 
 class PredictionWriter:
-    """Writes a predictions folder; the table of scores appears when the block ends well.
+    """Writes a predictions folder, map by map; the table appears when the block ends well.
 
     >>> with PredictionWriter("predictions") as writer:
     ...     writer.add("Aluminum_Ipad/test/good/001", anomaly_map, score)
 
+    Nothing but the ids is kept in memory.
+
     Args:
         folder: Where to write; made if missing.
-        map_format: ``npy`` keeps every bit; ``png`` needs ``scale`` and ``offset``.
+        map_format: ``npy`` keeps every bit; ``png`` needs ``scale`` and ``offset``; ``png16`` takes
+            them from the lowest and the highest value, which are known when the last map is: until
+            then the maps lie there as ``.npy``.
         scale: For ``png``: the step between two of the 65,536 values.
         offset: For ``png``: the score that is stored as 0.
     """
@@ -125,10 +131,16 @@ class PredictionWriter:
         self.folder = Path(folder)
         self.map_format = map_format
         self.scale, self.offset = scale, offset
+        self._range = (math.inf, -math.inf)
         self._added: set[str] = set()
-        self.rows: list[dict[str, Any]] = []
+        self._columns: list[str] = []
         if map_format == "png" and (scale is None or offset is None):
             raise UsageError("16-bit PNG maps need one scale and offset for all maps.")
+
+    @property
+    def count(self) -> int:
+        """Number of predictions written."""
+        return len(self._added)
 
     def add(
         self,
@@ -137,24 +149,37 @@ class PredictionWriter:
         score: float,
         **columns: Any,
     ) -> None:
-        """Write one map, ``(H, W)`` float, and remember its image score and further columns.
+        """Write one map, ``(H, W)`` float, its image score, and further columns of the table.
 
         Raises:
-            UsageError: If the id would lead out of the folder, or was added before.
+            UsageError: If the id would lead out of the folder, or was added before, or the first
+                prediction had other columns.
         """
         name = _safe(sample_id)
         if name in self._added:
             raise UsageError(f"{sample_id!r} was added before; one prediction per image.")
-        self._added.add(name)
+        row = {"id": sample_id, "score": float(score), **columns}
+        if self._columns and self._columns != [*row]:
+            raise UsageError(f"{sample_id!r} has the columns {[*row]}, others {self._columns}.")
         if anomaly_map is not None:
-            path = self.folder / "maps" / f"{name}.{self.map_format}"
+            suffix = "npy" if self.map_format == "png16" else self.map_format
+            path = self.folder / "maps" / f"{name}.{suffix}"
             write_map(path, anomaly_map, scale=self.scale, offset=self.offset)
-        self.rows.append({"id": sample_id, "score": float(score), **columns})
+            low, high = self._range
+            self._range = min(low, float(anomaly_map.min())), max(high, float(anomaly_map.max()))
+        self._added.add(name)
+        if not self._columns:
+            self._begin_table([*row])
+        self._table.writerow(row.values())
 
     def __enter__(self) -> PredictionWriter:
         if self.map_format == "png":
-            meta = {"scale": self.scale, "offset": self.offset}
-            atomic.write_json(self.folder / "meta.json", meta)
+            self._write_meta()
+        self._open = ExitStack()
+        scores = atomic.replacing(self.folder / "scores.csv")
+        temporary = self._open.enter_context(scores)
+        file = self._open.enter_context(temporary.open("w", newline="", encoding="utf-8"))
+        self._table = csv.writer(file, lineterminator="\n")
         return self
 
     def __exit__(
@@ -163,13 +188,29 @@ class PredictionWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
-            columns = list(dict.fromkeys(key for row in self.rows for key in row))
-            table = io.StringIO(newline="")
-            writer = csv.DictWriter(table, columns or ["id", "score"], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
-            atomic.write_text(self.folder / "scores.csv", table.getvalue())
+        if kind is None and not self._columns:
+            self._begin_table(["id", "score"])
+        self._open.__exit__(kind, error, trace)
+        if kind is None and self.map_format == "png16":
+            self._convert_to_png()
+
+    def _begin_table(self, columns: list[str]) -> None:
+        self._columns = columns
+        self._table.writerow(columns)
+
+    def _write_meta(self) -> None:
+        atomic.write_json(self.folder / "meta.json", {"scale": self.scale, "offset": self.offset})
+
+    def _convert_to_png(self) -> None:
+        """Write the maps anew, in steps of one size between the lowest and the highest value."""
+        low, high = self._range
+        self.scale = (high - low) / PNG_STEPS if high > low else 1.0
+        self.offset = low if math.isfinite(low) else 0.0
+        self._write_meta()
+        for path in sorted((self.folder / "maps").rglob("*.npy")):
+            png = path.with_suffix(".png")
+            write_map(png, read_map(path), scale=self.scale, offset=self.offset)
+            path.unlink()
 
 
 def write_map(
@@ -210,7 +251,7 @@ def write_map(
             if not scale or offset is None or not math.isfinite(scale + offset):
                 raise UsageError("A 16-bit PNG map needs a finite scale, not 0, and an offset.")
             steps = np.rint((values.astype(np.float64) - offset) / scale)
-            Image.fromarray(np.clip(steps, 0, 65535).astype(np.uint16)).save(
+            Image.fromarray(np.clip(steps, 0, PNG_STEPS).astype(np.uint16)).save(
                 temporary, format="PNG"
             )
         else:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from threecad.errors import ExtractionError
 from threecad.fetching.archives import DAMAGED, Member, open_zip, plan_members, reject_too_large
-from threecad.fetching.member_names import is_image, is_junk
+from threecad.fetching.member_names import is_image, is_junk, safe_parts
 from threecad.system import atomic
 from threecad.system.disk import writing_to
 from threecad.system.locations import own_folder
@@ -51,6 +51,8 @@ class Extraction:
         skipped: How many were already there, checked by size and CRC.
         ignored: How many members of the archive are no part of the layout.
         left_out: How many of these are images.
+        folder: The folder of the archive that holds the category folders, empty if there is none;
+            ``None`` where there is no one such folder.
     """
 
     files: Counter[str] = field(default_factory=Counter)
@@ -59,6 +61,7 @@ class Extraction:
     skipped: int = 0
     ignored: int = 0
     left_out: int = 0
+    folder: str | None = None
 
     def count(self, category: str, size: int, written: bool) -> None:
         """Count one file of ``size`` bytes that is in place, written now or before."""
@@ -75,6 +78,7 @@ class Extraction:
         self.skipped += other.skipped
         self.ignored += other.ignored
         self.left_out += other.left_out
+        self.folder = other.folder if self.folder in (None, other.folder) else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts as JSON-able data."""
@@ -85,7 +89,8 @@ class Extraction:
         """Return what `to_dict` was called on, nothing of it written now."""
         files, sizes = Counter(data["files"]), Counter(data["bytes"])
         skipped = data["written"] + data["skipped"]
-        return cls(files, sizes, 0, skipped, data["ignored"], data.get("left_out", 0))
+        left_out, folder = data.get("left_out", 0), data.get("folder")
+        return cls(files, sizes, 0, skipped, data["ignored"], left_out, folder)
 
 
 def check_zip(path: str | os.PathLike[str]) -> None:
@@ -164,6 +169,7 @@ def _extract(
         done = Extraction(ignored=len(ignored), left_out=left_out)
         reject_too_large(path, members or inner, root)
         if members:
+            done.folder = _common_folder(members)
             for folder in {member.target.parent for member in members}:
                 (root / folder).mkdir(parents=True, exist_ok=True)
             _write_all(archive, path, members, root, workers, progress, done)
@@ -180,6 +186,12 @@ def _extract(
             done.add(_extract(copy, root, wanted, workers, progress, nested, depth + 1))
             copy.unlink()
     return done
+
+
+def _common_folder(members: list[Member]) -> str | None:
+    """The folder that holds the category folders of all members, if it is one."""
+    folders = {"/".join(safe_parts(member.name)[:-4]) for member in members}
+    return folders.pop() if len(folders) == 1 else None
 
 
 def _write_all(

@@ -130,6 +130,10 @@ class AsPng:
 class Mask(Protocol):
     """A mask somewhere, in any form."""
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(height, width)``, without decoding it."""
+
     def decode(self, rule: MaskRule | None) -> tuple[NDArray[np.bool_], str, tuple[str, ...]]:
         """Return the mask, ``(H, W) bool``, the name of the rule used and what is odd."""
 
@@ -142,6 +146,11 @@ class MaskImage:
     """A mask that is an image."""
 
     content: Content
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(height, width)`` from the header."""
+        return read_image_size(self.content)
 
     def decode(self, rule: MaskRule | None) -> tuple[NDArray[np.bool_], str, tuple[str, ...]]:
         """Return the mask, ``(H, W) bool``, the rule used and the codes of what is odd."""

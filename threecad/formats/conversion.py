@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
-from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from threecad.dataset.errata import read_errata
-from threecad.dataset.split_files import read_split
-from threecad.errors import ConversionError, UsageError
+from threecad.errors import UsageError
 from threecad.formats.cards import find_origin
-from threecad.formats.membership import apply_split_file, assign_splits, divide
-from threecad.formats.reading import ReadOptions
-from threecad.formats.registry import FORMATS, TREE, choose_reader, choose_writer
+from threecad.formats.planning import Division, plan_conversion
+from threecad.formats.reading.decisions import Decisions
+from threecad.formats.reading.options import ReadOptions
+from threecad.formats.registry import FORMATS, TREE, choose_writer
 from threecad.formats.scaling import scale_down
 from threecad.formats.staging import RECORD, check_replaceable, staged_folder
 from threecad.formats.writing import Placement, WriteOptions, check_disk_space
@@ -28,12 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from threecad.formats.items import Item
+    from threecad.formats.planning import Plan
+    from threecad.formats.reading.account import Account
     from threecad.images.masks import MaskRule
 
-__all__ = ["Conversion", "convert"]
-
-TEST_FRACTION = 0.2
-"""Of the good images that nothing assigns to a split."""
+__all__ = ["Conversion", "convert", "plan"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,10 @@ class Conversion:
         left_out: Number of images of the source that were not asked for.
         notes: What is odd about the masks and what the layout could not hold, and how often;
             ``images-lost`` are those that an earlier conversion wrote into the source and that
-            are not there any more.
+            are not there any more, ``stems-renamed`` those whose stem another image of the same
+            defect type has, where one folder holds the masks of all splits.
+        account: What became of every file and annotation of the source.
+        findings: What is wrong with the source and did not keep it from being read.
         errata: SHA-256 of the corrections that were applied, if any.
     """
 
@@ -66,6 +66,8 @@ class Conversion:
     masks: dict[str, int]
     left_out: int
     notes: dict[str, int]
+    account: Account
+    findings: tuple[str, ...] = ()
     errata: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,6 +94,7 @@ def convert(
     placement: Placement = "copy",
     size: int | None = None,
     mask_rule: MaskRule | None = None,
+    decisions: Decisions | None = None,
     polygons: bool = False,
     shard_bytes: int = 500_000_000,
     force: bool = False,
@@ -126,6 +129,8 @@ def convert(
             ``"reference"`` them where they are.
         size: Scale images down until no side is longer.
         mask_rule: Overrides how masks are binarised.
+        decisions: What to do with images, masks and annotations that are in doubt; without it they
+            are refused.
         polygons: Outlines instead of run lengths, in ``coco``.
         shard_bytes: Largest size of a shard, in ``parquet`` and ``webdataset``.
         force: Replace what an earlier conversion wrote.
@@ -137,44 +142,33 @@ def convert(
         ConversionError: If the source is not what it should be, or the destination is in the way.
     """
     target = Path(destination)
-    if bad is not None and good is None:
-        raise UsageError("--bad, the folder of defective parts, needs --good beside it.")
-    good, bad = (_below(source, folder) for folder in (good, bad))
+    reading = _reading(
+        source,
+        category=category,
+        good=good,
+        bad=bad,
+        split_file=split_file,
+        fold=fold,
+        errata=errata,
+        mask_rule=mask_rule,
+        decisions=decisions,
+    )
+    good, bad = reading.good, reading.bad
     _check_apart(source, good, bad, target)
     check_replaceable(target, force=force)
-    name, reason, base = choose_reader(source, from_, good)
     writer = choose_writer(to, from_ or (TREE if good else None), placement, size)
-    _check_divisions(name, split_file, fold, errata, supervised=supervised)
-    items = _read(
-        name,
-        base,
-        ReadOptions(
-            category=category,
-            categories=tuple(categories),
-            good=good,
-            bad=bad,
-            split_file=Path(split_file) if split_file is not None else None,
-            fold=fold,
-            errata=Path(errata) if errata is not None else None,
-        ),
+    made = plan_conversion(
+        source,
+        from_,
+        reading,
+        Division(tuple(categories), supervised, test_fraction, seed),
+        writer=writer,
+        workers=workers,
     )
-    found = len(items)
-    lost = _written(base, categories) - len([i for i in items if _is_wanted(i, categories)])
-    if split_file is not None and name != TREE:
-        items = apply_split_file(items, read_split(split_file).with_fold(fold), base)
-    _check_needed(items, name, category, test_fraction)
-    fraction = TEST_FRACTION if test_fraction is None else test_fraction
-    items = assign_splits(items, test_fraction=fraction, seed=seed)
-    if supervised:
-        items = divide(items, seed=seed, workers=workers)
-    items = _select(items, categories)
-    _check_masks(items, writer)
-    if size is not None:
-        items = [scale_down(item, size) for item in items]
     options = WriteOptions(
         destination=target,
         placement=placement,
-        origin=find_origin(base if name == TREE else None, items),
+        origin=find_origin(made.source if made.from_format == TREE else None, made.items),
         mask_rule=mask_rule,
         polygons=polygons,
         shard_bytes=shard_bytes,
@@ -182,108 +176,98 @@ def convert(
         workers=workers,
         progress=progress,
     )
+    items = made.items if size is None else [scale_down(item, size) for item in made.items]
+    return _write(made, items, writer, options, force=force)
+
+
+def plan(
+    source: str | os.PathLike[str] | None,
+    *,
+    from_: str | None = None,
+    category: str | None = None,
+    good: str | os.PathLike[str] | None = None,
+    bad: str | os.PathLike[str] | None = None,
+    split_file: str | os.PathLike[str] | None = None,
+    fold: int | None = None,
+    test_fraction: float | None = None,
+    seed: int = 0,
+    mask_rule: MaskRule | None = None,
+    decisions: Decisions | None = None,
+    workers: int | None = None,
+) -> Plan:
+    """Return what ``convert`` would make of ``source`` in the layout of 3CAD, and write nothing.
+
+    The arguments are those of ``convert``.
+
+    Raises:
+        UsageError: If the arguments make no sense together.
+        ConversionError: If the source is not what it should be, or anything in it is in doubt.
+    """
+    reading = _reading(
+        source,
+        category=category,
+        good=good,
+        bad=bad,
+        split_file=split_file,
+        fold=fold,
+        mask_rule=mask_rule,
+        decisions=decisions,
+    )
+    division = Division(test_fraction=test_fraction, seed=seed)
+    return plan_conversion(source, from_, reading, division, workers=workers)
+
+
+def _reading(
+    source: str | os.PathLike[str] | None,
+    *,
+    good: str | os.PathLike[str] | None,
+    bad: str | os.PathLike[str] | None,
+    decisions: Decisions | None,
+    split_file: str | os.PathLike[str] | None,
+    errata: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> ReadOptions:
+    if bad is not None and good is None:
+        raise UsageError("--bad, the folder of defective parts, needs --good beside it.")
+    return ReadOptions(
+        good=_below(source, good),
+        bad=_below(source, bad),
+        split_file=Path(split_file) if split_file is not None else None,
+        errata=Path(errata) if errata is not None else None,
+        decisions=decisions or Decisions(),
+        **options,
+    )
+
+
+def _write(
+    made: Plan, items: Sequence[Item], writer: str, options: WriteOptions, *, force: bool
+) -> Conversion:
+    target = options.destination
     with staged_folder(target, _recipe(items, writer, options), force=force) as folder:
-        check_disk_space(items, target, placement)
+        check_disk_space(items, target, options.placement)
         write = FORMATS[writer].write
         assert write is not None
         tally = write(items, folder, options)
-        if lost > 0:
-            tally.notes["images-lost"] = lost
+        for note, number in (("images-lost", made.lost), ("stems-renamed", made.renamed)):
+            if number:
+                tally.notes[note] = number
         result = Conversion(
-            source=str(base),
+            source=str(made.source),
             destination=str(target),
-            from_format=name,
-            detected=reason,
+            from_format=made.from_format,
+            detected=made.detected,
             to_format=writer,
-            counts=_count(items),
+            counts=made.counts,
             images=dict(sorted(tally.images.items())),
             masks=dict(sorted(tally.masks.items())),
-            left_out=found - len(items),
+            left_out=made.left_out,
             notes=dict(sorted(tally.notes.items())),
+            account=made.account,
+            findings=made.findings,
             errata=options.errata,
         )
         _write_marker(folder, result, items)
     return result
-
-
-def _check_divisions(
-    name: str,
-    split_file: str | os.PathLike[str] | None,
-    fold: int | None,
-    errata: str | os.PathLike[str] | None,
-    *,
-    supervised: bool,
-) -> None:
-    if supervised and split_file is not None:
-        raise UsageError("--split makes a split and --split-file brings one. Leave one out.")
-    if fold is not None and split_file is None:
-        raise UsageError("--fold needs a split file that was made with --kind k-fold.")
-    if errata is not None and name != TREE:
-        raise UsageError(
-            f"--errata corrects a 3CAD tree, and this is {name}. Convert it to 3cad first."
-        )
-
-
-def _read(name: str, source: Path, options: ReadOptions) -> list[Item]:
-    read = FORMATS[name].read
-    assert read is not None
-    items = read(source, options)
-    counts = Counter(item.id for item in items)
-    if twice := [name for name, count in counts.items() if count > 1]:
-        raise ConversionError(f"Two images of {source} come to the id {twice[0]!r}. Rename one.")
-    return items
-
-
-def _is_wanted(item: Item, categories: Collection[str]) -> bool:
-    return not categories or item.category in categories
-
-
-def _written(source: Path, categories: Collection[str]) -> int:
-    """Return how many images the conversion that made ``source`` wrote; 0 if that is not known."""
-    try:
-        record = json.loads((source / OWN_FOLDER / RECORD).read_text(encoding="utf-8"))
-        return sum(
-            sum(kinds.values())
-            for name, kinds in record["counts"].items()
-            if not categories or name in categories
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return 0
-
-
-def _select(items: list[Item], categories: Collection[str]) -> list[Item]:
-    known = sorted({item.category for item in items})
-    if unknown := sorted(set(categories) - set(known)):
-        raise UsageError(f"No category {unknown[0]!r}. There are: {', '.join(known) or 'none'}.")
-    chosen = [item for item in items if _is_wanted(item, categories)]
-    if not chosen:
-        raise ConversionError("There is no image to convert.")
-    return sorted(chosen, key=lambda item: item.id)
-
-
-def _check_masks(items: Sequence[Item], writer: str) -> None:
-    bare = [item.id for item in items if item.label and item.mask is None]
-    if bare and FORMATS[writer].masks_needed:
-        raise ConversionError(
-            f"{len(bare)} defective images have no mask, the first is {bare[0]}. In {writer} they "
-            "could not be told from good ones. Add the masks, or choose another format."
-        )
-
-
-def _check_needed(
-    items: Sequence[Item], name: str, category: str | None, test_fraction: float | None
-) -> None:
-    """Refuse a category or a test fraction that the source does not leave open."""
-    named = sorted({item.category for item in items})
-    if category is not None and named != [unicodedata.normalize("NFC", category)]:
-        raise UsageError(
-            f"--category {category} cannot rename what is in {name}, which names its categories "
-            f"itself: {', '.join(named)}. Leave it out; `threecad convert --category` picks one."
-        )
-    if test_fraction is not None and all(item.split or item.label for item in items):
-        raise UsageError(
-            f"--test-fraction is for images without splits, and {name} has them. Leave it out."
-        )
 
 
 def _check_apart(
@@ -332,14 +316,6 @@ def _recipe(items: Sequence[Item], writer: str, options: WriteOptions) -> dict[s
         **settings,
         "destination": str(options.destination),
     }
-
-
-def _count(items: Sequence[Item]) -> dict[str, dict[str, int]]:
-    counts: dict[str, Counter[str]] = {}
-    for item in items:
-        kind = f"{item.split} {'defective' if item.label else 'good'}"
-        counts.setdefault(item.category, Counter())[kind] += 1
-    return {name: dict(sorted(counter.items())) for name, counter in sorted(counts.items())}
 
 
 def _write_marker(folder: Path, result: Conversion, items: Sequence[Item]) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from threecad.formats.items import Item
+    from threecad.formats.reading.source import Source
 
 __all__ = ["read_ids", "with_flat_names", "with_padded_names", "with_place_names", "write_ids"]
 
@@ -101,19 +102,18 @@ def write_ids(folder: Path, ids: Mapping[str, str]) -> None:
     atomic.write_text(folder / OWN_FOLDER / _IDS, table.getvalue())
 
 
-def read_ids(folder: Path) -> dict[str, str]:
+def read_ids(source: Source) -> dict[str, str]:
     """Return the id of every image path as written by ``write_ids``; empty if there is no file.
 
     Raises:
         ConversionError: If the file is not such a table.
     """
-    path = folder / OWN_FOLDER / _IDS
+    path = source.root / OWN_FOLDER / _IDS
     if not path.is_file():
         return {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return {row["image"]: row["id"] for row in csv.DictReader(file)}
-    except (KeyError, UnicodeDecodeError, csv.Error) as error:
+        return {row["image"]: row["id"] for _, row in source.read_table(path)}
+    except KeyError as error:
         raise ConversionError(
             f"{path} is not a table of image,id: {error!r}. Remove it to read the folder by its "
             "names alone."

@@ -12,14 +12,58 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from threecad.dataset.samples import GOOD
-from threecad.errors import ConversionError
+from threecad.errors import ConversionError, MaskError
 from threecad.formats.contents import Content, File, Mask, MaskImage
 
 if TYPE_CHECKING:
-    from threecad.dataset.samples import Sample
+    from numpy.typing import NDArray
 
-__all__ = ["Item", "make_id", "relative_posix"]
+    from threecad.dataset.samples import Sample
+    from threecad.images.masks import MaskRule
+
+__all__ = ["Item", "MaskImages", "make_id", "relative_posix"]
+
+
+@dataclass(frozen=True)
+class MaskImages:
+    """A mask that is the union of several images; every value but 0 is defect.
+
+    Attributes:
+        parts: The images, of one size.
+    """
+
+    parts: tuple[MaskImage, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(height, width)`` from the header of the first."""
+        return self.parts[0].shape
+
+    def decode(self, rule: MaskRule | None) -> tuple[NDArray[np.bool_], str, tuple[str, ...]]:
+        """Return the mask, ``(H, W) bool``, the rule used and the codes of what is odd."""
+        masks = [part.decode(rule or "binary")[0] for part in self.parts]
+        if odd := [
+            part
+            for part, mask in zip(self.parts, masks, strict=True)
+            if mask.shape != masks[0].shape
+        ]:
+            raise MaskError(
+                f"{self.parts[0]} and {odd[0]} belong to one image but are of different sizes."
+            )
+        mask = np.logical_or.reduce(masks)
+        return mask, rule or "binary", () if mask.any() else ("mask-empty",)
+
+    def stamp(self) -> str:
+        """Return the stamps of the images."""
+        return "|".join(part.stamp() for part in self.parts)
+
+    def __str__(self) -> str:
+        """Return how messages name it."""
+        first = str(self.parts[0])
+        return first if len(self.parts) == 1 else f"{first} and {len(self.parts) - 1} more"
 
 
 @dataclass(frozen=True)
@@ -34,6 +78,9 @@ class Item:
         image: Where the image is.
         mask: Where its mask is; ``None`` for a good image and where there is none.
         name: What a layout calls it that has no room for the id, without a suffix.
+        judged_by_mask: Whether nothing but the mask says if it is good: an empty one does.
+        as_stored: Whether the mask lies over the pixels as they are stored, where a photograph's
+            orientation turns what viewers show.
     """
 
     id: str
@@ -43,6 +90,8 @@ class Item:
     image: Content
     mask: Mask | None = None
     name: str = ""
+    judged_by_mask: bool = False
+    as_stored: bool = False
 
     @property
     def label(self) -> int:
@@ -74,6 +123,7 @@ class Item:
             defect_type=sample.defect_type,
             image=File(sample.image),
             mask=MaskImage(File(sample.mask)) if sample.mask is not None else None,
+            as_stored=True,
         )
 
 

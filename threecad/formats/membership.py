@@ -11,8 +11,7 @@ from threecad.dataset.samples import GOOD, Index, Sample
 from threecad.errors import ConversionError, UsageError
 from threecad.formats.contents import File, MaskImage
 from threecad.formats.items import make_id
-from threecad.formats.layouts.photographs import BAD
-from threecad.formats.reading import item_of_id
+from threecad.formats.reading.options import BAD, item_of_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

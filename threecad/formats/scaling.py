@@ -72,6 +72,11 @@ class _ScaledMask:
     mask: Mask
     longest: int
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(height, width)`` when it is scaled."""
+        return _fitted(self.mask.shape, self.longest)
+
     def decode(self, rule: MaskRule | None) -> tuple[NDArray[np.bool_], str, tuple[str, ...]]:
         """Return the scaled mask, ``(H, W) bool``, the rule used and what is odd."""
         mask, used, findings = self.mask.decode(rule)

@@ -18,7 +18,9 @@ from threecad.dataset.catalog import CITATIONS
 from threecad.dataset.scanning import category_folders, find_root, scan
 from threecad.formats import columns
 from threecad.formats.cards import describe_errata
-from threecad.images.files import read_size
+from threecad.formats.contents import File
+from threecad.formats.orientation import Untagged
+from threecad.images.files import read_header, read_size
 from threecad.images.masks import read_mask
 
 if TYPE_CHECKING:
@@ -187,7 +189,7 @@ def _row(sample: Sample, config: TreeConfig) -> dict[str, Any]:
             read_size(path)
     row: dict[str, Any] = {
         "image_id": sample.id,
-        "image": str(sample.image),
+        "image": _image(sample),
         "mask": str(sample.mask) if sample.mask is not None else None,
         "label": sample.label,
         "category": sample.category,
@@ -200,6 +202,14 @@ def _row(sample: Sample, config: TreeConfig) -> dict[str, Any]:
             mask = read_mask(sample.mask, rule=config.mask_rule)
         row |= columns.describe_regions(mask)
     return row
+
+
+def _image(sample: Sample) -> str | dict[str, Any]:
+    """Return what the column takes: the path, or the bytes where a tag would turn the picture."""
+    content = File(sample.image)
+    if content.suffix == ".bmp" or read_header(sample.image).orientation == 1:
+        return str(sample.image)
+    return {"path": sample.image.name, "bytes": Untagged(content).read_bytes()}
 
 
 def _stamp(config: TreeConfig, index: Index) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from threecad.errors import ImageError, MaskError
 from threecad.images.damage import is_cut_short, read_ends
-from threecad.images.files import NO_FLOATS, open_image, read_size
+from threecad.images.files import NO_FLOATS, open_image, orientation_of, read_header
 from threecad.images.hashing import gradient_hash, hash_file, pixel_hash
 from threecad.images.masks import decode_mask
 from threecad.images.regions import regions
@@ -55,6 +55,7 @@ class ImageFacts:
         pixels: SHA-256 of the decoded pixels, equal for the same picture in another container.
         gradients: Perceptual hash of 544 bits, 136 hexadecimal digits (see ``gradient_hash``).
         problem: Why the file does not decode; ``None`` if it does.
+        orientation: EXIF's number, 1 (upright) to 8; sizes are those of the stored pixels.
     """
 
     size: int
@@ -64,6 +65,7 @@ class ImageFacts:
     pixels: str = ""
     gradients: str = ""
     problem: str | None = None
+    orientation: int = 1
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,8 @@ def _decode(path: Path) -> tuple[ImageFacts, Image.Image | None]:
         return ImageFacts(size, sha256, problem=error.reason), None
     if image.mode == "F":
         return ImageFacts(size, sha256, problem=NO_FLOATS), None
-    return ImageFacts(size, sha256, image.width, image.height), image
+    turned = orientation_of(image)
+    return ImageFacts(size, sha256, image.width, image.height, orientation=turned), image
 
 
 def inspect_mask(path: Path, rule: MaskRule | None = None) -> MaskFacts:
@@ -255,7 +258,7 @@ def inspect_header(path: Path) -> ImageFacts:
     size = 0
     try:
         size = path.stat().st_size
-        height, width = read_size(path)
+        header = read_header(path)
         with path.open("rb") as file:
             head, tail = read_ends(file)
     except ImageError as error:
@@ -263,7 +266,9 @@ def inspect_header(path: Path) -> ImageFacts:
     except OSError as error:
         return ImageFacts(size, "", problem=_unread(error))
     problem = inspect_image(path).problem if is_cut_short(tail, head) else None
-    return ImageFacts(size, "", width, height, problem=problem)
+    return ImageFacts(
+        size, "", header.width, header.height, problem=problem, orientation=header.orientation
+    )
 
 
 def _unread(error: OSError) -> str:

@@ -15,6 +15,7 @@ import struct
 import zlib
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
+    ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
@@ -41,15 +43,17 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     import numpy.typing as npt
-    from PIL import ImageFile
 
 __all__ = [
     "BROKEN",
     "FORMATS",
     "MAX_PIXELS",
+    "Header",
     "as_png",
     "open_image",
+    "orientation_of",
     "png_bytes",
+    "read_header",
     "read_image",
     "read_size",
     "rgb_array",
@@ -57,6 +61,8 @@ __all__ = [
 ]
 
 NO_FLOATS = "it holds floating-point values; save it with 8 or 16 bits a channel"
+
+_ORIENTATION = 0x0112
 
 MAX_PIXELS = 2**28
 """Largest image or mask decoded: 16,384 × 16,384 pixels, 1 GiB as Pillow holds its colours."""
@@ -94,6 +100,54 @@ BROKEN = (
     Image.DecompressionBombError,
 )
 """What Pillow raises on damaged or hostile files. It has no exception of its own for them."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the beginning of an image file says.
+
+    Attributes:
+        height: In pixels, as they are stored.
+        width: In pixels, as they are stored.
+        orientation: EXIF's number, 1 (upright) to 8: how viewers turn the stored pixels.
+    """
+
+    height: int
+    width: int
+    orientation: int
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """``(height, width)`` of what viewers show."""
+        sides = self.height, self.width
+        return sides[::-1] if self.orientation >= 5 else sides
+
+
+def read_header(path: str | os.PathLike[str], content: bytes | None = None) -> Header:
+    """Return size and orientation of an image file; nothing is decoded.
+
+    Args:
+        path: The file.
+        content: Its bytes, where ``path`` only says what to call it.
+
+    Raises:
+        ImageError: If the file is not an image, or is larger than ``MAX_PIXELS``.
+    """
+    with _decoding(path, content) as file:
+        image = _open_header(path, file, MAX_PIXELS)
+        return Header(image.height, image.width, orientation_of(image))
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return EXIF's orientation of an opened PIL image, 1 (upright) where there is none."""
+    # Asking a PNG without the tag for it would decode all of it.
+    if image.format != "TIFF" and not image.info.get("exif"):
+        return 1
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except BROKEN:
+        return 1  # a damaged tag turns nothing
+    return value if value in range(1, 9) else 1
 
 
 def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
@@ -163,6 +217,7 @@ def open_image(
 def _decoding(path: str | os.PathLike[str], content: bytes | None) -> Iterator[BinaryIO]:
     """Hand out the file; all that Pillow raises meanwhile becomes an ``ImageError``."""
     token = _ours.set(True)
+    _decode_no_half_images()
     try:
         with _open_file(path) if content is None else io.BytesIO(content) as file:
             try:
@@ -238,6 +293,24 @@ def _leave_our_images_to_our_limit() -> None:
 
 
 _leave_our_images_to_our_limit()
+
+
+class _ForOthers(int):
+    """A setting of Pillow's that is off for images opened here, and for all others as it was."""
+
+    def __bool__(self) -> bool:
+        return self != 0 and not _ours.get()
+
+
+def _decode_no_half_images() -> None:
+    """Keep ``LOAD_TRUNCATED_IMAGES``, which some libraries set for all, from images opened here.
+
+    With it, Pillow fills what a file lacks with grey or black, which here would be a defect.
+    """
+    settings: Any = ImageFile
+    now = settings.LOAD_TRUNCATED_IMAGES
+    if now and not isinstance(now, _ForOthers):
+        settings.LOAD_TRUNCATED_IMAGES = _ForOthers(now)
 
 
 def rgb_array(image: Image.Image) -> npt.NDArray[np.uint8]:

@@ -8,11 +8,13 @@ rule            when, and what is defect
 ``uniform``     one value: all of the image is defect if it is above 0, nothing if it is 0
 ``binary``      two values, one of them 0: the other one
 ``labels``      at most 32 values, all below 64, or at most 32 colours, not all grey: all but 0
-``threshold``   anything else: from half of the value range on (128; 32768 for 16 bits)
+``threshold``   anything else: from half of the value range on (128; 32768 for 16 bits); a JPEG file
+                that stays below it, from half of its highest value on
 ==============  ===================================================================================
 
-Values are a palette image's indices, a colour image's distinct RGB colours (black is 0), a grey
-image's own values and, where all of RGB is one colour, the alpha channel.
+Values are a palette image's indices (its colours, where black has another index than 0), a colour
+image's distinct RGB colours (black is 0), a grey image's own values and, where all of RGB is one
+colour, the alpha channel.
 """
 
 from __future__ import annotations
@@ -96,7 +98,9 @@ def decode_mask(
     if rule is not None and rule not in ("binary", "labels", "threshold"):
         raise UsageError(f"Mask rule {rule!r} is unknown. Expected binary, labels or threshold.")
     try:
-        values, half, inverted = _raw_values(open_image(path, content, one_frame=True))
+        image = open_image(path, content, one_frame=True)
+        values, half, by_colour = _raw_values(image)
+        lossy = image.format in ("JPEG", "MPO")
     except ImageError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             raise MaskError(f"{path}: there is no such mask file.") from None
@@ -104,10 +108,15 @@ def decode_mask(
     except ValueError as error:
         raise MaskError(f"{path}: the mask cannot be decoded ({error}).") from None
     try:
-        decoded = _decide(values, half, rule)
+        if lossy and rule is None:
+            decoded = _decide_lossy(values, half)
+        else:
+            decoded = _decide(values, half, rule)
     except MaskError as error:
         raise MaskError(f"{path}: {error}") from None
-    if inverted and "mask-ambiguous" not in decoded.findings:
+    # A palette that paints the background another colour than black, or only looks like one.
+    odd = by_colour and (decoded.rule == "labels" or 2 * decoded.mask.sum() > decoded.mask.size)
+    if odd and "mask-ambiguous" not in decoded.findings:
         return _with_finding(decoded, "mask-ambiguous")
     return decoded
 
@@ -117,14 +126,17 @@ def _with_finding(decoded: DecodedMask, code: str) -> DecodedMask:
 
 
 def _raw_values(image: Image.Image) -> tuple[NDArray[Any], int, bool]:
-    """Return an image's raw values, half of their range, and whether 0 may not be background.
+    """Return an image's raw values, half of their range, and whether a palette decides by colour.
 
     The values are ``(H, W)`` uint8 or uint16, or ``(H, W, 3)`` uint8 where colours differ from
-    grey. In doubt are palettes that paint index 0 in another colour than black while black is used.
+    grey. A palette's indices are classes, unless black is painted by one other index than 0: what
+    makes palettes of its own (GIF, pngquant) numbers colours as it likes.
     """
     mode = image.mode
     if mode == "P":
-        return np.asarray(image), 128, _paints_background(image)
+        if _black_is_numbered_otherwise(image):
+            return _without_alpha(np.asarray(image.convert("RGB"))), 128, True
+        return np.asarray(image), 128, False
     if mode in ("1", "L"):
         return np.asarray(image).view(np.uint8), 128, False
     if mode.startswith("I"):
@@ -141,16 +153,14 @@ def _raw_values(image: Image.Image) -> tuple[NDArray[Any], int, bool]:
     raise ValueError(f"images of mode {mode} are no masks")
 
 
-def _paints_background(image: Image.Image) -> bool:
-    """Return whether a palette gives index 0 a colour and another used index black."""
+def _black_is_numbered_otherwise(image: Image.Image) -> bool:
+    """Return whether exactly one used index of a palette is black, and it is not 0."""
     palette = image.getpalette("RGB")
     if not palette:
         return False
-    colours = [tuple(palette[i : i + 3]) for i in range(0, len(palette), 3)]
-    if colours[0] == (0, 0, 0):
-        return False
     used = np.flatnonzero(np.bincount(np.asarray(image).ravel(), minlength=256))
-    return any(index < len(colours) and colours[index] == (0, 0, 0) for index in used[used > 0])
+    black = [index for index in used if palette[3 * index : 3 * index + 3] == [0, 0, 0]]
+    return len(black) == 1 and black[0] != 0
 
 
 def _without_alpha(channels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -194,6 +204,20 @@ def _decide(values: NDArray[Any], half: int, rule: MaskRule | None) -> DecodedMa
     return replace(decoded, grey=_count_nonzero(values) - int(np.count_nonzero(mask)))
 
 
+def _decide_lossy(values: NDArray[Any], half: int) -> DecodedMask:
+    """Decide about a JPEG file, in which every value is surrounded by others that nobody wrote.
+
+    What is not black and white is cut at half of its strongest value, and is in doubt.
+    """
+    grey = values.max(axis=2) if values.ndim == 3 else values
+    top = int(grey.max())
+    if top < half:
+        return _judged(grey > top / 2, "threshold", doubtful=top > 0)
+    mask = grey >= half
+    between = np.count_nonzero((grey >= top / 4) & ~mask)
+    return _judged(mask, "threshold", doubtful=bool(4 * between > np.count_nonzero(mask)))
+
+
 def _decide_colours(colours: NDArray[np.uint8], half: int, rule: MaskRule | None) -> DecodedMask:
     wide = colours.astype(np.uint32)
     packed = (wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]).astype(np.uint32)
@@ -202,7 +226,7 @@ def _decide_colours(colours: NDArray[np.uint8], half: int, rule: MaskRule | None
         return _judged(packed != 0, "binary", doubtful=False)
     if rule == "labels" or (rule is None and len(present) <= MAX_CLASSES):
         return _label_map(packed, present[present > 0], has_background=present[0] == 0)
-    return _judged(colours.max(axis=2) >= half, "threshold", doubtful=False)
+    return _judged(colours.max(axis=2) >= half, "threshold", doubtful=rule is None)
 
 
 def _label_map(values: NDArray[Any], present: NDArray[Any], *, has_background: bool) -> DecodedMask:

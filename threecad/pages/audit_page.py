@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from threecad.auditing.examination import MEANINGS, meanings
+from threecad.auditing.meanings import MEANINGS
 from threecad.errors import ThreecadError
 from threecad.images.files import read_image
 from threecad.images.masks import read_mask
@@ -23,13 +22,14 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
-    from threecad.auditing.examination import Audit
+    from threecad.auditing.examination import Audit, Duplicate
     from threecad.dataset.samples import Sample
     from threecad.images.masks import MaskRule
 
 __all__ = ["render_page", "write_page"]
 
 _WIDTH = 320
+_ROW = 6
 _MASK_CODES = {
     "mask-empty": "Masks without a defect pixel",
     "mask-full": "Masks that are all defect",
@@ -72,7 +72,7 @@ def render_page(audit: Audit, *, shown: int = 50) -> str:
 
     Args:
         audit: What to show.
-        shown: At most so many groups, pairs or masks for each reason; the total is stated.
+        shown: At most so many groups or masks for each reason; the total is stated.
     """
     return render_template(
         "audit.html",
@@ -84,24 +84,27 @@ def render_page(audit: Audit, *, shown: int = 50) -> str:
 
 
 def _duplicate_sections(audit: Audit, shown: int) -> Iterator[_Section]:
-    found: dict[tuple[str, bool], list[tuple[str, tuple[str, ...]]]] = defaultdict(list)
-    for group in audit.exact:
-        for name in meanings([audit.index[sample_id] for sample_id in group]):
-            found[name, False].append(("equal pixels", group))
-    for pair in audit.near:
-        ids = (pair.first, pair.second)
-        for name in meanings([audit.index[sample_id] for sample_id in ids]):
-            found[name, True].append((f"{pair.distance} bits apart", ids))
-    for near in (False, True):
+    for near, duplicates in ((False, audit.duplicates), (True, audit.near_duplicates)):
         for name, meaning in MEANINGS.items():
-            if members := found[name, near]:
+            if members := [found for found in duplicates if name in found.meanings]:
                 yield _Section(
                     f"{'Looks the same' if near else 'The same pixels'}, {meaning.title}",
                     meaning.near_advice if near else meaning.advice,
                     meaning.near if near else meaning.exact,
                     len(members),
-                    [(text, _pictures(audit, ids)) for text, ids in members[:shown]],
+                    [_row(audit, found) for found in members[:shown]],
                 )
+
+
+def _row(audit: Audit, found: Duplicate) -> tuple[str, list[_Picture]]:
+    text = "equal pixels"
+    if found.pairs:
+        text = f"{found.pairs[0].distance} bits apart"
+        if len(found.ids) > 2:
+            text = f"{len(found.ids)} images, the closest {text}"
+    if len(found.ids) > _ROW:
+        text += f"; {_ROW} of {len(found.ids)} are shown"
+    return text, _pictures(audit, found.ids[:_ROW])
 
 
 def _mask_sections(audit: Audit, shown: int) -> Iterator[_Section]:

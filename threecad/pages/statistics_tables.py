@@ -62,11 +62,10 @@ _BARS = " ▁▂▃▄▅▆▇█"
 
 def overview_cells(row: CategoryOverview) -> list[tuple[str, str | None]]:
     """Return, per column, this tree's value and the published one where it differs."""
-    published = row.published
     cells = []
     for field in OVERVIEW_COLUMNS:
         text = _range(getattr(row, field))
-        other = _range(getattr(published, field)) if field in row.differences else None
+        other = _range(row.differences[field][1]) if field in row.differences else None
         cells.append((text, other))
     return cells
 

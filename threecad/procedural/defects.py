@@ -1,7 +1,7 @@
 """Defects: each changes a scene in place and returns the share of each pixel it covers.
 
-The names are ours. Which defect types the real categories have is not published; only their
-number is (see ``threecad.dataset.catalog``), and the sample keeps to it.
+The types are those of the archive; how they look is not published beyond their names, and drawn
+after these.
 """
 
 from __future__ import annotations
@@ -145,6 +145,44 @@ def discolouration(scene: Scene, stream: Stream, strength: float) -> Field:
     return unit(1.5 * share)
 
 
+def bright_shadow(scene: Scene, stream: Stream, strength: float) -> Field:
+    """A soft cloud that reflects more light."""
+    radius = stream.real(14.0, 34.0) * scene.scale
+    cloud = blob(scene, stream, on_part(scene, stream, 0.3 * radius), radius, 0.4)
+    share = ramp(cloud * 2.0) * scene.matter
+    scene.tint(1.0 + share * (0.10 + 0.35 * strength))
+    return unit(1.5 * share)
+
+
+def whitening(scene: Scene, stream: Stream, strength: float) -> Field:
+    """A pale veil with ragged borders."""
+    radius = stream.real(10.0, 30.0) * scene.scale
+    veil = blob(scene, stream, on_part(scene, stream, 0.3 * radius), radius, 0.6)
+    share = ramp(veil * 3.0) * scene.matter
+    scene.paint(share * (0.12 + 0.3 * strength), (0.72, 0.72, 0.70))
+    return unit(1.5 * share)
+
+
+def spot(scene: Scene, stream: Stream, strength: float) -> Field:
+    """A dark blot with a sharp border."""
+    radius = stream.real(1.2, 3.0 + 4.0 * strength) * scene.scale
+    blot = blob(scene, stream, on_part(scene, stream, radius), radius, 0.35)
+    share = unit(blot * radius + 0.5) * scene.matter
+    scene.paint(share * (0.35 + 0.6 * strength), (0.012, 0.012, 0.014))
+    return share
+
+
+def scrape(scene: Scene, stream: Stream, strength: float) -> Field:
+    """A broad band of parallel scratches."""
+    u, v = axes(scene, stream, on_part(scene, stream, 4.0))
+    reach, half = stream.real(8.0, 30.0) * scene.scale, stream.real(1.5, 5.0) * scene.scale
+    share = unit(half - np.abs(v) + 0.5) * unit((reach - np.abs(u)) * 0.5 + 0.5) * scene.matter
+    lines = np.maximum(wave(v / stream.real(1.7, 2.8)), -0.3)
+    scene.tint(1.0 + share * lines * (0.3 + 0.7 * strength))
+    scene.height -= share * lines * (0.3 + 0.5 * strength)
+    return share
+
+
 def foreign_matter(scene: Scene, stream: Stream, strength: float) -> Field:
     """A fibre or a crumb that lies on the part."""
     row, column = on_part(scene, stream, 4.0)
@@ -204,19 +242,6 @@ def oxidation(scene: Scene, stream: Stream, strength: float) -> Field:
     return share
 
 
-def fingerprint(scene: Scene, stream: Stream, strength: float) -> Field:
-    """Greasy ridges."""
-    row, column = on_part(scene, stream, 8.0)
-    radius = stream.real(13.0, 19.0) * scene.scale
-    pad = blob(scene, stream, (row, column), radius, 0.1)
-    u, v = offsets(scene, row + 0.5 * radius, column)
-    swirl = noise(stream, scene.shape, 12.0 * scene.scale)
-    ridges = wave(length(u, 0.7 * v) / (3.6 * scene.scale) + 0.6 * swirl)
-    share = ramp(pad * 2.5) * scene.matter
-    scene.tint(1.0 - share * (0.08 + 0.1 * ridges) * (0.6 + 1.2 * strength))
-    return ramp(pad * 6.0) * scene.matter
-
-
 def tool_mark(scene: Scene, stream: Stream, strength: float) -> Field:
     """Chatter: short parallel ripples that a vibrating cutter leaves."""
     spot = on_part(scene, stream, 4.0)
@@ -270,40 +295,6 @@ def deformation(scene: Scene, stream: Stream, strength: float) -> Field:
     return unit(np.maximum(moved, np.abs(scene.matter - before)))
 
 
-def blocked_opening(scene: Scene, stream: Stream, strength: float) -> Field:
-    """A hole or slot filled with swarf or glue."""
-    height, width = scene.shape
-    inside = [
-        hole
-        for hole in scene.openings
-        if hole[2] < 14.0 * scene.scale and 2.0 <= hole[0] < height - 2.0
-        and 2.0 <= hole[1] < width - 2.0
-    ]  # fmt: skip
-    if not inside:
-        return foreign_matter(scene, stream, strength)
-    row, column, radius = stream.choice(inside)
-    size = max(radius * stream.real(0.9, 1.5), 1.6)
-    plug = blob(scene, stream, (row, column), size, 0.4)
-    share = unit(plug * size + 0.5) * (scene.matter < 0.95)
-    rough = 1.0 + 0.5 * noise(stream, scene.shape, 1.5)
-    tone = 0.04 + 0.30 * strength
-    scene.paint(share, _shaded((tone, 0.95 * tone, 0.85 * tone), rough))
-    scene.matter = np.maximum(scene.matter, share)
-    scene.height = scene.height * (1.0 - share) + share * noise(stream, scene.shape, 2.0)
-    return share
-
-
-def coating_loss(scene: Scene, stream: Stream, strength: float) -> Field:
-    """A flaked place where bare metal shows through the coat."""
-    radius = stream.real(1.8, 4.0 + 4.0 * strength) * scene.scale
-    flake = blob(scene, stream, on_part(scene, stream, 1.5, coloured=True), radius, 0.55)
-    share = unit(flake * radius + 0.5) * scene.matter
-    rough = 1.0 + 0.2 * stream.normal(*scene.shape)
-    scene.paint(share * (0.3 + 0.7 * strength), _shaded((0.30, 0.30, 0.31), rough))
-    scene.height -= share * 1.2
-    return share
-
-
 def damaged_wire(scene: Scene, stream: Stream, strength: float) -> Field:
     """A strand of the winding that is lifted, cut, crushed or burnt."""
     spot = on_part(scene, stream, 2.0, coloured=True)
@@ -334,29 +325,36 @@ def damaged_wire(scene: Scene, stream: Stream, strength: float) -> Field:
     return share
 
 
-DEFECTS: dict[str, Defect] = {
-    "abrasion": abrasion,
-    "blocked-hole": blocked_opening,
-    "blocked-slot": blocked_opening,
-    "bulge": bulge,
-    "burr": burr,
-    "chip": chip,
-    "coating-loss": coating_loss,
-    "crack": crack,
-    "damaged-wire": damaged_wire,
-    "deformation": deformation,
-    "dent": dent,
-    "discolouration": discolouration,
-    "fingerprint": fingerprint,
-    "foreign-matter": foreign_matter,
-    "oxidation": oxidation,
-    "pit": pit,
-    "residue": residue,
-    "scratch": scratch,
-    "stain": stain,
-    "tool-mark": tool_mark,
+DRAWINGS: dict[str, tuple[str, Defect]] = {
+    "abrasion": ("abrasion", abrasion),
+    "black spot": ("spot", spot),
+    "bright shadow": ("bright-shadow", bright_shadow),
+    "bruise": ("dent", dent),
+    "bump": ("chip", chip),
+    "deformation": ("deformation", deformation),
+    "dirt": ("stain", stain),
+    "discoloration": ("discolouration", discolouration),
+    "fluff": ("foreign-matter", foreign_matter),
+    "fracture": ("chip", chip),
+    "ink": ("spot", spot),
+    "inner warping": ("deformation", deformation),
+    "knife mark": ("tool-mark", tool_mark),
+    "outer warping": ("burr", burr),
+    "overwashing": ("oxidation", oxidation),
+    "paint nodule": ("residue", residue),
+    "pinhole": ("pit", pit),
+    "scrape": ("scrape", scrape),
+    "scratche": ("scratch", scratch),
+    "uneven": ("bulge", bulge),
+    "watermark": ("stain", stain),
+    "wear crack": ("crack", crack),
+    "whitening": ("whitening", whitening),
+    "wire damage": ("damaged-wire", damaged_wire),
 }
-"""How each defect type of the sample is drawn."""
+"""Defect type → how it is drawn, and the name that keys its random numbers.
+
+No two types of a category are drawn alike.
+"""
 
 
 def _shaded(colour: Colour, tone: Field) -> Field:

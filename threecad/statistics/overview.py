@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from threecad.dataset.catalog import find_category
+from threecad.dataset.editions import expected_types
 from threecad.dataset.overview import count
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class CategoryOverview:
             can be read.
         types_per_image: Fewest and most defect types in a defective image ("TE"); ``None`` if the
             folders do not tell.
+        types_named: Whether it is known which folders are types: not where their names are those of
+            an edition that nobody has published, as one of them may be the label for several.
     """
 
     name: str
@@ -53,6 +56,7 @@ class CategoryOverview:
     widths: Range | None
     regions_per_image: Range | None
     types_per_image: Range | None
+    types_named: bool = True
 
     @property
     def published(self) -> Category | None:
@@ -61,14 +65,19 @@ class CategoryOverview:
 
     @property
     def differences(self) -> dict[str, tuple[Any, Any]]:
-        """Field -> (this tree's value, the published value), where both are known and differ."""
+        """Field -> (this tree's value, the archive's), where both are known and differ.
+
+        The archive's value is the published one, save where others found it to be another.
+        """
         if self.published is None:
             return {}
-        pairs = {field: (getattr(self, field), getattr(self.published, field)) for field in FIELDS}
+        pairs = {field: (getattr(self, field), self.published.expected(field)) for field in FIELDS}
         return {
             field: pair
             for field, pair in pairs.items()
-            if pair[0] is not None and pair[0] != pair[1]
+            if pair[0] is not None
+            and pair[0] != pair[1]
+            and (self.types_named or field not in ("defect_types", "types_per_image"))
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -114,6 +123,7 @@ def describe_categories(
         ]
         mine = [image for image in images if image.category == counts.name]
         types = [image.type_count for image in mine]
+        published = find_category(counts.name)
         rows.append(
             CategoryOverview(
                 name=counts.name,
@@ -129,6 +139,8 @@ def describe_categories(
                 types_per_image=None
                 if None in types
                 else _range(number for number in types if number is not None),
+                types_named=published is None
+                or expected_types(published, counts.defect_types) is not None,
             )
         )
     return tuple(rows)

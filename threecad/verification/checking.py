@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from threecad.dataset.catalog import find_category
+from threecad.dataset.editions import looks_like_pinyin
 from threecad.dataset.file_checks import check_images, check_masks
 from threecad.dataset.findings import Finding, FindingsReport
 from threecad.dataset.samples import Index, relative_path
@@ -54,16 +54,16 @@ def verify(
     cluster: str | None = None,
     progress: bool = False,
 ) -> FindingsReport:
-    """Check a tree against the layout, the published counts, its own files and a manifest.
+    """Check a tree against the layout, the known counts, its own files and a manifest.
 
     Masks are always decoded. Images are opened (header and end of file) or, with ``deep``, read and
     decoded to the last byte whatever any cache says.
 
     Args:
         root: The tree; the default root if ``None``.
-        expect: Compare counts with the published table ``"auto"`` (differences are warnings, and a
-            sample or an imported tree is not compared), ``"published"`` (differences are errors) or
-            ``"none"``.
+        expect: Compare counts with the archive's, and with the published table where those are
+            unknown: ``"auto"`` (differences are warnings, and a sample or an imported tree is not
+            compared), ``"published"`` (differences are errors) or ``"none"``.
         deep: Decode every image.
         manifest: Table of all files (``.csv`` or ``.parquet``): compared if it is there, else
             written, provided that no other check found an error. With ``deep`` the default is
@@ -178,7 +178,7 @@ def _check_names(index: Index) -> Iterator[Finding]:
             )
         yield from _check_category(index.root, folders[name])
     types = index.defect_types
-    if types and all(_looks_like_pinyin(name) for name in types):
+    if types and all(looks_like_pinyin(name) for name in types):
         yield Finding(
             "edition-pinyin",
             "info",
@@ -217,18 +217,6 @@ def _check_children(
             path=relative_path(child, root),
             advice=advice,
         )
-
-
-_SYLLABLE = (
-    r"(?:[bpmf]|[dtnl]|[gkh]|[jqx]|[zcs]h?|[ryw])?"
-    r"(?:iang|iong|uang|ang|eng|ing|ong|iao|ian|uai|uan|ai|ei|ao|ou|an|en|in|un|ia|ie|iu|ua|uo|ui"
-    r"|ue|er|a|o|e|i|u|v)"
-)
-_PINYIN = re.compile(rf"(?:{_SYLLABLE}){{2,}}")
-
-
-def _looks_like_pinyin(name: str) -> bool:
-    return bool(_PINYIN.fullmatch(name))
 
 
 # Manifest

@@ -27,7 +27,7 @@ from audit import Writer
 from cfrg.defects.on_device import CleanImages, DeviceDefects
 from cfrg.defects.pairs import PairKey, TrainingPairs
 from cfrg.images.cache import ImageCache
-from cfrg.images.preprocessing import resize
+from cfrg.network.processing import resize
 from cfrg.training.options import TrainingOptions
 from cfrg.training.recipes import make_defects
 from threecad import ThreeCAD, scan

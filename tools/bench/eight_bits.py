@@ -20,8 +20,8 @@ from cfrg.export.formats import write_onnx
 from cfrg.export.graph import DetectionGraph
 from cfrg.export.quantization import quantize
 from cfrg.export.runtimes import open_session
-from cfrg.images.preprocessing import resize
 from cfrg.network.model import CFRG
+from cfrg.network.processing import resize
 from cfrg.training.options import TrainingOptions
 from cfrg.training.recipes import make_defects
 from threecad import scan

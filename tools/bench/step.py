@@ -29,7 +29,7 @@ from cfrg.evaluation.complexity import measure_complexity
 from cfrg.network.efficientnet import B0_STAGES, EfficientNet, SameConv2d
 from cfrg.network.folding import fold_batch_norms
 from cfrg.network.losses import discrepancy_loss, recovery_loss, segmentation_loss
-from cfrg.network.maps import smooth_maps
+from cfrg.network.processing import smooth_maps
 
 
 class WholeStudent(EfficientNet):
@@ -75,27 +75,27 @@ class ReferenceGraph(nn.Module):
         teacher = self.teacher(image)
         levels = zip(self.adapters, self.student(image), strict=True)
         student = [adapter(level) for adapter, level in levels]
-        recovery = self.decoder(self.fusion(teacher))
-        coarse = [distance(t, s) for t, s in zip(teacher, student, strict=True)]
-        in_t = [w * t for w, t in zip(coarse, teacher, strict=True)]
-        hint = [distance(t, r) for t, r in zip(teacher, recovery, strict=True)]
-        in_s = [w * t for w, t in zip(hint, in_t, strict=True)]
-        return teacher, recovery, coarse, hint, self.unet(in_s)
+        recovered = self.decoder(self.fusion(teacher))
+        coarse_maps = [distance(t, s) for t, s in zip(teacher, student, strict=True)]
+        in_t = [w * t for w, t in zip(coarse_maps, teacher, strict=True)]
+        recovery_maps = [distance(t, r) for t, r in zip(teacher, recovered, strict=True)]
+        in_s = [w * t for w, t in zip(recovery_maps, in_t, strict=True)]
+        return teacher, recovered, coarse_maps, recovery_maps, self.unet(in_s)
 
     def losses(self, clean: Tensor, defective: Tensor, mask: Tensor) -> dict[str, Tensor]:
         normal = self.teacher(clean)
-        _, recovery, coarse, _, logits = self.detect(defective)
+        _, recovered, coarse_maps, _, logits = self.detect(defective)
         return {
             "loss": segmentation_loss(logits, mask)
-            + discrepancy_loss(coarse, mask)
-            + recovery_loss(normal, recovery)
+            + discrepancy_loss(coarse_maps, mask)
+            + recovery_loss(normal, recovered)
         }
 
     @torch.no_grad()
     def predict(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        _, _, _, hint, logits = self.detect(image)
+        _, _, _, recovery_maps, logits = self.detect(image)
         anomaly = torch.sigmoid(logits)
-        for level in hint:
+        for level in recovery_maps:
             anomaly = anomaly + F.interpolate(
                 level, image.shape[-2:], mode="bilinear", align_corners=True
             )

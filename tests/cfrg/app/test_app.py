@@ -327,7 +327,7 @@ def test_several_runs_are_chosen_from(model: CFRG, sample_tree: Path, tmp_path: 
     with served(*runs, place=tmp_path / "place") as address, open_browser() as driver:
         driver.get(address)
         wait_for(driver, ".verdict", "Drop an image")
-        driver.find_element("css selector", "#upload input[type=file]").send_keys(str(sample.image))
+        drop(driver, sample.image)
         wait_for(driver, ".verdict", "Defective")
         driver.find_element("css selector", "input[aria-label=Detector]").click()
         wait_until(lambda: driver.find_elements("css selector", "[role=option]"))
@@ -344,7 +344,7 @@ def try_page(address: str, tree: Path, folder: Path) -> None:
     with open_browser(1280, 1100) as driver:
         driver.get(address)
         wait_for(driver, ".verdict", "Drop an image")
-        driver.find_element("css selector", "#upload input[type=file]").send_keys(str(sample.image))
+        drop(driver, sample.image)
         wait_for(driver, ".verdict", "Defective")
         wait_until(lambda: driver.find_elements("css selector", "#picture img"))
         number = driver.find_element("css selector", "#threshold input[type=number]")
@@ -363,7 +363,7 @@ def try_page(address: str, tree: Path, folder: Path) -> None:
             remove = "#upload button[aria-label='Remove Image']"
             driver.find_element("css selector", remove).click()
             wait_for(driver, ".verdict", "Drop an image")
-            driver.find_element("css selector", "#upload input[type=file]").send_keys(str(path))
+            drop(driver, path)
             wait_for(driver, ".verdict", f"{path.name} cannot be read")
         # On the screen of a phone nothing sticks out.
         driver.set_window_size(500, 900)
@@ -377,6 +377,12 @@ def try_page(address: str, tree: Path, folder: Path) -> None:
             if not each.startswith((address, "data:", "blob:"))
         ]
         assert foreign == []
+
+
+def drop(driver: Any, path: Path) -> None:
+    field = "#upload input[type=file]"
+    wait_until(lambda: driver.find_elements("css selector", field))
+    driver.find_element("css selector", field).send_keys(str(path))
 
 
 def wait_for(driver: Any, selector: str, text: str) -> None:

@@ -13,12 +13,16 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import image_contents
 import numpy as np
+import page_visitors
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -27,10 +31,11 @@ from page_visitors import Visitor, named, served
 from PIL import Image
 
 from cfrg import CFRG, CFRGConfig, Predictor
-from cfrg.app import inspection as inspection_module
+from cfrg.app import inspector as inspection_module
 from cfrg.app.guard import MAX_EVENT, is_own_host
 from cfrg.app.inspector import Inspections, Inspector
-from cfrg.app.uploads import MAX_FILES, PER_SESSION, Uploads
+from cfrg.app.server import WAITING
+from cfrg.app.uploads import PER_SESSION, Uploads
 from threecad.errors import ImageError
 
 SECRET = b"a secret of the user's\n"
@@ -70,21 +75,26 @@ def visitor(address: str) -> Visitor:
 
 
 @pytest.fixture(scope="module")
-def secrets_of_the_user(tmp_path_factory: pytest.TempPathFactory, place: Path) -> list[str]:
+def secrets_of_the_user(
+    tmp_path_factory: pytest.TempPathFactory, address: str, place: Path
+) -> list[str]:
     """Paths that lead to a file nobody uploaded: its own, links to it, detours."""
     folder = tmp_path_factory.mktemp("user")
     secret = folder / "secret.png"
     secret.write_bytes(SECRET)
     (folder / "link.png").symlink_to(secret)
     (folder / "linked").symlink_to(folder)
-    inside = place / "tmp" / "link.png"
-    if (place / "tmp").is_dir():
-        inside.symlink_to(secret)
+    upload = Path(Visitor(address).put(png()))
+    inside = upload.parent / "link.png"
+    inside.symlink_to(secret)
+    (upload.parent.parent / "linked").symlink_to(folder)
     return [
         str(secret),
         str(folder / "link.png"),
         str(folder / "linked" / "secret.png"),
         str(inside),
+        str(upload.parent.parent / "linked" / "secret.png"),
+        f"{inside.parent}/../{inside.parent.name}/link.png",
         f"{folder}/../{folder.name}/secret.png",
         f"/proc/self/root{secret}",
         f"/proc/self/cwd/../../..{secret}",
@@ -127,8 +137,9 @@ def test_no_file_of_the_user_is_copied_or_served(
                 status, body = visitor.ask(f"{prefix}{ask.replace(' ', '%20')}")
                 assert status in (403, 404), (prefix, ask)
                 assert SECRET not in body
-    kept = [file.read_bytes() for file in (place / "tmp").glob("*/*/*")]
-    assert SECRET not in kept
+    kept = [file for file in (place / "tmp").resolve().glob("*/*/*") if file.resolve() == file]
+    assert len(kept) > len(secrets_of_the_user)  # the uploads, to begin with
+    assert SECRET not in [file.read_bytes() for file in kept if file.is_file()]
 
 
 def test_no_address_is_fetched(visitor: Visitor) -> None:
@@ -246,24 +257,6 @@ def test_answers_are_for_the_page_alone(visitor: Visitor) -> None:
     assert b"cdnjs" not in html
 
 
-def gradios_addresses() -> list[tuple[str, str]]:
-    """Return method and path of everything that the installed gradio can answer."""
-    gradio = pytest.importorskip("gradio")
-    from gradio.routes import App
-
-    with gradio.Blocks(analytics_enabled=False) as blocks:
-        gradio.Image()
-    found = []
-    pending = list(App.create_app(blocks).routes)
-    while pending:
-        route = pending.pop()
-        inner = getattr(route, "original_router", None) or getattr(route, "router", None)
-        pending += list(getattr(inner, "routes", []))
-        for method in sorted(getattr(route, "methods", None) or ["GET"]):
-            found.append((method, route.path)) if hasattr(route, "path") else None
-    return found
-
-
 ANSWERED = {
     "/", "/config", "/theme.css", "/gradio_api/theme.css", "/favicon.ico", "/robots.txt",
     "/manifest.json", "/gradio_api/info", "/gradio_api/upload", "/gradio_api/upload_progress",
@@ -274,9 +267,9 @@ ANSWERED = {
 
 def test_what_else_gradio_could_answer_is_not_there(visitor: Visitor) -> None:
     # In a process of its own: gradio leaves loops open behind it.
-    code = "import json, test_app_outsiders as t; print(json.dumps(t.gradios_addresses()))"
+    code = "import json, page_visitors as p; print(json.dumps(p.gradios_addresses()))"
     command = [sys.executable, "-c", code]
-    text = subprocess.check_output(command, text=True, cwd=Path(__file__).parents[2])
+    text = subprocess.check_output(command, text=True, cwd=Path(page_visitors.__file__).parent)
     addresses = [(method, path) for method, path in json.loads(text.splitlines()[-1])]
     assert ("POST", "/gradio_api/queue/join") in addresses
     assert len(addresses) > 60
@@ -357,16 +350,68 @@ def test_an_inspection_ends_in_time_and_the_last_ones_are_remembered(
     goes_on.set()
 
 
-def test_uploads_are_bounded_and_the_oldest_go(tmp_path: Path) -> None:
+class Slow:
+    """A detector that needs a moment for every tile, and counts them."""
+
+    def __init__(self) -> None:
+        self.config = CFRGConfig.preset("lite", image_size=64)
+        self.tiles = 0
+
+    def predict_maps(self, image: torch.Tensor) -> torch.Tensor:
+        self.tiles += 1
+        time.sleep(0.02)
+        return torch.zeros(len(image), 1, *image.shape[2:])
+
+
+def test_an_inspection_that_was_given_up_leaves_the_next_one_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "large.png").write_bytes(bomb(2_000))
+    (tmp_path / "small.png").write_bytes(bomb(64))
+    slow = Slow()
+    predictor = Predictor(slow, device="cpu", batch_size=1, tile=64, overlap=0)
+    whole = predictor.tiling.count((2_000, 2_000))
+    inspections = Inspections({"Part": Inspector("Part", predictor, 4.0, 2.0, "Test.", True)})
+    monkeypatch.setattr(inspection_module, "PATIENCE", 0.3)
+    with pytest.raises(ImageError, match="takes longer than"):
+        inspections.find("Part", str(tmp_path / "large.png"))
+    monkeypatch.undo()
+    assert inspections.find("Part", str(tmp_path / "small.png")).size == (64, 64)
+    assert slow.tiles < whole / 2
+
+
+def test_large_inspections_are_not_all_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{k}.png" for k in range(4)]
+    for path in paths:
+        path.write_bytes(png())
+    inspections = Inspections({"Part": inspector()})
+    first = inspections.find("Part", str(paths[0]))
+    limit = 2 * (first.map.nbytes + first.image.nbytes)
+    monkeypatch.setattr(inspection_module, "REMEMBERED_BYTES", limit)
+    last = [inspections.find("Part", str(path)) for path in paths][-1]
+    assert [path for _, path in inspections._recent] == [str(path) for path in paths[-2:]]
+    monkeypatch.setattr(inspection_module, "REMEMBERED_BYTES", 0)
+    paths[-1].unlink()
+    assert inspections.find("Part", str(paths[-1])) is last
+
+
+def test_uploads_are_bounded_and_the_oldest_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cfrg.app.uploads.MAX_FILES", 20)
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "example.png").write_bytes(b"x")
     uploads = Uploads(tmp_path)
     own = [uploads.add("a.png", io.BytesIO(b"x")) for _ in range(PER_SESSION + 3)]
     assert all(uploads.claim(path, "me") for path in own)
     assert [Path(path).exists() for path in own] == [False] * 3 + [True] * PER_SESSION
-    for k in range(MAX_FILES + 5):
+    for k in range(25):
         last = uploads.add(f"{k}.png", io.BytesIO(b"x"))
-    assert len(list(tmp_path.glob("*/*"))) == MAX_FILES + 1
+    assert len(list(tmp_path.glob("*/*"))) == 20 + 1
+    assert Path(own[-1]).exists()  # what the session uses; its earlier ones went
+    assert not any(Path(path).exists() for path in own[:-1])
     assert (tmp_path / "kept" / "example.png").exists()
     assert uploads.claim(last, "me")
     assert not uploads.claim(last, "you")
@@ -378,6 +423,29 @@ def test_uploads_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.Monkey
     uploads = Uploads(tmp_path)
     paths = [uploads.add("a.png", io.BytesIO(bytes(300))) for _ in range(5)]
     assert [Path(path).exists() for path in paths] == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize("names", [0, 1, 100])
+def test_nobody_pushes_out_what_another_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: int
+) -> None:
+    monkeypatch.setattr("cfrg.app.uploads.MAX_FILES", 20)
+    monkeypatch.setattr("cfrg.app.uploads.MAX_TOTAL", 5000)
+    uploads = Uploads(tmp_path)
+    used = uploads.add("a.png", io.BytesIO(bytes(300)))
+    assert uploads.claim(used, "me")
+    for k in range(50):
+        flood = uploads.add("b.png", io.BytesIO(bytes(400)))
+        if names:
+            assert uploads.claim(flood, f"flooder {k % names}")
+    assert uploads.claim(used, "me")
+    sizes = [path.stat().st_size for path in tmp_path.glob("*/*")]
+    assert len(sizes) <= 20
+    assert sum(sizes) <= 5000
+    # The page still takes uploads from others.
+    other = uploads.add("c.png", io.BytesIO(bytes(300)))
+    uploads.sweep()
+    assert uploads.claim(other, "you")
 
 
 @pytest.mark.parametrize(
@@ -423,12 +491,17 @@ def test_bodies_are_bounded(visitor: Visitor, place: Path) -> None:
 
 
 def test_a_full_queue_says_so(visitor: Visitor) -> None:
-    path = visitor.put(png())
-    body = json.dumps(visitor.event("upload", named(path))).encode()
-    statuses = [visitor.ask("/gradio_api/queue/join", body) for _ in range(60)]
-    assert {status for status, _ in statuses} <= {200, 503}
+    # As large as the page allows, so that those behind them wait.
+    large = [named(visitor.put(bomb(5_700))) for _ in range(3)]
+    visitor.event("upload")
+    statuses = [visitor.join(large[k % 3]) for k in range(WAITING + 10)]
+    assert {status for status, _ in statuses} == {200, 503}
     assert all(b"ueue is full" in answer for status, answer in statuses if status == 503)
     assert visitor.ask("/")[0] == 200
+    done = [each for each in visitor.answers() if each["msg"] == "process_completed"]
+    assert len(done) == [status for status, _ in statuses].count(200)
+    assert all(each["success"] for each in done)
+    assert visitor.join(named(visitor.put(png())))[0] == 200  # there is room again
 
 
 # Anything at all ------------------------------------------------------------------------------
@@ -510,6 +583,61 @@ def test_any_request_is_answered_or_refused(
         rest += "/"  # a name alone would be answered for ever
     status, _ = visitor.ask(start + rest, body, method=method, content_type=kind)
     assert status < 500
+
+
+FORMS = st.lists(
+    st.binary(max_size=30)
+    | st.sampled_from(
+        [
+            b"--x",
+            b"\r\n",
+            b"\r\n\r\n",
+            b"--x--\r\n",
+            b'Content-Disposition: form-data; name="files"; filename="a.png"',
+            b'Content-Disposition: form-data; name="x"',
+            b"Content-Type: image/png",
+        ]
+    ),
+    max_size=14,
+).map(b"".join)
+
+
+@fuzzing
+@given(
+    body=FORMS,
+    kind=st.sampled_from(["multipart/form-data; boundary=x", "multipart/form-data"])
+    | st.text(st.characters(max_codepoint=126, min_codepoint=32), max_size=20).map(
+        "multipart/form-data; boundary={}".format
+    ),
+)
+def test_any_form_is_taken_or_refused(visitor: Visitor, body: bytes, kind: str) -> None:
+    status, answer = visitor.ask("/gradio_api/upload", body, content_type=kind.rstrip())
+    assert status in (200, 400, 413, 503), answer
+
+
+@cache
+def contents() -> list[bytes]:
+    return list(image_contents.everything().values())
+
+
+@fuzzing
+@given(
+    which=st.integers(0, 10_000),
+    changes=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=8),
+    cut=st.none() | st.floats(0, 1),
+)
+def test_any_content_is_inspected_or_said_to_be_broken(
+    visitor: Visitor, which: int, changes: list[tuple[float, int]], cut: float | None
+) -> None:
+    content = bytearray(contents()[which % len(contents())])
+    for place, value in changes if content else []:
+        content[int(place * len(content))] = value
+    upload = visitor.put(bytes(content[: None if cut is None else int(cut * len(content))]))
+    assert visitor.join(named(upload))[0] == 200
+    done = list(visitor.answers())[-2]
+    assert done["success"], done
+    said = json.dumps(done)
+    assert "Cannot be read" in said or "is above" in said or "not above" in said or "Move" in said
 
 
 @fuzzing

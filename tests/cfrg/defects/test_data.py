@@ -24,8 +24,8 @@ from cfrg.defects.pairs import (
 )
 from cfrg.images.cache import ImageCache
 from cfrg.images.foregrounds import find_part
-from cfrg.images.preprocessing import resize
 from cfrg.images.tiling import Tiling
+from cfrg.network.processing import resize
 from threecad import ThreeCAD
 from threecad.errors import DataError, UsageError
 from threecad.images.files import read_image

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,14 @@ import cfrg.cli
 from cfrg.export import graph
 from cfrg.export.formats import write_onnx
 from cfrg.export.graph import DetectionGraph, Preprocessing
-from cfrg.export.parity import TOLERANCES, Comparison, compare
+from cfrg.export.parity import TOLERANCES, ModelAndGraph, compare
 from cfrg.export.runtimes import open_session
 from cfrg.export.writing import ExportReport, export_run
-from cfrg.images.preprocessing import normalize, resize, to_tensor
 from cfrg.inference.thresholds import Threshold, digest_weights
+from cfrg.network import processing
 from cfrg.network.config import CFRGConfig
 from cfrg.network.model import CFRG
+from cfrg.network.processing import normalize, resize, to_tensor
 from threecad.errors import DataError, ModelError, UsageError
 from threecad.images.files import read_image
 from threecad.system import atomic
@@ -102,7 +104,7 @@ def onnx_report(run: Path, sample_tree: Path) -> ExportReport:
         return reports[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cfrg.export.export_run", export)
+        patch.setattr("cfrg.export.writing.export_run", export)
         result = run_line(f"cfrg export {run} --to onnx --images {sample_tree} --input-size 96x130")
     assert result.exit_code == 0, result.output
     return reports[0]
@@ -326,8 +328,11 @@ def test_smaller_precisions(
 def test_a_graph_that_differs_is_not_written(
     run: Path, sample_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    smooth = graph.smooth_maps
-    monkeypatch.setattr(graph, "smooth_maps", lambda maps, sigma: smooth(maps, sigma + 1))
+    def smooth_more(raw: torch.Tensor, config: CFRGConfig) -> torch.Tensor:
+        return processing.smooth_maps(raw, config.smoothing_sigma + 1)
+
+    other = SimpleNamespace(**{**vars(processing), "smooth": smooth_more})
+    monkeypatch.setattr(graph, "processing", other)
     out = tmp_path / "wrong.pt2"
     out.write_bytes(b"before")
     with pytest.raises(ModelError, match=r"Copper_Stator/test/.*row \d+, column \d+.*instead of"):
@@ -338,9 +343,9 @@ def test_a_graph_that_differs_is_not_written(
 
 def pair(
     found: float, expected: float, decision: bool | None = None, name: str = "a"
-) -> Comparison:
+) -> ModelAndGraph:
     anomaly_map = np.eye(2, dtype=np.float32)
-    return Comparison(name, anomaly_map, anomaly_map, expected, found, decision)
+    return ModelAndGraph(name, anomaly_map, anomaly_map, expected, found, decision)
 
 
 def test_parity_counts_decisions_off_the_threshold_only() -> None:
@@ -371,7 +376,7 @@ def test_not_a_number_is_no_parity() -> None:
     ("options", "message"),
     [
         ({"to": "onnx", "out": "x.xml"}, "ends in .onnx"),
-        ({"to": "onnx", "precision": "int8"}, "--images"),
+        ({"to": "onnx", "precision": "int8"}, "`images`"),
         ({"to": "onnx", "images": "nowhere", "force": True}, "nowhere"),
         ({"to": "torch-export", "precision": "int8", "images": "."}, "not for torch-export"),
     ],

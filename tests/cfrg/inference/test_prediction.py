@@ -15,7 +15,6 @@ from command_lines import run_line
 from PIL import Image
 
 from cfrg import CFRG, CFRGConfig, Predictor
-from cfrg.images.preprocessing import normalize, resize
 from cfrg.images.sources import find_images
 from cfrg.inference.folder import (
     FolderWriter,
@@ -26,6 +25,7 @@ from cfrg.inference.folder import (
 )
 from cfrg.inference.overlays import LARGEST, colour_scale, draw_overlay
 from cfrg.inference.regions import find_regions, flag_pixels
+from cfrg.network.processing import normalize, resize
 from threecad import scan
 from threecad.errors import DataError, ModelError, UsageError
 from threecad.evaluation.predictions import PredictionFolder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import reference_network
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
-from torchvision.models import wide_resnet50_2
+from torchvision.models import resnet18, wide_resnet50_2
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from cfrg.network import backbones
@@ -91,14 +92,16 @@ def test_lite_teachers_have_their_imagenet_weights(
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize("build", [resnet18, wide_resnet50_2])
 @torch.no_grad()
-def test_wide_resnet_is_torchvisions(tmp_path: Path, suffix: str) -> None:
-    theirs = wide_resnet50_2(weights=None).eval()
+def test_resnets_are_torchvisions(tmp_path: Path, build: Any, suffix: str) -> None:
+    name = build.__name__
+    theirs = build(weights=None).eval()
     state = {key: value for key, value in theirs.state_dict().items() if "layer4" not in key}
     path = tmp_path / f"weights.{suffix}"
     (save_file if suffix == "safetensors" else torch.save)(state, path)
-    ours = TEACHERS["wide_resnet50_2"].build().eval()
-    assert load_teacher("wide_resnet50_2", ours, path) == path
+    ours = TEACHERS[name].build().eval()
+    assert load_teacher(name, ours, path) == path
     image = torch.randn(1, 3, 64, 96)
     taps = {f"layer{i}": str(i) for i in (1, 2, 3)}
     expected = create_feature_extractor(theirs, taps)(image)

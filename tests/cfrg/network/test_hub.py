@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from servers import Server, _Handler
 
 from cfrg.network import backbones, pretrained
+from cfrg.network.cards import make_card
 from cfrg.network.config import CFRGConfig
 from cfrg.network.model import CFRG
 from cfrg.network.pretrained import read_config, write_card
@@ -180,6 +181,14 @@ def test_card_tells_figures_with_intervals_and_protocol(folder: Path) -> None:
     assert card.startswith("---\n")
     assert "license" in card
     assert "licence of the 3CAD images is not stated" in card
+
+
+def test_card_names_the_split_that_was_trained_on(model: CFRG) -> None:
+    record = {"category": "Copper_Stator", "split_file": "folds.csv", "fold": 2, "seed": 0}
+    card = make_card(model.config, {"run.json": record})
+    assert "- Split file: folds.csv" in card
+    assert "- Fold held out: 2" in card
+    assert "Split" not in make_card(model.config, {"run.json": {"split_file": None, "fold": None}})
 
 
 def test_card_that_a_person_wrote_is_left_alone(model: CFRG, folder: Path) -> None:

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfrg.network.config import CFRGConfig
-from cfrg.network.maps import smooth_maps
 from cfrg.network.model import BRANCHES, CFRG
+from cfrg.network.processing import smooth_maps
 
 SMALL = {  # the paper's algorithm at a size for tests
     "image_size": 64,

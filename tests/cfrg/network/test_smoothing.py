@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cfrg.network.maps import smooth_maps
+from cfrg.network.processing import smooth_maps
 
 
 @settings(max_examples=40)

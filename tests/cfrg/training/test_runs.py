@@ -11,7 +11,7 @@ import torch
 
 from cfrg import CFRG, CFRGConfig, NearestNeighbourMemory, TrainingOptions
 from cfrg.evaluation.accuracy import evaluate_run
-from cfrg.images.preprocessing import normalize, resize
+from cfrg.network.processing import normalize, resize
 from cfrg.training.loop import Interrupted
 from cfrg.training.runs import read_run, train
 from threecad import scan

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import test_training
+import small_training
 import torch
 from command_lines import run_line
+from small_training import weights
 from test_runs import CONFIG, options, start
-from test_training import weights
 
 import cfrg.training.runs
 from cfrg import CFRG
@@ -133,10 +133,10 @@ ALONE = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-import test_training, torch
+import small_training, torch
 torch.set_num_threads(1)
-model = test_training.train(Path(sys.argv[1]) / "alone", steps=2, precision="bf16")
-torch.save(test_training.weights(model), Path(sys.argv[1]) / "alone.pt")
+model = small_training.train(Path(sys.argv[1]) / "alone", steps=2, precision="bf16")
+torch.save(small_training.weights(model), Path(sys.argv[1]) / "alone.pt")
 """
 
 
@@ -149,7 +149,7 @@ def test_another_precision_in_the_same_process_is_that_of_a_process_of_its_own(
     torch.set_num_threads(1)
     try:
         models = [
-            weights(test_training.train(tmp_path / name, steps=2, precision=precision))
+            weights(small_training.train(tmp_path / name, steps=2, precision=precision))
             for name, precision in (("a", "no"), ("b", "bf16"), ("c", "no"))
         ]
     finally:
@@ -222,3 +222,19 @@ def test_a_full_disk_of_the_cache_says_how_to_make_room(
             config=CONFIG,
             options=options(),
         )
+
+
+def test_a_bad_image_ends_a_training_with_workers(tree: Path, tmp_path: Path) -> None:
+    bad = sorted((tree / "Copper_Stator" / "train" / "good").iterdir())[-1]
+    bad.write_bytes(bad.read_bytes()[:300])
+    command = [sys.executable, "-m", "cfrg.cli", "train", tree, "--category", "Copper_Stator"]
+    options = ["--steps", 2, "--image-size", 64, "--workers", 1, "--device", "cpu"]
+    ended = subprocess.run(
+        [*map(str, [*command, *options]), "--out", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 1
+    assert f"{bad} cannot be read as an image: the file is cut short" in ended.stderr
+    assert "Traceback" not in ended.stderr

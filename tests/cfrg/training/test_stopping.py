@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import test_training
+import small_training
 import torch
-from test_training import assert_same, fresh_model
+from small_training import assert_same, fresh_model
 
 import cfrg
 from cfrg.images.workers import read_in_workers
@@ -66,10 +66,10 @@ def end(process: subprocess.Popen[str]) -> str:
 TRAIN = """
 import sys
 from pathlib import Path
-import test_training
+import small_training
 from cfrg.training.loop import Interrupted
 try:
-    test_training.train(Path(sys.argv[1]), steps=400, checkpoint_every=400, workers=2)
+    small_training.train(Path(sys.argv[1]), steps=400, checkpoint_every=400, workers=2)
 except Interrupted as stop:
     print(stop.step)
 """
@@ -100,7 +100,7 @@ def test_a_group_told_to_stop_leaves_a_state_that_goes_on_bit_for_bit(
     try:
         for name in ("stopped", "whole"):
             with pytest.raises(Interrupted):
-                test_training.train(tmp_path / name, resume=True, steps=400, stop_after=done + 2)
+                small_training.train(tmp_path / name, resume=True, steps=400, stop_after=done + 2)
             models.append(model := fresh_model())
             trained = [p for p in model.parameters() if p.requires_grad]
             state = load_training_state(tmp_path / name, model, torch.optim.Adam(trained))

@@ -20,7 +20,7 @@ from threecad import read_mask, scan
 from threecad.auditing import Audit, audit, union_mask
 from threecad.auditing.corrections import write_errata
 from threecad.cli import main
-from threecad.dataset.duplicates import duplicate_groups, find_near, merge
+from threecad.dataset.duplicates.exact import duplicate_groups, find_near, merge
 from threecad.dataset.file_checks import SPECK_AREA
 from threecad.dataset.findings import Finding
 from threecad.dataset.samples import Sample

@@ -519,3 +519,15 @@ def test_a_model_without_anomalib_says_what_to_install(tmp_path: Path) -> None:
         pytest.skip("anomalib is installed")
     with pytest.raises(UsageError, match=r"pip install 'threecad\[bench\]'"):
         find_detector("padim")(Trial("padim", "C", 0, tmp_path))
+
+
+def test_what_others_reported_stands_apart_and_unranked() -> None:
+    report = make_report([make_record("one", "Copper_Stator", 0, 0.80)])
+    others = [table for table in report.tables if "reported by" in table.title]
+    assert len(others) == 4  # the figures of the one repository that has this category
+    for table in report.tables:
+        names = [row[0] for row in table.rows]
+        assert ("patch_knn (full memory)" in names) == (table in others)
+        assert "Rank" not in table.header or table not in others
+    assert any("Comparable with nothing outside these rows" in note for note in report.notes)
+    assert all(row[0] != "one" for table in others for row in table.rows)

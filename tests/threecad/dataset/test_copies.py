@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from threecad.dataset.copies import find_originals
+from threecad.dataset.duplicates.copies import find_originals
 
 DATA = Path(os.environ.get("THREECAD_TEST_DATA", "nowhere"))
 

@@ -19,7 +19,16 @@ from threecad.dataset.split_files import SplitFile, SplitRow, apply_split, read_
 from threecad.dataset.splitting import split
 from threecad.errors import DataError, UsageError
 
-KINDS = ("official", "leak-free", "holdout", "few-shot", "k-fold", "supervised", "noisy")
+KINDS = (
+    "official",
+    "leak-free",
+    "holdout",
+    "few-shot",
+    "k-fold",
+    "supervised",
+    "one-class",
+    "noisy",
+)
 
 
 @pytest.fixture
@@ -130,6 +139,25 @@ def test_supervised_has_defects_of_each_type_in_each_part(widgets: Path) -> None
     assert len(made.rows) == len(scan(widgets))
 
 
+def test_one_class_trains_with_good_images_alone(tmp_path: Path) -> None:
+    root = trees.write_tree(tmp_path / "data", train=12, good=8, defects={"Dent": 8})
+    shutil.move(root / "Widget/test/Dent", root / "Widget/train/Dent")  # as a set for detection
+    trees.copy_sample(root, "Widget/train/good/000", "Widget/train/Dent/wrong")
+    made = split(scan(root), "one-class", fraction=0.25, workers=0)
+    where = placed(made)
+    assert {where[s.id][0] for s in scan(root) if s.label} == {"test"}
+    good = [where[sample.id][0] for sample in scan(root) if not sample.label]
+    assert where["Widget/train/good/000"][0] == "test"
+    assert Counter(good) == {"train": 14, "test": 6}
+    assert not made.left_out
+
+
+def test_one_class_needs_two_good_pictures(tmp_path: Path) -> None:
+    root = trees.write_tree(tmp_path / "data", train=1, good=0, defects={"Dent": 3})
+    with pytest.raises(UsageError, match=r"Widget has 1 different good image\(s\)"):
+        split(scan(root), "one-class", workers=0)
+
+
 def test_rare_types_are_noted(tmp_path: Path) -> None:
     root = trees.write_tree(tmp_path, train=8, good=8, defects={"Dent": 2, "Rare": 1, "Scratch": 6})
     made = split(scan(root), "supervised", workers=0)
@@ -168,12 +196,78 @@ def test_other_categories_do_not_change_the_draw(widgets: Path) -> None:
     assert alone == tuple(row for row in together if row.object == "Widget")
 
 
+def write_shared(root: Path) -> Path:
+    """Two categories that share pictures, of every kind: in train, in test, good and defective."""
+    for category in ("Gadget", "Widget"):
+        trees.write_tree(root, category=category, train=12, good=6, defects={"Dent": 8, "Burr": 8})
+    for source, target in (
+        ("train/good/000", "train/good/000"),
+        ("train/good/001", "test/good/001"),
+        ("test/good/002", "train/good/002"),
+        ("train/good/003", "test/Dent/003"),
+        ("test/Dent/004", "test/good/004"),
+        ("test/Dent/005", "test/Burr/005"),
+    ):
+        trees.copy_sample(root, f"Widget/{source}", f"Gadget/{target}")
+    return root
+
+
+@pytest.mark.parametrize("near", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_split_of_a_category_does_not_depend_on_what_others_share_with_it(
+    tmp_path: Path, kind: str, near: bool
+) -> None:
+    root = write_shared(tmp_path)
+    together = split(scan(root), kind, near=near, workers=0)
+    for category in ("Gadget", "Widget"):
+        alone = split(scan(root, categories=[category]), kind, near=near, workers=0)
+        assert alone.rows == tuple(row for row in together.rows if row.object == category)
+        assert alone.left_out == {
+            name: why for name, why in together.left_out.items() if name.startswith(category)
+        }
+        assert set(alone.notes) <= set(together.notes)
+
+
+def test_across_categories_a_test_image_of_another_is_not_trained_on(tmp_path: Path) -> None:
+    index = scan(write_shared(tmp_path))
+    assert split(index, "leak-free", workers=0).left_out == {}
+    made = split(index, "leak-free", across_categories=True, workers=0)
+    assert set(made.left_out) == {
+        "Widget/train/good/001",
+        "Gadget/train/good/002",
+        "Widget/train/good/003",
+    }
+    assert made.options == {"near": False, "across_categories": True}
+
+
+def test_across_categories_a_shared_defect_is_drawn_with_its_first_category(tmp_path: Path) -> None:
+    """It is not a type of its own, too small to be tested, but a defect among its like."""
+    made = split(scan(write_shared(tmp_path)), "supervised", across_categories=True, workers=0)
+    assert made.notes == ()
+    where = placed(made)
+    assert where["Gadget/test/Burr/005"] == where["Widget/test/Dent/005"]
+
+
+@pytest.mark.parametrize(("fraction", "drawn"), [(0.22, 2), (0.28, 3)])
+def test_a_fraction_is_rounded_to_whole_images(tmp_path: Path, fraction: float, drawn: int) -> None:
+    root = trees.write_tree(tmp_path, train=10)
+    made = split(scan(root), "holdout", fraction=fraction, workers=0)
+    assert Counter(row.split for row in made.rows)["val"] == drawn
+
+
+def test_as_many_shots_as_there_are_pictures_are_possible(tmp_path: Path) -> None:
+    root = trees.write_tree(tmp_path, train=5)
+    made = split(scan(root), "few-shot", shots=5, workers=0)
+    assert Counter(row.split for row in made.rows)["train"] == 5
+
+
 def test_copies_in_two_categories_stay_together(tmp_path: Path) -> None:
     root = trees.write_tree(tmp_path, train=9, good=3)
     trees.write_tree(root, category="Xidget", train=9, good=3)
     for i in range(5):
         trees.copy_sample(root, f"Widget/train/good/00{i}", f"Xidget/train/good/00{i}")
-    where = placed(split(scan(root), "holdout", fraction=0.5, workers=0))
+    options = {"fraction": 0.5, "across_categories": True, "workers": 0}
+    where = placed(split(scan(root), "holdout", **options))
     for i in range(5):
         assert where[f"Widget/train/good/00{i}"] == where[f"Xidget/train/good/00{i}"]
 

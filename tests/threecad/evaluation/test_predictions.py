@@ -145,6 +145,27 @@ def test_ids_cannot_leave_the_folder(name, tmp_path):
     assert not (tmp_path / "out" / "scores.csv").exists()
 
 
+def test_png_maps_may_leave_their_scale_to_the_writer(tmp_path):
+    values = np.random.default_rng(0).normal(size=(2, 5, 7)).astype(np.float32)
+    with PredictionWriter(tmp_path, map_format="png16") as writer:
+        for name, anomaly_map in zip("ab", values, strict=True):
+            writer.add(name, anomaly_map, 1.0)
+    folder = PredictionFolder(tmp_path)
+    assert {path.suffix for path in folder.maps.values()} == {".png"}
+    for name, anomaly_map in zip("ab", values, strict=True):
+        np.testing.assert_allclose(folder[name], anomaly_map, atol=np.ptp(values) / 65535)
+
+
+def test_all_rows_of_the_table_have_the_columns_of_the_first(tmp_path):
+    with PredictionWriter(tmp_path) as writer:
+        writer.add("a", None, 1.0, decision="ok")
+        with pytest.raises(UsageError, match="columns"):
+            writer.add("b", None, 2.0, verdict="ok")
+        writer.add("b", None, 2.0, decision="no")
+    assert writer.count == 2
+    assert (tmp_path / "scores.csv").read_text() == "id,score,decision\na,1.0,ok\nb,2.0,no\n"
+
+
 def test_table_is_written_only_at_the_end(tmp_path):
     with pytest.raises(UsageError), PredictionWriter(tmp_path) as writer:  # noqa: PT012
         writer.add("a", None, 1.0)

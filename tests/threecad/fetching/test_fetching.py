@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from servers import FILE_ID, QUOTA_PAGE, FileServer
 from threecad.cli import main
 from threecad.dataset.catalog import LICENSE_NOTICE
 from threecad.dataset.provenance import Provenance
+from threecad.dataset.scanning import scan
 from threecad.errors import DataError, DownloadError, ExtractionError, UsageError
 from threecad.fetching import download
 from threecad.fetching.sources import parse_source
 from threecad.fetching.textures import download_textures, textures_folder
+from threecad.procedural import write_sample
 from threecad.system import atomic
 from threecad.system.locations import default_root
 
@@ -73,6 +76,44 @@ def test_from_drive_to_a_tree(drive: FileServer, tmp_path: Path) -> None:
         DIGEST,
     )
     assert set(lock["unpacked"]) == set(CATEGORIES)
+
+
+def test_the_first_contact_asks_to_report_what_nobody_has_published(
+    drive: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    download(tmp_path)
+    said = capsys.readouterr().err
+    assert f"{len(ARCHIVE)} bytes, SHA-256 {DIGEST}" in said
+    assert f"{len(FILES)} images and masks and the top folder '3CAD'" in said
+    assert "please report this line" in said
+    lock = tmp_path / ".threecad" / "archives.lock.json"
+    assert json.loads(lock.read_text())["archives"][NAME]["folder"] == "3CAD"
+    (tmp_path / sorted(FILES)[0]).unlink()
+    download(tmp_path)
+    assert "please report" not in capsys.readouterr().err
+    assert read_tree(tmp_path) == FILES
+
+
+@pytest.mark.parametrize(("prefix", "folder"), [("", ""), ("a/b/", "a/b"), (".\\data\\", "data")])
+def test_the_top_folder_is_written_down_however_deep_it_lies(
+    tmp_path: Path, prefix: str, folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "some.zip"
+    path.write_bytes(zip_bytes(FILES, prefix))
+    download(tmp_path / "data", source=str(path))
+    assert "please report" not in capsys.readouterr().err, "two categories from a file: not 3CAD"
+    (archive,) = Provenance.load(tmp_path / "data").archives.values()
+    assert archive.folder == folder
+
+
+def test_a_lock_file_of_an_earlier_version_is_read(drive: FileServer, tmp_path: Path) -> None:
+    get(tmp_path)
+    lock = tmp_path / ".threecad" / "archives.lock.json"
+    content = json.loads(lock.read_text())
+    del content["archives"][NAME]["folder"]
+    lock.write_text(json.dumps(content))
+    assert Provenance.load(tmp_path).archives[NAME].folder is None
+    assert get(tmp_path) == tmp_path
 
 
 def test_the_default_root_is_the_users_or_the_one_named(
@@ -474,3 +515,43 @@ def test_cite() -> None:
     assert result.exit_code == 0
     assert result.stdout.count("@inproceedings{") == 2
     assert "3C Product Dataset" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_stand_in_of_the_whole_archive_is_fetched_checked_and_indexed(
+    drive: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """38,501 members of 245 image sizes; the connection is cut and the process killed."""
+    tree = write_sample(tmp_path / "tree", like="genuine")
+    files = {path.relative_to(tree).as_posix(): path for path in tree.glob("*/*/*/*.png")}
+    archive = tmp_path / "3CAD.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        for name in sorted(files):
+            out.write(files[name], f"3CAD/{name}")
+    drive.payload = archive.read_bytes()
+    size = len(drive.payload)
+    drive.behaviour.hold_at = size // 2
+    root = tmp_path / "data"
+    part = root / ".threecad" / "archives" / "3CAD-english.zip.part"
+    process = subprocess.Popen([*COMMAND, "--root", root], stderr=subprocess.DEVNULL)
+    wait_for(lambda: part.is_file() and part.stat().st_size >= size // 2, process)
+    process.kill()
+    assert process.wait() == KILLED
+    drive.behaviour.go_on.set()
+    drive.requests.clear()
+    drive.behaviour.cuts = [size // 8]
+    download(root)
+    spans = [span for path, span, _ in drive.requests if "uuid" in path]
+    starts = [int(str(span).removeprefix("bytes=").removesuffix("-")) for span in spans]
+    assert len(starts) == 2, "once after the kill, once after the cut"
+    assert 0.49 * size < starts[0] <= size // 2
+    assert 0.61 * size < starts[1] < 0.64 * size
+    said = capsys.readouterr().err
+    assert "38501 images and masks and the top folder '3CAD'" in said
+    assert f"{size} bytes, SHA-256 {hashlib.sha256(drive.payload).hexdigest()}" in said
+    assert sum(1 for _ in root.glob("*/*/*/*.png")) == len(files) == 38_501
+    for name in sorted(files)[::997]:
+        assert (root / name).read_bytes() == files[name].read_bytes()
+    index = scan(root)
+    assert len(index) == 27_039
+    assert not index.findings

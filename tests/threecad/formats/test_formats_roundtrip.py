@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from threecad import scan
 from threecad.errors import ConversionError
-from threecad.formats import FORMATS, Conversion, convert, detect
+from threecad.formats import FORMATS, Conversion, Decisions, convert, detect
 
 BOTH_WAYS = sorted(name for name, layout in FORMATS.items() if layout.read and layout.write)
 
@@ -131,8 +131,18 @@ def test_rows_that_were_lost_on_the_way_are_counted(hard_tree: Path, tmp_path: P
     convert(hard_tree, tmp_path / "written", to="anomalib", workers=0)
     table = sorted((tmp_path / "written").glob("*.csv"))[0]
     table.write_bytes(b"".join(table.read_bytes().splitlines(keepends=True)[:-2]))
-    back = convert(tmp_path / "written", tmp_path / "back", to="3cad", workers=0)
+    with pytest.raises(ConversionError, match=r"Not said to be good or defective \(2\)"):
+        convert(tmp_path / "written", tmp_path / "back", to="3cad", workers=0)
+    skip = Decisions(unlabelled="skip")
+    back = convert(tmp_path / "written", tmp_path / "back", to="3cad", decisions=skip, workers=0)
     assert back.notes["images-lost"] == 2
     other = [name for name in back.counts if name != table.stem]
-    part = convert(tmp_path / "written", tmp_path / "part", to="3cad", categories=other, workers=0)
+    part = convert(
+        tmp_path / "written",
+        tmp_path / "part",
+        to="3cad",
+        categories=other,
+        decisions=skip,
+        workers=0,
+    )
     assert "images-lost" not in part.notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 import trees
 from command_lines import run_line
 from image_contents import POSTSCRIPT, SUFFIXES, pixels, png_header, write_all
-from PIL import EpsImagePlugin, Image
+from PIL import EpsImagePlugin, Image, ImageFile
 
 import cfrg
 import threecad
@@ -125,7 +126,7 @@ def test_images_are_opened_in_one_place_only() -> None:
         for path in package.rglob("*.py")
         for name in calls(path) & DECODERS
     }
-    assert found == {("images.py", "PIL.Image.OPEN")}
+    assert found == {("files.py", "PIL.Image.OPEN")}
 
 
 @pytest.mark.parametrize(
@@ -400,3 +401,23 @@ def test_the_limit_is_the_one_the_book_says(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="64 × 48 pixels, more than the 3,071"):
         open_image("x", contents()["png-L"], max_pixels=3071)
     assert open_image("x", contents()["png-L"], max_pixels=3072).size == (64, 48)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_half_image_is_read_where_others_let_pillow_make_it_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole", name)
+    content = (tmp_path / "whole").read_bytes()
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    for share in (0.4, 0.6, 0.9):
+        cut = tmp_path / f"{share}.png"
+        cut.write_bytes(content[: int(share * len(content))])
+        for read in (read_image, decode_mask):
+            with pytest.raises(ThreecadError):
+                read(cut)
+        if name != "WEBP":  # which Pillow never reads in part
+            with Image.open(io.BytesIO(cut.read_bytes())) as image:
+                image.load()  # as the other library wants it
+    assert read_image(tmp_path / "whole").shape[2] == 3

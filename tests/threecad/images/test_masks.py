@@ -145,12 +145,43 @@ def test_palettes_are_read_as_indices(tmp_path: Path) -> None:
     assert decoded.findings == ()
 
 
-def test_a_palette_that_paints_the_background_is_ambiguous(tmp_path: Path) -> None:
+def test_black_is_background_whatever_its_index(tmp_path: Path) -> None:
+    path = tmp_path / "m.png"
+    palette_image(1 - square(1), [255, 255, 255, 0, 0, 0]).save(path)
+    decoded = decode_mask(path)
+    assert (decoded.rule, decoded.findings) == ("binary", ())
+    assert np.array_equal(decoded.mask, SQUARE)
+    white = Image.fromarray(square(255)).convert("RGB")
+    for name, image in (
+        ("adaptive.png", white.convert("P", palette=Image.Palette.ADAPTIVE, colors=8)),
+        ("quantised.png", white.quantize(2)),
+        ("m.gif", white),
+    ):
+        image.save(tmp_path / name)
+        assert np.array_equal(decode_mask(tmp_path / name).mask, SQUARE), name
+    # A palette without colours says nothing: its indices are classes.
+    palette_image(square(1), [0, 0, 0] * 256).save(path)
+    assert np.array_equal(decode_mask(path).mask, SQUARE)
+
+
+def test_a_palette_that_paints_most_of_the_image_is_ambiguous(tmp_path: Path) -> None:
     path = tmp_path / "m.png"
     palette_image(square(1), [255, 255, 255, 0, 0, 0]).save(path)
     decoded = decode_mask(path)
     assert (decoded.rule, decoded.findings) == ("binary", ("mask-ambiguous",))
-    assert np.array_equal(decoded.mask, SQUARE)
+    assert np.array_equal(decoded.mask, ~SQUARE)
+
+
+@pytest.mark.parametrize("colour", [20, (100, 0, 0)])
+def test_label_maps_saved_as_jpeg_are_in_doubt(tmp_path: Path, colour: object) -> None:
+    truth = np.zeros((64, 64), bool)
+    truth[17:37, 21:34] = True
+    values = np.zeros((64, 64) if isinstance(colour, int) else (64, 64, 3), np.uint8)
+    values[truth] = colour
+    Image.fromarray(values).save(tmp_path / "m.jpg", quality=75)
+    decoded = decode_mask(tmp_path / "m.jpg")
+    assert (decoded.rule, decoded.findings) == ("threshold", ("mask-ambiguous",))
+    assert np.count_nonzero(decoded.mask ^ truth) < 0.1 * truth.sum()
 
 
 def test_grey_rgb_is_read_as_grey(tmp_path: Path) -> None:

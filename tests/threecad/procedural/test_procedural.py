@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import threecad.procedural
+from threecad.dataset.archive_facts import archive_facts
 from threecad.dataset.catalog import CATEGORIES
 from threecad.errors import UsageError
 from threecad.procedural import (
@@ -26,19 +27,23 @@ from threecad.procedural import (
     write_sample,
     writing,
 )
+from threecad.procedural.defects import DRAWINGS
+from threecad.procedural.fields import Stream
+from threecad.procedural.planning import plan_archive, plan_sample
+from threecad.procedural.published import AREAS, SIZES, draw_area, stand_in_sizes
 from threecad.procedural.rendering import folders, render_pair
 
 # SHA-256 of the decoded pixels of every folder's first image at 96 pixels and seed 0, made once and
 # the same with Python 3.10 and NumPy 1.26 as with Python 3.13 and the newest NumPy.
 GOLDEN = {
-    "Aluminum_Camera_Cover": "981d7e7373ff5bc7b9ea3363b963e079a6e5e10a2197d738ad5a78ce286e265d",
-    "Aluminum_Ipad": "acdd03af54958293c108dcc869fff4af9ee75714d7764bb1a092d9e8e1d02c8a",
-    "Aluminum_Middle_Frame": "d913f379e79c6317022a77961970caf3b3350e9306ef0f84e1eb63b79bc6b2a6",
-    "Aluminum_New_Ipad": "cfe3283ad36e64feadb2cc0fe6839254380b7a7c06c57674ea94c0806861fd27",
-    "Aluminum_New_Middle_Frame": "c7a662a17d67d5656290e7bde93713b3a76293f0295d385cb8bd6d1dade7a3f1",
-    "Aluminum_Pc": "e591e35cd3a30e12ae8e098b27482f41d0b3911f40a485584b966e65bbe92411",
+    "Aluminum_Camera_Cover": "1a1f39d86bf191ec6676a0c2933254f61a7a44f80fd73236ab6770c5cbd297fc",
+    "Aluminum_Ipad": "788070ae92837207421880a245f1c371001ad2f417c6cc7007b35d136b934671",
+    "Aluminum_Middle_Frame": "badbe4670714699068e34f444c4a8de351554414908e4329c5b8093cfe9cb075",
+    "Aluminum_New_Ipad": "a8743fc666c5dc0f3c0e1b1964c8049c962583cdfe399c4dbfa173a48eb4e6c7",
+    "Aluminum_New_Middle_Frame": "debb5bb9d140a5c3b698937aa0db7b0a487f86af7157d659b85af1db1f315783",
+    "Aluminum_Pc": "b6451c8a10dc266e4b754c1c22952b4a837723387a3b0b1a046c7debd4cfea9a",
     "Copper_Stator": "a187548b1eef16b389f5b4cf7a2a9e378326aa5771877ba39589d42e915a4c02",
-    "Iron_Stator": "f27962721865b507c394f84839b0151b503d569b7c3815ec2f9621a85f530ed9",
+    "Iron_Stator": "311f3ffd9bae52eb60a73ae90ce458ef4b2f3764e2e6a20d681a3427e7de3509",
 }
 GOLDEN_TEXTURES = "09fd2d3440da4f5f2e0d0a7dad82be53e42cfada8ca12238987a452ec5f5ad08"
 
@@ -81,8 +86,9 @@ def test_only_correctly_rounded_operations_are_used() -> None:
     """No sine, power or sum whose last bit depends on the C library, the CPU or NumPy's version."""
     allowed = {
         "abs", "any", "arange", "argmin", "asarray", "ascontiguousarray", "bool_", "concatenate",
-        "empty_like", "flatnonzero", "float64", "floor", "full", "int64", "max", "maximum", "min",
-        "minimum", "ones", "roll", "sqrt", "stack", "uint64", "uint8", "where", "zeros",
+        "count_nonzero", "empty_like", "flatnonzero", "float64", "floor", "full", "int64", "max",
+        "maximum", "min", "minimum", "ones", "roll", "sqrt", "stack", "uint64", "uint8", "where",
+        "zeros",
     }  # fmt: skip
     for path in Path(threecad.procedural.__file__).parent.glob("*.py"):
         text = path.read_text(encoding="utf-8")
@@ -92,15 +98,21 @@ def test_only_correctly_rounded_operations_are_used() -> None:
                 if node.value.id == "np" and node.attr != "random":
                     assert node.attr in allowed, f"{path}: np.{node.attr}"
                 if node.value.id == "math":
-                    assert node.attr in {"floor", "prod", "sqrt"}, f"{path}: math.{node.attr}"
+                    assert node.attr in {"floor", "inf", "prod", "sqrt"}, (
+                        f"{path}: math.{node.attr}"
+                    )
             if isinstance(node, ast.BinOp):
                 assert not isinstance(node.op, ast.MatMult | ast.Pow), path
 
 
-def test_number_of_types_is_the_published_one() -> None:
+def test_types_are_those_of_the_archive() -> None:
     for name, category in CATEGORIES.items():
-        assert len(set(DEFECT_TYPES[name])) == category.defect_types
-        assert (MULTIPLE_DEFECTS in folders(name)) == (category.types_per_image[1] > 1)
+        assert set(folders(name)) == set(category.archive_types())
+        assert set(folders(name)) - set(DEFECT_TYPES[name]) <= {MULTIPLE_DEFECTS}
+        keys = [DRAWINGS[name][0] for name in DEFECT_TYPES[name]]
+        assert len(set(keys)) == len(keys), "two types would be the same images"
+    assert "scratche" in DEFECT_TYPES["Aluminum_Ipad"]
+    assert len({name for types in DEFECT_TYPES.values() for name in types}) == 24
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
@@ -204,9 +216,9 @@ def test_sample_has_the_layout_of_3cad(tmp_path: Path) -> None:
 
 
 def test_every_defect_type_occurs_once_there_are_enough_images(tmp_path: Path) -> None:
-    root = write_sample(tmp_path / "s", per_category=14, size=64, categories=["AP"], workers=0)
+    root = write_sample(tmp_path / "s", per_category=15, size=64, categories=["AP"], workers=0)
     found = {path.name for path in (root / "Aluminum_Pc" / "ground_truth").iterdir()}
-    assert found == set(DEFECT_TYPES["Aluminum_Pc"])
+    assert found == set(folders("Aluminum_Pc"))
 
 
 def test_more_images_change_none_and_workers_do_not_matter(tmp_path: Path) -> None:
@@ -214,9 +226,9 @@ def test_more_images_change_none_and_workers_do_not_matter(tmp_path: Path) -> No
     many = write_sample(tmp_path / "many", per_category=9, size=64, categories=["IS"], workers=2)
     few_pixels, many_pixels = pixels(few), pixels(many)
     assert few_pixels.items() < many_pixels.items()
-    image, mask = render("Iron_Stator", "test", "chip", 1, size=64)
-    assert many_pixels["Iron_Stator/test/chip/000001.png"] == digest(image)
-    assert many_pixels["Iron_Stator/ground_truth/chip/000001.png"] == digest(mask)
+    image, mask = render("Iron_Stator", "test", "inner warping", 1, size=64)
+    assert many_pixels["Iron_Stator/test/inner warping/000001.png"] == digest(image)
+    assert many_pixels["Iron_Stator/ground_truth/inner warping/000001.png"] == digest(mask)
 
 
 def test_an_earlier_sample_is_replaced_only_when_asked(tmp_path: Path) -> None:
@@ -260,9 +272,9 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
     def fail(*arguments: object, **options: object) -> None:
         if arguments[3] == 1:
             raise OSError(28, "No space left on device")
-        return render(*arguments, **options)
+        return render_pair(*arguments, **options)
 
-    monkeypatch.setattr(writing, "render", fail)
+    monkeypatch.setattr(writing, "render_pair", fail)
     with pytest.raises(OSError, match="No space left"):
         write_sample(tmp_path / "s", per_category=2, size=64, categories=["CS"], workers=0)
     assert list(tmp_path.iterdir()) == []
@@ -362,3 +374,141 @@ def test_sample_is_read_by_scan(tmp_path: Path) -> None:
     assert len(index) == 6
     assert not index.findings
     assert sum(sample.mask is not None for sample in index) == 2
+
+
+def test_types_come_in_the_proportions_of_the_archive() -> None:
+    for name, category in CATEGORIES.items():
+        counts = category.archive_types()
+        types = [job.defect_type for job in plan_sample(name, 60) if job.defect_type]
+        for kind, number in counts.items():
+            share = 60 * number / sum(counts.values())
+            # The types that are there once take from the frequent ones.
+            assert share - len(counts) < types.count(kind) < share + 2, (name, kind)
+
+
+def test_a_stand_in_has_every_name_of_the_archive() -> None:
+    images, masks = set(), 0
+    for name, category in CATEGORIES.items():
+        jobs = list(plan_archive(name))
+        names = {f"{job.category}/{job.split}/{job.folder}/{job.number:06d}" for job in jobs}
+        assert len(names) == len(jobs)
+        images |= names
+        masks += sum(job.defect_type is not None for job in jobs)
+        for folder, count in category.archive_types().items():
+            stems = {
+                int(n.rsplit("/")[-1]) for n in names if n.startswith(f"{name}/test/{folder}/")
+            }
+            assert stems == set(range(count))
+    assert (len(images), masks, len(images) + masks) == (27_039, 11_462, 38_501)
+    for group in archive_facts().duplicates:
+        assert images >= set(group.ids)
+
+
+def test_a_stand_in_has_as_many_image_sizes_as_the_archive() -> None:
+    sizes = stand_in_sizes()
+    assert len({size for some in sizes.values() for size in some}) == 245
+    assert len({(w // 16, h // 16) for some in sizes.values() for w, h in some}) == 245
+    for name, category in CATEGORIES.items():
+        widths, heights = ({size[axis] for size in sizes[name]} for axis in (0, 1))
+        assert (min(widths), max(widths)) == category.expected("widths")
+        assert (min(heights), max(heights)) == category.heights
+
+
+def test_areas_have_the_published_quantiles() -> None:
+    stream = Stream("areas")
+    for types in AREAS.values():
+        for name, quantiles in types.items():
+            areas = [100 * draw_area(stream, quantiles) for _ in range(4000)]
+            assert quantiles[0] <= min(areas)
+            assert max(areas) <= quantiles[4]
+            for part, expected in zip((0.25, 0.5, 0.75), quantiles[1:4], strict=True):
+                assert np.mean(np.array(areas) < expected) == pytest.approx(part, abs=0.03), name
+
+
+@pytest.mark.parametrize(
+    ("category", "folder"),
+    [
+        ("Aluminum_Camera_Cover", "scratche"),
+        ("Aluminum_Camera_Cover", "whitening"),
+        ("Aluminum_New_Ipad", "bump"),
+    ],
+)
+def test_drawn_defects_have_about_the_published_areas_and_sizes(category: str, folder: str) -> None:
+    masks = [render(category, "test", folder, number, size=128)[1] for number in range(48)]
+    shares = [100 * np.count_nonzero(mask) / mask.size for mask in masks]
+    least, low, median, high, most = AREAS[category][folder]
+    assert low / 1.5 < np.median(shares) < high * 1.5
+    assert median / 3 < np.median(shares) < 3 * median
+    assert min(shares) > least / 2
+    assert max(shares) < 1.5 * most
+    known = {(h // 8, w // 8) for w, h in SIZES[category][folder]}
+    assert {mask.shape for mask in masks} <= known
+    assert masks[0].shape in known
+
+
+def test_the_pinyin_edition_is_the_same_under_other_names(tmp_path: Path) -> None:
+    options = {"per_category": 10, "size": 64, "workers": 0}
+    pinyin = write_sample(tmp_path / "pinyin", edition="pinyin", **options)
+    english = write_sample(tmp_path / "english", categories=["ACC"], **options)
+    names = CATEGORIES["Aluminum_Camera_Cover"].archive.pinyin
+    assert [path.name for path in pinyin.iterdir() if path.is_dir()].count("Copper_Stator") == 0
+    for own, name in names.items():
+        for part in ("test", "ground_truth"):
+            one, other = (
+                root / "Aluminum_Camera_Cover" / part / folder / "000000.png"
+                for root, folder in ((pinyin, own), (english, name))
+            )
+            assert digest(read(one)) == digest(read(other)), own
+    with pytest.raises(UsageError, match="pinyin names of the defect types of Copper_Stator"):
+        write_sample(tmp_path / "s", categories=["CS"], edition="pinyin", workers=0)
+
+
+def test_like_says_how_many_images_there_are(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from threecad.cli import main
+
+    line = ["sample", str(tmp_path / "s"), "--like", "genuine", "--per-category", "3"]
+    run = CliRunner().invoke(main, line)
+    assert run.exit_code == 2
+    assert "leave --per-category out" in run.output
+
+
+def test_known_duplicates_are_planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in of the few images that are known to be equal, and of nothing else."""
+    wanted = {name for group in archive_facts().duplicates for name in group.ids}
+
+    def few(category: str, **options: object) -> list[object]:
+        jobs = plan_archive(category)
+        return [j for j in jobs if f"{j.category}/{j.split}/{j.folder}/{j.number:06d}" in wanted]
+
+    monkeypatch.setattr(writing, "plan_archive", few)
+    root = write_sample(tmp_path / "s", like="genuine", workers=0)
+    assert json.loads((root / SAMPLE_MARKER).read_text())["like"] == "genuine"
+    for group in archive_facts().duplicates:
+        contents = {(root / f"{name}.png").read_bytes() for name in group.ids}
+        assert len(contents) == 1, group.ids
+    masks = [
+        read(root / "Aluminum_New_Ipad" / "ground_truth" / "bump" / f"{stem}.png")
+        for stem in ("001540", "001541")
+    ]
+    assert masks[0].shape == masks[1].shape
+    assert np.count_nonzero(masks[0]) < np.count_nonzero(masks[1])
+
+
+@pytest.mark.slow
+def test_a_stand_in_of_the_whole_archive(tmp_path: Path) -> None:
+    from threecad.dataset.scanning import scan
+
+    root = write_sample(tmp_path / "3cad", like="genuine")
+    files = list(root.glob("*/*/*/*.png"))
+    assert len(files) == 38_501
+    assert sum(path.stat().st_size for path in files) < 1 << 30
+    index = scan(root)
+    assert len(index) == 27_039
+    assert not index.findings
+    sizes = set()
+    for sample in index:
+        with Image.open(sample.image) as image:
+            sizes.add(image.size)
+    assert len(sizes) == 245

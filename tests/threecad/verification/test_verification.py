@@ -342,11 +342,11 @@ def test_a_tree_with_the_published_counts_passes(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.link(base / source, path)
 
-    for folder, number in (("train/good", 409), ("test/good", 196), ("test/Short", 763)):
+    for folder, number in (("train/good", 409), ("test/good", 196), ("test/wire damage", 763)):
         for i in range(number):
             link("image.png", f"{folder}/{i:06d}.png")
     for i in range(763):
-        link("many.png" if i == 0 else "few.png", f"ground_truth/Short/{i:06d}.png")
+        link("many.png" if i == 0 else "few.png", f"ground_truth/wire damage/{i:06d}.png")
     report = verify(root, expect="published", workers=2)
     assert codes(report) == {"categories-subset": 1}
     (root / "Copper_Stator/train/good/000007.png").unlink()

@@ -12,11 +12,13 @@ import io
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from threecad.dataset.naming import is_good_name, split_of_name
 from threecad.dataset.samples import GOOD
 from threecad.errors import ConversionError
 from threecad.formats.contents import File, MaskImage
 from threecad.formats.items import make_id
-from threecad.formats.reading import inside, is_sample_id, item_of_id
+from threecad.formats.reading.documents import decode_text, read_label
+from threecad.formats.reading.options import BAD, is_sample_id, item_of_id
 from threecad.formats.writing import Tally, place_image, place_mask, work_through, write_new
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from threecad.formats.items import Item
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
+    from threecad.formats.reading.source import Source
     from threecad.formats.writing import WriteOptions
 
 __all__ = ["looks_like", "read", "write"]
@@ -32,7 +35,7 @@ __all__ = ["looks_like", "read", "write"]
 _COLUMNS = ("image_path", "label", "label_index", "split", "mask_path", "defect_type", "id")
 
 
-def looks_like(source: Path) -> str | None:
+def looks_like(source: Source) -> str | None:
     """Return why ``source`` looks like this layout, or ``None``."""
     tables = _tables(source)
     return f"{tables[0].name} has the columns image_path and label_index" if tables else None
@@ -79,54 +82,62 @@ def _place(item: Item, folder: Path, options: WriteOptions) -> tuple[Tally, dict
     }
 
 
-def read(source: Path, options: ReadOptions) -> list[Item]:
+def read(source: Source, options: ReadOptions) -> list[Item]:
     """Return the images of every table with the columns of anomalib's ``Tabular``.
 
     Raises:
         ConversionError: If there is none, or one names a missing file.
     """
+    del options
     tables = _tables(source)
     if not tables:
         raise ConversionError(
-            f"{source} holds no CSV table with the columns image_path and label_index."
+            f"{source.root} holds no CSV table with the columns image_path and label_index."
         )
     items = []
     for table in tables:
-        if options.categories and table.stem not in options.categories:
-            continue
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            items += [
-                _item(row, table.stem, source, f"{table}, line {number}")
-                for number, row in enumerate(csv.DictReader(file), start=2)
-            ]
+        for number, row in source.read_table(table):
+            with source.collecting():
+                items.append(_item(row, table, source, f"{table}, line {number}"))
     return items
 
 
-def _tables(source: Path) -> list[Path]:
-    return [path for path in sorted(source.glob("*.csv")) if _has_columns(path)]
+def _tables(source: Source) -> list[Path]:
+    return [
+        path for path in source.named(".csv") if path.parent == source.root and _has_columns(path)
+    ]
 
 
 def _has_columns(path: Path) -> bool:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            names = next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
+        text = decode_text(path.read_bytes(), path)
+        names = next(csv.reader(io.StringIO(text, newline="")), [])
+    except (OSError, ConversionError, csv.Error):
         return False
     return {"image_path", "label_index"} <= set(names)
 
 
-def _item(row: Mapping[str, str], category: str, source: Path, where: str) -> Item:
-    image = inside(source, row["image_path"], where)
-    split = row.get("split") or ""
+def _item(row: Mapping[str, str], table: Path, source: Source, where: str) -> Item:
+    image = source.find(row["image_path"], table, where)
+    label = read_label(row["label_index"], where)
+    if (said := row.get("label")) and read_label(said, where) != label:
+        raise ConversionError(f"{where}: label {said!r} contradicts label_index {label}.")
+    split = split_of_name(row.get("split") or "")
+    if row.get("split") and not split:
+        raise ConversionError(f"{where}: split {row['split']!r}; expected train, val or test.")
     sample_id = row.get("id")
     if not is_sample_id(sample_id):
-        defect_type = GOOD if row["label_index"] == "0" else row.get("defect_type") or "bad"
-        folder = "train" if split == "train" else "test"
-        sample_id = make_id(category, folder, defect_type, image.stem)
+        defect_type = (row.get("defect_type") or BAD) if label else GOOD
+        if label and is_good_name(defect_type):
+            raise ConversionError(f"{where}: it is defective, but of the type {defect_type!r}.")
+        sample_id = make_id(table.stem, split or "test", defect_type, image.stem)
+    elif label != (sample_id.split("/")[2] != GOOD):
+        raise ConversionError(f"{where}: label_index {label} contradicts the id {sample_id!r}.")
     mask = row.get("mask_path")
     return item_of_id(
         sample_id,
         image=File(image),
-        mask=MaskImage(File(inside(source, mask, where))) if mask else None,
+        mask=MaskImage(File(source.find(mask, table, where))) if mask else None,
         split=split,
+        as_stored=True,
     )

@@ -9,20 +9,17 @@ annotation with the number 0 for none.
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from threecad.errors import ConversionError
+from threecad.dataset.naming import split_of_name
+from threecad.errors import ConversionError, MaskError
+from threecad.formats.annotations.drawings import Drawing, box_ring, check_ring, outer_rings
 from threecad.formats.cards import introduce
 from threecad.formats.contents import File, read_image_size
-from threecad.formats.drawings import Drawing, outer_rings
-from threecad.formats.reading import (
-    foreign_id,
-    inside,
-    is_sample_id,
-    item_of_id,
-    load_json,
-)
+from threecad.formats.reading.documents import Record, numbers
+from threecad.formats.reading.options import foreign_id, is_sample_id, item_of_id, type_of_shape
 from threecad.formats.writing import (
     Tally,
     place_image,
@@ -34,11 +31,12 @@ from threecad.images.encodings import mask_to_rle
 from threecad.images.regions import label_regions, regions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from threecad.formats.items import Item
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
+    from threecad.formats.reading.source import Source
     from threecad.formats.writing import WriteOptions
 
 __all__ = ["looks_like", "read", "write"]
@@ -46,10 +44,25 @@ __all__ = ["looks_like", "read", "write"]
 _FILES = "annotations/instances_{split}.json"
 
 
-def looks_like(source: Path) -> str | None:
+_MANY = 100
+"""More JSON files than this are looked into only if their names speak of COCO."""
+
+
+def looks_like(source: Source) -> str | None:
     """Return why ``source`` looks like this layout, or ``None``."""
-    files = sorted(source.glob(_FILES.format(split="*")))
-    return f"it has {files[0].relative_to(source).as_posix()}" if files else None
+    files = _files(source)
+    return f"it has {source.relative(files[0])}" if files else None
+
+
+def _files(source: Source) -> list[Path]:
+    found = source.shared(".json")
+    if len(found) > _MANY:
+        found = [p for p in found if re.search("coco|instances|annotation", p.name.casefold())]
+    return [path for path in found if _is_coco(source.peek_json(path))]
+
+
+def _is_coco(content: Any) -> bool:
+    return isinstance(content, dict) and {"images", "annotations", "categories"} <= set(content)
 
 
 def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
@@ -129,81 +142,125 @@ def _annotate(item: Item, options: WriteOptions, tally: Tally) -> Iterator[dict[
         }
 
 
-def read(source: Path, options: ReadOptions) -> list[Item]:
+def read(source: Source, options: ReadOptions) -> list[Item]:
     """Return the images of all annotation files, the union of an image's annotations as its mask.
 
-    In a file from elsewhere an image without annotations is good; the category is the
-    supercategory of its annotations or the one asked for, the defect type the name of their class,
-    or ``Multiple-defects`` if there are several.
+    In a file from elsewhere an image without annotations is good; the category is the one asked
+    for, the defect type the name of the annotations' class, or ``Multiple-defects`` if there are
+    several.
 
     Raises:
         ConversionError: If there is no annotation file, or one is not what COCO describes.
     """
-    files = sorted(source.glob(_FILES.format(split="*")))
+    files = _files(source)
     if not files:
-        raise ConversionError(f"There is no {source / _FILES.format(split='*')}.")
-    items = []
+        raise ConversionError(
+            f"{source.root} holds no JSON file with images, annotations and categories, such as "
+            f"{_FILES.format(split='test')}."
+        )
+    items: list[Item] = []
     for file in files:
-        items += _read_file(file, source, options)
+        with source.collecting():
+            items += _read_file(file, source, options)
     return items
 
 
-def _read_file(file: Path, source: Path, options: ReadOptions) -> list[Item]:
-    document = load_json(file)
-    split = _split_name(file.stem.removeprefix("instances_"))
-    try:
-        names = {entry["id"]: entry for entry in document["categories"]}
-        by_image: dict[Any, list[dict[str, Any]]] = {}
-        for annotation in document["annotations"]:
-            by_image.setdefault(annotation["image_id"], []).append(annotation)
-        return [
-            _item(image, by_image.get(image["id"], []), names, split, source, file, options)
-            for image in document["images"]
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ConversionError(
-            f"{file} is not a COCO annotation file: {error!r}. Expected images, annotations and "
-            "categories as https://cocodataset.org/#format-data describes them."
-        ) from error
+def _read_file(file: Path, source: Source, options: ReadOptions) -> list[Item]:
+    name = source.relative(file)
+    document = Record.of(source.read_json(file), name)
+    classes = {entry.key("id"): entry.text("name") for entry in document.records("categories")}
+    images: dict[str, Record] = {}
+    for entry in document.records("images"):
+        if images.setdefault(key := entry.key("id"), entry) is not entry:
+            source.fault(f"{name}: two images have the id {key}. Number them anew.")
+    drawn: dict[str, list[Record]] = {}
+    for entry in document.records("annotations"):
+        with source.collecting():
+            key = entry.key("image_id")
+            if key in images:
+                drawn.setdefault(key, []).append(entry)
+            else:
+                source.orphan_entry(entry.where, f"names image {key}, which is not in images")
+    split = _split_of(file, source)
+    items = []
+    for key, entry in images.items():
+        with source.collecting():
+            items.append(_item(entry, drawn.get(key, []), classes, split, source, file, options))
+    return items
 
 
-def _split_name(text: str) -> str:
-    """Return the split of a file name such as ``instances_val2017.json``; ``""`` if it is none."""
-    return next((split for split in ("train", "val", "test") if text.startswith(split)), "")
+def _split_of(file: Path, source: Source) -> str:
+    """Return the split that the name of an annotation file or its folders tell."""
+    words = re.split(r"[^0-9a-z]+", file.stem.casefold())
+    return next(filter(None, map(split_of_name, words)), "") or source.split_of(file)
 
 
 def _item(
-    image: dict[str, Any],
-    annotations: list[dict[str, Any]],
-    names: dict[Any, dict[str, Any]],
+    image: Record,
+    annotations: Sequence[Record],
+    classes: Mapping[str, str],
     split: str,
-    source: Path,
+    source: Source,
     file: Path,
     options: ReadOptions,
 ) -> Item:
-    path = inside(source, f"images/{image['file_name']}", str(file))
-    mask = Drawing(
-        image["height"],
-        image["width"],
-        tuple(_counts(a["segmentation"]) for a in annotations if _is_rle(a)),
-        tuple(
-            tuple(map(float, ring))
-            for a in annotations
-            if not _is_rle(a)
-            for ring in a["segmentation"]
-        ),
-    )
+    home = [file.parent.parent / "images", source.root / "images", file.parent / "images"]
+    name = image.text("file_name")
+    path = source.find(name, file, image.where, bases=home, split=split)
+    height, width = image.side("height"), image.side("width")
+    if height is None or width is None:
+        height, width = source.header(path).upright_size
+    kinds, run_lengths, rings = [], [], []
+    for annotation in annotations:
+        with source.collecting():
+            number = annotation.key("category_id")
+            if number not in classes:
+                raise annotation.unexpected("category_id", "the id of a category")
+            kind = type_of_shape(classes[number], source, path, annotation.where)
+            if kind is None:
+                continue
+            kinds.append(kind)
+            if isinstance(annotation.get("segmentation"), dict):
+                run_lengths.append(_counts(annotation.record("segmentation"), (height, width)))
+            else:
+                rings += _rings(annotation, (height, width), source)
+    mask = Drawing(height, width, tuple(run_lengths), tuple(rings)) if kinds else None
     sample_id = image.get("sample_id")
     if not is_sample_id(sample_id):
-        classes = [names[a["category_id"]]["name"] for a in annotations]
-        sample_id = foreign_id(classes, split, path.stem, source, options)
+        sample_id = foreign_id(kinds, split, path.stem, source.root, options)
     return item_of_id(sample_id, image=File(path), mask=mask, split=split)
 
 
-def _is_rle(annotation: dict[str, Any]) -> bool:
-    return isinstance(annotation["segmentation"], dict)
+def _rings(annotation: Record, size: tuple[int, int], source: Source) -> list[tuple[float, ...]]:
+    """Return the outlines of an annotation, each with x and y in turn."""
+    where = f"{annotation.where}, segmentation"
+    listed = annotation.get("segmentation") or []
+    if not isinstance(listed, list):
+        raise annotation.unexpected("segmentation", "outlines or run lengths")
+    if listed and not isinstance(listed[0], (list, tuple)):
+        listed = [listed]
+    if not listed:
+        x, y, width, height = _box(annotation)
+        return [box_ring(x, y, x + width, y + height)] if source.only_box(annotation.where) else []
+    return [check_ring(numbers(ring, where), size, where) for ring in listed]
 
 
-def _counts(segmentation: dict[str, Any]) -> str | tuple[int, ...]:
-    counts = segmentation["counts"]
-    return counts if isinstance(counts, str) else tuple(counts)
+def _box(annotation: Record) -> tuple[float, ...]:
+    box = numbers(annotation.get("bbox"), f"{annotation.where}, bbox")
+    if len(box) != 4:
+        raise annotation.unexpected("bbox", "x, y, width and height")
+    return box
+
+
+def _counts(segmentation: Record, size: tuple[int, int]) -> str | tuple[int, ...]:
+    counts, own = segmentation.get("counts"), segmentation.get("size")
+    if own is not None and numbers(own, f"{segmentation.where}, size") != size:
+        raise MaskError(
+            f"{segmentation.where}: its size [height, width] is {own}, but that of its image is "
+            f"{list(size)}. One of them is exchanged."
+        )
+    if isinstance(counts, str):
+        return counts
+    if isinstance(counts, list) and all(type(count) is int for count in counts):
+        return tuple(counts)
+    raise segmentation.unexpected("counts", "a text or a list of whole numbers")

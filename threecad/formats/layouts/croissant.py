@@ -20,7 +20,7 @@ from threecad.dataset.catalog import CITATIONS
 from threecad.errors import ConversionError
 from threecad.formats.cards import HOMEPAGE, TITLES, introduce
 from threecad.formats.contents import AsPng, File, MaskImage
-from threecad.formats.reading import inside, item_of_id
+from threecad.formats.reading.options import item_of_id
 from threecad.formats.writing import Tally, place_image, place_mask, work_through, write_new
 from threecad.version import __version__
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from threecad.formats.items import Item
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
+    from threecad.formats.reading.source import Source
     from threecad.formats.writing import WriteOptions
 
 __all__ = ["looks_like", "read", "write"]
@@ -60,9 +61,9 @@ _ENCODINGS = {
 }
 
 
-def looks_like(source: Path) -> str | None:
+def looks_like(source: Source) -> str | None:
     """Return why ``source`` looks like this layout, or ``None``."""
-    if (source / _FILE).is_file() and (source / _TABLE).is_file():
+    if (source.root / _FILE).is_file() and (source.root / _TABLE).is_file():
         return f"it has {_FILE}"
     return None
 
@@ -193,32 +194,33 @@ def _field(record_set: str, name: str, kind: str, source: Mapping[str, Any]) -> 
     }
 
 
-def read(source: Path, options: ReadOptions) -> list[Item]:
+def read(source: Source, options: ReadOptions) -> list[Item]:
     """Return the images that ``index.csv`` lists.
 
     Raises:
         ConversionError: If the table is not ours, or names a missing file.
     """
-    table = source / _TABLE
-    try:
-        with table.open(newline="", encoding="utf-8") as file:
-            return [
-                _item(row, source, f"{table}, line {number}")
-                for number, row in enumerate(csv.DictReader(file), start=2)
-                if not options.categories or row["category"] in options.categories
-            ]
-    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
-        raise ConversionError(
-            f"{table} is not the table of a Croissant folder that threecad wrote: {error!r}."
-        ) from error
+    del options
+    table = source.root / _TABLE
+    source.claim(source.root / _FILE, "index")
+    items = []
+    for number, row in source.read_table(table):
+        if not set(_TYPES) <= set(row):
+            raise ConversionError(
+                f"{table} is not the table of a Croissant folder that threecad wrote: expected the "
+                f"columns {', '.join(_TYPES)}."
+            )
+        with source.collecting():
+            items.append(_item(row, source, table, f"{table}, line {number}"))
+    return items
 
 
-def _item(row: Mapping[str, str], source: Path, where: str) -> Item:
+def _item(row: Mapping[str, str], source: Source, table: Path, where: str) -> Item:
     mask = row["mask"]
     return item_of_id(
         row["id"],
-        image=File(inside(source, row["image"], where)),
-        mask=MaskImage(File(inside(source, mask, where))) if mask else None,
+        image=File(source.find(row["image"], table, where)),
+        mask=MaskImage(File(source.find(mask, table, where))) if mask else None,
         split=row["split"],
     )
 

@@ -8,7 +8,6 @@ null to have a type: hence Parquet with a fixed schema. It reads masks that are 
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from threecad.errors import ConversionError
 from threecad.formats import columns
 from threecad.formats.contents import File, MaskImage
 from threecad.formats.file_names import with_place_names
-from threecad.formats.reading import hub_split, inside, item_of_id, split_of_hub
+from threecad.formats.reading.options import hub_split, item_of_id, split_of_hub
 from threecad.formats.writing import Tally, place_image, place_mask, work_through
 from threecad.system import atomic
 
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from threecad.formats.items import Item
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
+    from threecad.formats.reading.source import Source
     from threecad.formats.writing import WriteOptions
 
 __all__ = ["looks_like", "read", "write"]
@@ -34,10 +34,14 @@ __all__ = ["looks_like", "read", "write"]
 _TABLE = "metadata.parquet"
 
 
-def looks_like(source: Path) -> str | None:
+def looks_like(source: Source) -> str | None:
     """Return why ``source`` looks like this layout, or ``None``."""
-    tables = sorted(source.glob(f"*/{_TABLE}"))
-    return f"it has {tables[0].relative_to(source).as_posix()}" if tables else None
+    tables = _tables(source)
+    return f"it has {source.relative(tables[0])}" if tables else None
+
+
+def _tables(source: Source) -> list[Path]:
+    return [path for path in source.named(_TABLE) if path.parent.parent == source.root]
 
 
 def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
@@ -105,38 +109,36 @@ def _place(item: Item, folder: Path, options: WriteOptions) -> tuple[Tally, dict
     return tally, {"file_name": image, "mask_file_name": mask}
 
 
-def read(source: Path, options: ReadOptions) -> list[Item]:
+def read(source: Source, options: ReadOptions) -> list[Item]:
     """Return the images of every split's table.
 
     Raises:
         ConversionError: If there is no table with our columns, or one names a missing file.
     """
-    tables = sorted(source.glob(f"*/{_TABLE}"))
+    del options
+    tables = _tables(source)
     if not tables:
-        raise ConversionError(f"There is no {source}/<split>/{_TABLE}.")
+        raise ConversionError(f"There is no {source.root}/<split>/{_TABLE}.")
     items: list[Item] = []
     for table in tables:
-        items += _read_table(table, options)
+        source.claim(table, "index")
+        items += _read_table(table, source)
     return items
 
 
-def _read_table(table: Path, options: ReadOptions) -> Iterator[Item]:
+def _read_table(table: Path, source: Source) -> Iterator[Item]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     home = table.parent
     try:
         content = pq.read_table(table)
-        features = json.loads(content.schema.metadata[b"huggingface"])["info"]["features"]
-        categories = features["category"]["names"]
         for row in content.to_pylist():
-            if options.categories and categories[row["category"]] not in options.categories:
-                continue
             mask = row["mask_file_name"]
             yield item_of_id(
                 row["image_id"],
-                image=File(inside(home, row["file_name"], str(table))),
-                mask=MaskImage(File(inside(home, mask, str(table)))) if mask else None,
+                image=File(source.find(row["file_name"], table, str(table))),
+                mask=MaskImage(File(source.find(mask, table, str(table)))) if mask else None,
                 split=split_of_hub(home.name),
             )
     except (pa.ArrowException, KeyError, TypeError, IndexError) as error:

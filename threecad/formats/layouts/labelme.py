@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ import shapely
 
 from threecad.errors import ConversionError, ImageError, MaskError
 from threecad.formats.contents import File, read_image_size
-from threecad.formats.reading import foreign_id, inside, is_sample_id, item_of_id, load_json
+from threecad.formats.reading.documents import Record, numbers
+from threecad.formats.reading.options import foreign_id, is_sample_id, item_of_id, type_of_shape
 from threecad.formats.writing import (
     Tally,
     encode_mask,
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from threecad.formats.items import Item
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
+    from threecad.formats.reading.source import Source
     from threecad.formats.writing import WriteOptions
     from threecad.images.masks import MaskRule
 
@@ -43,14 +46,20 @@ _VERSION = "5.5.0"
 """Version of labelme whose files ours are like; it only reads the number."""
 
 
-def looks_like(source: Path) -> str | None:
+_LOOKED_AT = 20
+"""JSON files that are looked into to see whether they are labelme's."""
+
+
+def looks_like(source: Source) -> str | None:
     """Return why ``source`` looks like this layout, or ``None``."""
-    for path in _files(source):
-        content = load_json(path) if path.stat().st_size < 1 << 26 else None
-        if isinstance(content, dict) and {"shapes", "imagePath"} <= set(content):
-            return f"{path.relative_to(source).as_posix()} has shapes and imagePath"
-        return None
+    for path in source.named(".json")[:_LOOKED_AT]:
+        if _is_labelme(source.peek_json(path)):
+            return f"{source.relative(path)} has shapes and imagePath"
     return None
+
+
+def _is_labelme(content: Any) -> bool:
+    return isinstance(content, dict) and {"shapes", "imagePath"} <= set(content)
 
 
 def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
@@ -101,48 +110,63 @@ def _shapes(item: Item, options: WriteOptions, tally: Tally) -> Iterator[dict[st
         }
 
 
-def read(source: Path, options: ReadOptions) -> list[Item]:
+def read(source: Source, options: ReadOptions) -> list[Item]:
     """Return the image of every JSON file, the union of its shapes as its mask.
 
-    In files from elsewhere an image without shapes is good, and labels are defect types.
+    In files from elsewhere an image without shapes is good, and labels are defect types. What is
+    labelled ``__ignore__`` is no defect.
 
     Raises:
         ConversionError: If there is no file, or one is not labelme's.
     """
-    files = _files(source)
-    if not files:
-        raise ConversionError(f"{source} holds no JSON file of labelme.")
-    items = [_item(path, source, options) for path in files]
-    return [i for i in items if not options.categories or i.category in options.categories]
+    items = []
+    for path in source.named(".json"):
+        with source.collecting():
+            content = source.read_json(path)
+            if _is_labelme(content):
+                items.append(
+                    _item(path, Record.of(content, source.relative(path)), source, options)
+                )
+            else:
+                source.leave_out(path, "no JSON file of labelme")
+    if not items and not source.doubts:
+        raise ConversionError(f"{source.root} holds no JSON file of labelme.")
+    return items
 
 
-def _files(source: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in source.rglob("*.json")
-        if not any(part.startswith(".") for part in path.relative_to(source).parts)
-    )
-
-
-def _item(path: Path, source: Path, options: ReadOptions) -> Item:
-    document = load_json(path)
-    try:
-        size = document["imageHeight"], document["imageWidth"]
-        shapes = tuple(_shape(shape) for shape in document["shapes"])
-        classes = [shape["label"] for shape in document["shapes"]]
-        flags = document.get("flags") or {}
-        image = inside(source, _relative(path, source, document["imagePath"]), str(path))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ConversionError(f"{path} is not a file of labelme: {error!r}.") from error
-    split = next((name for name in ("train", "val", "test") if flags.get(name)), "")
-    sample_id = path.relative_to(source).with_suffix("").as_posix()
+def _item(path: Path, document: Record, source: Source, options: ReadOptions) -> Item:
+    image = _image(path, document, source)
+    kinds, shapes = [], []
+    for shape in document.records("shapes"):
+        with source.collecting():
+            kind = type_of_shape(shape.get("label"), source, image, shape.where)
+            if kind is not None:
+                kinds.append(kind)
+                shapes.append(_shape(shape))
+    flags = document.record("flags")
+    split = next((name for name in ("train", "val", "test") if flags.get(name) is True), "")
+    sample_id = source.relative(path).removesuffix(path.suffix)
     if not is_sample_id(sample_id):
-        sample_id = foreign_id(classes, split, path.stem, source, options)
-    return item_of_id(sample_id, image=File(image), mask=_Shapes(size, shapes), split=split)
+        split = split or source.split_of(path) or source.split_of(image)
+        sample_id = foreign_id(kinds, split, image.stem, source.root, options)
+    mask = None
+    if shapes:
+        height, width = document.side("imageHeight"), document.side("imageWidth")
+        known = height is not None and width is not None
+        size = (height, width) if known else source.header(image).upright_size
+        mask = _Shapes(size, tuple(shapes))  # type: ignore[arg-type]
+    return item_of_id(sample_id, image=File(image), mask=mask, split=split)
 
 
-def _relative(path: Path, source: Path, name: str) -> str:
-    return f"{path.parent.relative_to(source).as_posix()}/{name}"
+def _image(path: Path, document: Record, source: Source) -> Path:
+    """Return the image that a file names or, where it was renamed with the file, that beside it."""
+    try:
+        return source.find(document.text("imagePath"), path, document.where)
+    except ConversionError:
+        beside = [image for image in source.images if image.with_suffix(path.suffix) == path]
+        if len(beside) != 1:
+            raise
+        return beside[0]
 
 
 @dataclass(frozen=True)
@@ -152,22 +176,35 @@ class _Shape:
     mask: str | None
 
 
-def _shape(shape: dict[str, Any]) -> _Shape:
-    points = tuple((float(x), float(y)) for x, y in shape["points"])
-    return _Shape(shape["shape_type"], points, shape.get("mask"))
+def _shape(shape: Record) -> _Shape:
+    listed = shape.get("points")
+    where = f"{shape.where}, points"
+    if not isinstance(listed, list) or not listed:
+        raise shape.unexpected("points", "a list of points")
+    pairs = [numbers(point, where) for point in listed]
+    if any(len(pair) != 2 for pair in pairs):
+        raise shape.unexpected("points", "pairs of x and y")
+    kind, mask = shape.get("shape_type") or "polygon", shape.get("mask")
+    made = _Shape(str(kind), tuple((x, y) for x, y in pairs), str(mask) if mask else None)
+    if made.kind != "mask" or made.mask is None:
+        try:
+            _polygon(made)
+        except MaskError as error:
+            raise MaskError(f"{shape.where}: {error}") from None
+    return made
 
 
 @dataclass(frozen=True)
 class _Shapes:
-    """The union of labelme's shapes on an image of ``size`` (height, width)."""
+    """The union of labelme's shapes on an image of ``shape`` (height, width)."""
 
-    size: tuple[int, int]
+    shape: tuple[int, int]
     shapes: tuple[_Shape, ...]
 
     def decode(self, rule: MaskRule | None) -> tuple[NDArray[np.bool_], str, tuple[str, ...]]:
         """Return the mask, ``(H, W) bool``, the rule used and the codes of what is odd."""
         del rule  # there are no grey values to judge
-        mask = np.zeros(self.size, np.bool_)
+        mask = np.zeros(self.shape, np.bool_)
         for shape in self.shapes:
             _draw(shape, mask)
         return mask, "drawn", () if mask.any() else ("mask-empty",)
@@ -191,17 +228,24 @@ def _draw(shape: _Shape, mask: NDArray[np.bool_]) -> None:
         if x < 0 or y < 0 or window.shape != part.shape:
             raise MaskError(f"a mask shape of labelme at {x}, {y} reaches out of the image.")
         window |= part
-    elif shape.kind == "polygon" and len(shape.points) >= 3:
-        mask |= polygons_to_mask([shapely.Polygon(shape.points)], size)
-    elif shape.kind == "rectangle" and len(shape.points) == 2:
-        (x0, y0), (x1, y1) = shape.points
-        corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
-        mask |= polygons_to_mask([shapely.Polygon(corners)], size)
     else:
-        raise MaskError(
-            f"a {shape.kind} of labelme with {len(shape.points)} points encloses no area that we "
-            "know. Expected mask, polygon or rectangle."
-        )
+        mask |= polygons_to_mask([_polygon(shape)], size)
+
+
+def _polygon(shape: _Shape) -> shapely.Polygon:
+    points = shape.points
+    if shape.kind in ("polygon", "oriented_rectangle", "rectangle") and len(points) >= 3:
+        return shapely.Polygon(points)
+    if shape.kind == "rectangle" and len(points) == 2:
+        (x0, y0), (x1, y1) = points
+        return shapely.Polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+    if shape.kind == "circle" and len(points) == 2:
+        centre, rim = points
+        return shapely.Point(centre).buffer(math.dist(centre, rim), quad_segs=64)
+    raise MaskError(
+        f"a {shape.kind} of labelme with {len(points)} points encloses no area that we "
+        "know. Expected mask, polygon, rectangle or circle."
+    )
 
 
 def _decode_part(text: str) -> NDArray[np.bool_]:

@@ -10,11 +10,13 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from threecad.dataset.naming import is_good_name, split_of_name
 from threecad.dataset.samples import GOOD
 from threecad.errors import ConversionError
 from threecad.formats.contents import File, MaskImage
 from threecad.formats.items import make_id
-from threecad.formats.reading import inside, is_sample_id, item_of_id, load_json
+from threecad.formats.reading.documents import Record, read_label
+from threecad.formats.reading.options import BAD, is_sample_id, item_of_id
 from threecad.formats.writing import Tally, place_image, place_mask, work_through, write_new
 
 if TYPE_CHECKING:
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from threecad.formats.items import Item
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
+    from threecad.formats.reading.source import Source
     from threecad.formats.writing import WriteOptions
 
 __all__ = ["looks_like", "read", "write"]
@@ -30,9 +33,9 @@ __all__ = ["looks_like", "read", "write"]
 _FILE = "meta.json"
 
 
-def looks_like(source: Path) -> str | None:
+def looks_like(source: Source) -> str | None:
     """Return why ``source`` looks like this layout, or ``None``."""
-    return f"it has {_FILE}" if (source / _FILE).is_file() else None
+    return f"it has {_FILE}" if (source.root / _FILE).is_file() else None
 
 
 def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
@@ -69,40 +72,46 @@ def _place(item: Item, folder: Path, options: WriteOptions) -> tuple[Tally, dict
     }
 
 
-def read(source: Path, options: ReadOptions) -> list[Item]:
+def read(source: Source, options: ReadOptions) -> list[Item]:
     """Return the images that ``meta.json`` lists.
 
     Raises:
         ConversionError: If it is not such a file, or names a missing one.
     """
-    file = source / _FILE
-    document = load_json(file)
-    try:
-        return [
-            _item(entry, split, source, str(file))
-            for split, categories in document.items()
-            for category, entries in categories.items()
-            for entry in entries
-            if not options.categories or category in options.categories
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ConversionError(
-            f"{file} is not such a file: {error!r}. Expected split, category and a list of entries "
-            "with img_path, mask_path, cls_name, specie_name and anomaly."
-        ) from error
+    del options
+    file = source.root / _FILE
+    document = Record.of(source.read_json(file, "index"), _FILE)
+    items = []
+    for split in document.content:
+        categories = document.record(split)
+        for category in categories.content:
+            for entry in categories.records(category):
+                with source.collecting():
+                    items.append(_item(entry, split, source, file))
+    return items
 
 
-def _item(entry: dict[str, Any], split: str, source: Path, where: str) -> Item:
-    image = inside(source, entry["img_path"], where)
-    mask = entry["mask_path"]
-    sample_id = entry["img_path"].removesuffix(image.suffix)
+def _item(entry: Record, split: str, source: Source, file: Path) -> Item:
+    named = entry.text("img_path")
+    image = source.find(named, file, entry.where)
+    mask = entry.get("mask_path") or None
+    sample_id = named.removesuffix(image.suffix)
+    label = read_label(entry.get("anomaly"), entry.where)
     if not is_sample_id(sample_id):
-        defect_type = (entry["specie_name"] or "bad") if entry["anomaly"] else GOOD
-        folder = "train" if split == "train" else "test"
-        sample_id = make_id(entry["cls_name"], folder, defect_type, image.stem)
+        split = split_of_name(split)
+        if not split:
+            raise ConversionError(f"{entry.where}: expected train, val or test as split.")
+        kind = entry.get("specie_name")
+        if label and isinstance(kind, str) and is_good_name(kind):
+            raise ConversionError(f"{entry.where}: it is an anomaly, but its specie is {kind!r}.")
+        defect_type = (str(kind) if kind else BAD) if label else GOOD
+        sample_id = make_id(entry.text("cls_name"), split, defect_type, image.stem)
+    elif label != (sample_id.split("/")[2] != GOOD):
+        raise ConversionError(f"{entry.where}: anomaly {label} contradicts the path {named!r}.")
     return item_of_id(
         sample_id,
         image=File(image),
-        mask=MaskImage(File(inside(source, mask, where))) if mask else None,
-        split=split,
+        mask=MaskImage(File(source.find(mask, file, entry.where))) if mask else None,
+        split=split_of_name(split),
+        as_stored=True,
     )

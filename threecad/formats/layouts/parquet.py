@@ -21,7 +21,7 @@ from threecad.errors import ConversionError, DataError
 from threecad.formats import columns
 from threecad.formats.cards import dataset_card
 from threecad.formats.contents import MaskImage, read_image_size
-from threecad.formats.reading import hub_split, item_of_id, split_of_hub
+from threecad.formats.reading.options import hub_split, item_of_id, split_of_hub
 from threecad.formats.writing import (
     Tally,
     encode_mask,
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from threecad.formats.items import Item
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
+    from threecad.formats.reading.source import Source
     from threecad.formats.writing import WriteOptions
 
 __all__ = ["looks_like", "read", "write"]
@@ -48,10 +49,10 @@ _SHARD = re.compile(r"(train|validation|test)-\d+-of-(\d+)\.parquet")
 _GROUP_BYTES = 32 << 20
 
 
-def looks_like(source: Path) -> str | None:
+def looks_like(source: Source) -> str | None:
     """Return why ``source`` looks like this layout, or ``None``."""
     shards = _shards(source)
-    return f"it has {shards[0].relative_to(source).as_posix()}" if shards else None
+    return f"it has {source.relative(shards[0])}" if shards else None
 
 
 def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
@@ -154,27 +155,29 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
     return features
 
 
-def read(source: Path, options: ReadOptions) -> list[Item]:
+def read(source: Source, options: ReadOptions) -> list[Item]:
     """Return the rows of all shards.
 
     Raises:
         ConversionError: If there is no shard with our columns, or one is damaged or missing.
     """
+    del options
     shards = _shards(source)
     if not shards:
         raise ConversionError(
-            f"{source} holds no <split>-00000-of-00001.parquet with the columns "
+            f"{source.root} holds no <split>-00000-of-00001.parquet with the columns "
             f"{', '.join(sorted(_NEEDED))}."
         )
     _reject_gaps(shards)
     items: list[Item] = []
     for shard in shards:
-        items += _read_shard(shard, options)
+        source.claim(shard, "index")
+        items += _read_shard(shard)
     return items
 
 
-def _shards(source: Path) -> list[Path]:
-    return [path for path in sorted(source.rglob("*.parquet")) if _is_shard(path)]
+def _shards(source: Source) -> list[Path]:
+    return [path for path in source.named(".parquet") if _is_shard(path)]
 
 
 def _reject_gaps(shards: Sequence[Path]) -> None:
@@ -199,7 +202,7 @@ def _is_shard(path: Path) -> bool:
         return True  # by its name it is one, and reading it will say that it is damaged
 
 
-def _read_shard(path: Path, options: ReadOptions) -> Iterator[Item]:
+def _read_shard(path: Path) -> Iterator[Item]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -208,15 +211,11 @@ def _read_shard(path: Path, options: ReadOptions) -> Iterator[Item]:
     split = split_of_hub(match[1])
     try:
         file = pq.ParquetFile(path)
-        features = _features(file.schema_arrow)
-        categories = features["category"]["names"]
         size = path.stat().st_size // max(file.metadata.num_rows, 1)
-        wanted = ["image_id", "category", "image.path", "mask.path"]
+        wanted = ["image_id", "image.path", "mask.path"]
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, columns=wanted).to_pylist()
             for number, row in enumerate(rows):
-                if options.categories and categories[row["category"]] not in options.categories:
-                    continue
                 cell = partial(Cell, path, group, number, size=size)
                 mask = row["mask"] and row["mask"]["path"]
                 yield item_of_id(

@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import io
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from threecad.errors import ConversionError, ImageError, MaskError
+from threecad.dataset.naming import split_of_name
+from threecad.dataset.samples import GOOD
+from threecad.errors import ConversionError
+from threecad.formats.annotations.class_images import ClassImage
+from threecad.formats.annotations.drawings import Drawing, box_ring
 from threecad.formats.contents import File, read_image_size
 from threecad.formats.file_names import read_ids, with_flat_names, write_ids
-from threecad.formats.reading import foreign_id, image_files, item_of_id
+from threecad.formats.reading.options import BAD, foreign_id, item_of_id, type_of_shape
 from threecad.formats.writing import Tally, place_image, read_item_mask, work_through, write_new
-from threecad.images.files import open_image
 from threecad.images.regions import label_regions, regions
 
 if TYPE_CHECKING:
@@ -31,21 +34,24 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from threecad.formats.contents import Mask
     from threecad.formats.items import Item
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
+    from threecad.formats.reading.source import Source
     from threecad.formats.writing import WriteOptions
-    from threecad.images.masks import MaskRule
 
 __all__ = ["looks_like", "read", "write"]
 
 _MOST = 254
-_VOID = 255
 
 
-def looks_like(source: Path) -> str | None:
+def looks_like(source: Source) -> str | None:
     """Return why ``source`` looks like this layout, or ``None``."""
-    if (source / "JPEGImages").is_dir() and (source / "ImageSets").is_dir():
-        return "it has JPEGImages and ImageSets"
+    if not source.in_folder("JPEGImages"):
+        return None
+    for beside in ("ImageSets", "Annotations", "SegmentationClass"):
+        if source.in_folder(beside):
+            return f"it has JPEGImages and {beside}"
     return None
 
 
@@ -151,81 +157,162 @@ def _palette() -> list[int]:
     return colours
 
 
-def read(source: Path, options: ReadOptions) -> list[Item]:
-    """Return the listed images; what is neither 0 nor 255 in ``SegmentationClass`` is defect.
+def read(source: Source, options: ReadOptions) -> list[Item]:
+    """Return the listed images; what is neither background nor void in their masks is defect.
 
     In a folder from elsewhere an image without objects is good, and their name is the defect type.
+    Without ``Annotations`` the mask decides; ``labelmap.txt``, as CVAT writes it, names colours.
 
     Raises:
         ConversionError: If a list or annotation is not VOC's.
     """
-    files = {path.stem: path for path in image_files(source / "JPEGImages")}
-    ids = read_ids(source)
-    lists = sorted((source / "ImageSets" / "Segmentation").glob("*.txt"))
+    known = _Known(source, options, read_ids(source), _colours(source))
     items = []
-    for listed in lists:
-        if listed.stem not in ("train", "val", "test"):
-            continue
-        for name in listed.read_text(encoding="utf-8").split("\n"):
-            if not name.strip():
-                continue
-            if name not in files:
-                raise ConversionError(f"{listed} names {name!r}, which is not in JPEGImages.")
-            items.append(_item(name, files[name], listed.stem, ids, source, options))
+    images = _images(source)
+    for name, split in _listed(source).items():
+        with source.collecting():
+            item = known.item(name, _image(name, images, source), split)
+            if item is not None:
+                items.append(item)
+    for path in source.in_folder("SegmentationObject"):
+        source.leave_out(path, "numbers the regions of SegmentationClass")
+    if (names := source.at("class_names.txt")) is not None:
+        source.claim(names, "index")
     return items
 
 
-def _item(
-    name: str, path: Path, split: str, ids: Mapping[str, str], source: Path, options: ReadOptions
-) -> Item:
-    sample_id = ids.get(path.relative_to(source).as_posix())
-    if sample_id is None:
-        classes = _object_names(source / "Annotations" / f"{name}.xml")
-        sample_id = foreign_id(classes, split, name, source, options)
-    mask = source / "SegmentationClass" / f"{name}.png"
-    return item_of_id(
-        sample_id,
-        image=File(path),
-        mask=_ClassImage(mask) if mask.is_file() else None,
-        split=split,
-    )
+def _listed(source: Source) -> dict[str, str]:
+    """Return the split of every name in the lists, or of every image where there are none."""
+    splits: dict[str, str] = {}
+    lists = [
+        path
+        for kind in ("Segmentation", "Main")
+        for path in source.in_folder(f"ImageSets/{kind}")
+        if path.suffix.casefold() == ".txt"
+    ]
+    for path in lists:
+        split = split_of_name(path.stem)
+        if not split and path.stem not in ("default", "trainval"):
+            source.leave_out(path, "a list of no split")
+            continue
+        for _, line in source.read_lines(path, "index"):
+            name = line.strip()
+            if splits.get(name) and split and splits[name] != split:
+                source.fault(
+                    f"{source.relative(path)} names {name!r}, which is in {splits[name]} already."
+                )
+            splits[name] = splits.get(name) or split
+    if not lists:
+        splits = dict.fromkeys(_images(source), "")
+    return splits
+
+
+def _images(source: Source) -> dict[str, list[Path]]:
+    """Return the images by the name that lists give them: without folder and suffix."""
+    images: dict[str, list[Path]] = {}
+    known = set(source.images)
+    for path in source.in_folder("JPEGImages"):
+        if path in known:
+            name = source.relative(path.with_suffix("")).split("/", 1)[1]
+            images.setdefault(name, []).append(path)
+    return images
+
+
+def _image(name: str, images: Mapping[str, list[Path]], source: Source) -> Path:
+    found = images.get(name, [])
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ConversionError(f"A list in ImageSets names {name!r}, which is not in JPEGImages.")
+    listed = " and ".join(source.relative(path) for path in found)
+    raise ConversionError(f"{listed} are both called {name!r} in the lists. Rename one.")
+
+
+def _colours(source: Source) -> dict[tuple[int, int, int], str]:
+    """Return the class of every colour that CVAT's ``labelmap.txt`` names."""
+    path = source.at("labelmap.txt")
+    if path is None:
+        return {}
+    colours = {}
+    for number, line in source.read_lines(path, "index"):
+        if line.startswith("#"):
+            continue
+        name, _, rest = line.partition(":")
+        try:
+            red, green, blue = (int(part) for part in rest.split(":")[0].split(","))
+        except ValueError:
+            raise ConversionError(
+                f"{path}, line {number}: expected name:red,green,blue::, not {line!r}."
+            ) from None
+        colours[red, green, blue] = name
+    return colours
 
 
 @dataclass(frozen=True)
-class _ClassImage:
-    """A mask whose pixel values are classes: 0 is background, 255 is undecided."""
+class _Known:
+    """What is known of the folder when an image of it is read."""
 
-    path: Path
+    source: Source
+    options: ReadOptions
+    ids: Mapping[str, str]
+    colours: Mapping[tuple[int, int, int], str]
 
-    def decode(self, rule: MaskRule | None) -> tuple[NDArray[np.bool_], str, tuple[str, ...]]:
-        """Return the mask, ``(H, W) bool``, the rule used and the codes of what is odd."""
-        del rule  # the format says what the values mean
-        try:
-            values = np.asarray(open_image(self.path, one_frame=True))
-        except ImageError as error:
-            raise MaskError(f"{self.path}: the mask cannot be decoded ({error.reason}).") from error
-        if values.ndim != 2:
-            raise MaskError(f"{self.path}: it has colours; expected a palette image of classes.")
-        mask = (values > 0) & (values < _VOID)
-        return mask, "classes", () if mask.any() else ("mask-empty",)
+    @cached_property
+    def annotated(self) -> bool:
+        """Whether there are annotations, so that an image without one is not good by itself."""
+        return bool(self.source.in_folder("Annotations"))
 
-    def stamp(self) -> str:
-        """Return the stamp of the file."""
-        return File(self.path).stamp()
+    def item(self, name: str, image: Path, split: str) -> Item | None:
+        """Return the item of an image, ``None`` if nothing says what it shows."""
+        mask = self._mask(name)
+        own_id = self.ids.get(self.source.relative(image))
+        annotation = self.source.at(f"Annotations/{name}.xml")
+        if own_id is None and mask is None and self.annotated and annotation is None:
+            return None
+        if own_id is not None or annotation is None:
+            if annotation is not None:
+                self.source.claim(annotation, "annotation")
+            if own_id is not None and mask is not None and own_id.split("/")[2] == GOOD:
+                self.source.claim(mask.path, "annotation")  # we write an empty one
+                mask = None
+            kinds = mask.classes() if own_id is None and mask is not None else []
+            new = own_id or self._id(kinds or ([BAD] if mask is not None else []), split, image)
+            item = item_of_id(new, image=File(image), mask=mask, split=split)
+            return replace(item, judged_by_mask=own_id is None and mask is not None)
+        kinds, boxes = self._objects(annotation, image)
+        drawn: Mask | None = mask
+        if mask is None and kinds and boxes:
+            height, width = self.source.header(image).upright_size
+            drawn = Drawing(height, width, rings=tuple(boxes))
+        return item_of_id(self._id(kinds, split, image), image=File(image), mask=drawn, split=split)
 
-    def __str__(self) -> str:
-        """Return how messages name it."""
-        return str(self.path)
+    def _id(self, kinds: Sequence[str], split: str, image: Path) -> str:
+        return foreign_id(kinds, split, image.stem, self.source.root, self.options)
+
+    def _mask(self, name: str) -> ClassImage | None:
+        path = self.source.at(f"SegmentationClass/{name}.png")
+        return ClassImage(path, tuple(self.colours.items())) if path is not None else None
+
+    def _objects(self, annotation: Path, image: Path) -> tuple[list[str], list[tuple[float, ...]]]:
+        """Return the types of the objects and, where there is no mask, their boxes if allowed."""
+        name = self.source.relative(annotation)
+        has_mask = self._mask(image.stem) is not None
+        kinds, boxes = [], []
+        for number, thing in enumerate(self.source.read_xml(annotation).iter("object"), start=1):
+            where = f"{name}, object {number}"
+            kind = type_of_shape(thing.findtext("name"), self.source, image, where)
+            if kind is None:
+                continue
+            kinds.append(kind)
+            if not has_mask and self.source.only_box(where):
+                boxes.append(_box(thing, where))
+        return kinds, boxes
 
 
-def _object_names(path: Path) -> list[str]:
+def _box(thing: ET.Element, where: str) -> tuple[float, ...]:
+    sides = ("xmin", "ymin", "xmax", "ymax")
     try:
-        text = path.read_text(encoding="utf-8")
-        if "<!DOCTYPE" in text or "<!ENTITY" in text:
-            raise ConversionError(f"{path} declares entities, which VOC never does. Remove them.")
-        root = ET.fromstring(text)
-    except FileNotFoundError:
-        return []
-    except (ET.ParseError, UnicodeDecodeError) as error:
-        raise ConversionError(f"{path} is not XML: {error}. Get it again.") from error
-    return [thing.findtext("name") or "" for thing in root.iter("object")]
+        left, top, right, bottom = (float(thing.findtext(f"bndbox/{side}") or "") for side in sides)
+    except ValueError:
+        raise ConversionError(f"{where}: expected a bndbox with {', '.join(sides)}.") from None
+    return box_ring(left - 1, top - 1, right, bottom)

@@ -22,7 +22,7 @@ import numpy as np
 from threecad.errors import ConversionError
 from threecad.formats.contents import AsPng, MaskImage, TarMember, read_image_size
 from threecad.formats.file_names import with_flat_names
-from threecad.formats.reading import hub_split, item_of_id, split_of_hub
+from threecad.formats.reading.options import hub_split, item_of_id, split_of_hub
 from threecad.formats.writing import Tally, encode_mask, plan_shards, read_item_mask, work_through
 from threecad.system import atomic
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from threecad.formats.items import Item
-    from threecad.formats.reading import ReadOptions
+    from threecad.formats.reading.options import ReadOptions
+    from threecad.formats.reading.source import Source
     from threecad.formats.writing import WriteOptions
 
 __all__ = ["looks_like", "read", "write"]
@@ -39,7 +40,7 @@ __all__ = ["looks_like", "read", "write"]
 _SHARD = re.compile(r"(train|validation|test)-\d+\.tar")
 
 
-def looks_like(source: Path) -> str | None:
+def looks_like(source: Source) -> str | None:
     """Return why ``source`` looks like this layout, or ``None``."""
     shards = _shards(source)
     return f"it has {shards[0].name}" if shards else None
@@ -110,26 +111,32 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     archive.addfile(member, io.BytesIO(data))
 
 
-def read(source: Path, options: ReadOptions) -> list[Item]:
+def read(source: Source, options: ReadOptions) -> list[Item]:
     """Return the images of all shards.
 
     Raises:
         ConversionError: If there is no shard, or one is not as we write them.
     """
+    del options
     shards = _shards(source)
     if not shards:
-        raise ConversionError(f"{source} holds no <split>-000000.tar.")
+        raise ConversionError(f"{source.root} holds no <split>-000000.tar.")
     items: list[Item] = []
     for shard in shards:
-        items += _read_shard(shard, options)
+        source.claim(shard, "index")
+        items += _read_shard(shard)
     return items
 
 
-def _shards(source: Path) -> list[Path]:
-    return [path for path in sorted(source.glob("*.tar")) if _SHARD.fullmatch(path.name)]
+def _shards(source: Source) -> list[Path]:
+    return [
+        path
+        for path in source.named(".tar")
+        if path.parent == source.root and _SHARD.fullmatch(path.name)
+    ]
 
 
-def _read_shard(path: Path, options: ReadOptions) -> Iterator[Item]:
+def _read_shard(path: Path) -> Iterator[Item]:
     split = split_of_hub(path.name.split("-")[0])
     groups: dict[str, dict[str, TarMember]] = {}
     try:
@@ -141,13 +148,12 @@ def _read_shard(path: Path, options: ReadOptions) -> Iterator[Item]:
                 )
         for group in groups.values():
             description = json.loads(group["json"].read_bytes())
-            if not options.categories or description["category"] in options.categories:
-                yield item_of_id(
-                    description["id"],
-                    image=group["image"],
-                    mask=_mask(description, group),
-                    split=split,
-                )
+            yield item_of_id(
+                description["id"],
+                image=group["image"],
+                mask=_mask(description, group),
+                split=split,
+            )
     except (tarfile.TarError, KeyError, ValueError, TypeError) as error:
         raise ConversionError(
             f"{path} is not a shard that threecad wrote: {error!r}. Expected <key>.image.*, "

@@ -4,8 +4,8 @@ An estimate from n images needs n that were taken, not n files. Three measures f
 where the others are blind:
 
 - equal pixels;
-- the gradient hashes of ``threecad.dataset.duplicates``, measured against the images' own average
-  distance. Where most images are copies, that average says nothing;
+- the gradient hashes of ``duplicates.near``, measured against the images' own average distance.
+  Where most images are copies, that average says nothing;
 - fine structure, measured absolutely. Photographs of one kind of part in one fixture agree in its
   outline, but not everywhere: of the squares of the image that show anything, a tenth differs.
   Copies agree in nearly all of them, whatever the part looks like.
@@ -22,7 +22,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from threecad.dataset.duplicates import ASPECT_TOLERANCE, find_exact, find_near, merge
+from threecad.dataset.duplicates.exact import find_exact, merge
+from threecad.dataset.duplicates.near import ASPECT_TOLERANCE, find_near
 from threecad.dataset.samples import GOOD, Sample
 from threecad.errors import ImageError
 from threecad.images.facts import ImageFacts

@@ -1,4 +1,4 @@
-"""Tests of cfrg.network.memory."""
+"""Tests of cfrg.memory.neighbours."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
+from cfrg.memory.neighbours import NearestNeighbourMemory
 from cfrg.network.config import CFRGConfig
-from cfrg.network.memory import NearestNeighbourMemory
 from threecad.errors import ModelError, UsageError
 
 CONFIG = CFRGConfig.preset("lite", image_size=64)
@@ -27,16 +27,27 @@ def memory(images: torch.Tensor) -> NearestNeighbourMemory:
 
 def literal_maps(memory: NearestNeighbourMemory, image: torch.Tensor) -> torch.Tensor:
     """The definition, one place at a time."""
-    _, level2, level3 = memory.teacher(image)
-    height, width = level3.shape[-2:]
+    level1, level2, level3 = memory.teacher(image)
+    height, width = level2.shape[-2:]
+    deep = F.interpolate(level3, (height, width), mode="bilinear", align_corners=False)
     distances = torch.empty(len(image), 1, height, width)
     for n in range(len(image)):
         for y in range(height):
             for x in range(width):
-                cell = level2[n, :, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].mean((1, 2))
-                vector = torch.cat([cell, level3[n, :, y, x]])
+                cells = [
+                    torch.cat(
+                        [
+                            level1[n, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].mean((1, 2)),
+                            level2[n, :, i, j],
+                            deep[n, :, i, j],
+                        ]
+                    )
+                    for i in range(max(0, y - 1), min(height, y + 2))
+                    for j in range(max(0, x - 1), min(width, x + 2))
+                ]
+                vector = torch.stack(cells).mean(0)
                 distances[n, 0, y, x] = (memory.vectors - vector).norm(dim=1).min()
-    maps = F.interpolate(distances, image.shape[-2:], mode="bilinear", align_corners=True)
+    maps = F.interpolate(distances, image.shape[-2:], mode="bilinear", align_corners=False)
     smoothed = [gaussian_filter(m[0].numpy(), memory.config.smoothing_sigma) for m in maps]
     return torch.from_numpy(np.stack(smoothed))[:, None]
 
@@ -52,7 +63,7 @@ def test_maps_equal_the_definition(memory: NearestNeighbourMemory, images: torch
 
 def test_what_is_remembered_is_not_anomalous(images: torch.Tensor) -> None:
     everything = NearestNeighbourMemory(CONFIG, size=10_000).fit([images])
-    assert len(everything.vectors) == 6 * 4 * 4
+    assert len(everything.vectors) == 6 * 8 * 8
     known, _ = everything.predict(images)
     new, _ = everything.predict(images.flip(-1))
     assert float(known.max()) < 0.05 * float(new.min())
@@ -68,18 +79,18 @@ def test_the_choice_depends_on_the_seed_and_not_on_the_batches(images: torch.Ten
 
 
 def test_every_vector_has_the_same_chance(images: torch.Tensor) -> None:
-    everything = NearestNeighbourMemory(CONFIG, size=96).fit([images])
-    hits = torch.zeros(96)
+    everything = NearestNeighbourMemory(CONFIG, size=384).fit([images])
+    hits = torch.zeros(384)
     for seed in range(60):
-        chosen = NearestNeighbourMemory(CONFIG, teacher=everything.teacher, size=24, seed=seed).fit(
+        chosen = NearestNeighbourMemory(CONFIG, teacher=everything.teacher, size=96, seed=seed).fit(
             [images]
         )
         hits += (distances(everything.vectors, chosen.vectors).amin(1) < 1e-3).float()
-    image_of = distances(everything.vectors, all_rows(everything, images)).argmin(1) // 16
+    image_of = distances(everything.vectors, all_rows(everything, images)).argmin(1) // 64
     per_image = torch.zeros(6).index_add(0, image_of, hits)
-    assert hits.sum() == 60 * 24
-    assert per_image.min() > 180  # 240 expected, standard deviation about 13
-    assert per_image.max() < 300
+    assert hits.sum() == 60 * 96
+    assert per_image.min() > 840  # 960 expected, standard deviation about 27
+    assert per_image.max() < 1080
 
 
 def distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

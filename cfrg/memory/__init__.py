@@ -1,0 +1,1 @@
+"""What good images look like under a frozen teacher, remembered instead of learnt."""

@@ -1,0 +1,1 @@
+"""Masks that annotations describe: shapes, run lengths, images of classes."""

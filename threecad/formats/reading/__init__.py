@@ -1,0 +1,1 @@
+"""A folder that is read: listed once, every file of it accounted for."""
