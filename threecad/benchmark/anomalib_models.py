@@ -263,12 +263,13 @@ class AnomalibDetector:
             arguments["n_features"] = PADIM_FEATURES.get(self.backbone, OTHER_PADIM_FEATURES)
         if trial.method == "draem":
             if trial.textures is None:
-                raise UsageError("DRAEM draws defects from texture photographs: give --textures.")
+                raise UsageError("DRAEM draws defects from texture photographs: give `textures`.")
             arguments["dtd_dir"] = trial.textures
         if trial.method == "efficientad" and not _is_folder(trial.options.get("imagenet_dir")):
             raise UsageError(
                 "EfficientAD trains beside photographs of ImageNet: name a folder of them (one "
-                "folder per class, such as Imagenette) with --set efficientad.imagenet_dir=DIR."
+                "folder per class, such as Imagenette) with "
+                "`threecad benchmark --set efficientad.imagenet_dir=DIR`."
             )
         return arguments
 
@@ -279,7 +280,7 @@ class AnomalibDetector:
             raise ModelError(
                 f"EfficientAD's teacher {name}.pth is not on this machine. Take it from anomalib's "
                 "release efficientad_pretrained_weights, and name its folder with "
-                "--backbone-weights."
+                "`backbone_weights`."
             )
         model.model.teacher.load_state_dict(read_weights(path))
         self.source.used[name] = path.name

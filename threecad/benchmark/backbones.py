@@ -187,7 +187,7 @@ class BackboneSource:
                 f"The weights of {name} are not on this machine and could not be fetched "
                 f"({type(error).__name__}). Fetch them elsewhere, save them as "
                 f"{name.removesuffix('.pth')}.pth or .safetensors, and name their folder with "
-                "--backbone-weights; or choose a network that is at hand with --backbone."
+                "`backbone_weights`; or choose a network that is at hand with `backbone`."
             ) from error
         self.used[name] = "fetched"
         return value

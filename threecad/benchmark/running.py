@@ -225,7 +225,7 @@ def _claim(path: Path, shared: dict[str, Any], failed: set[str]) -> None:
         if changed:
             raise UsageError(
                 f"{path.parent} holds trials that differ in {', '.join(changed)}: see {path.name}. "
-                "Choose another --out."
+                "Choose another `out`."
             )
         grown = {key: {**before.get(key, {}), **shared[key]} for key in GROWING}
         atomic.write_json(path, {**shared, **grown})
@@ -242,7 +242,7 @@ def _read_claim(path: Path) -> dict[str, Any]:
         pass
     raise UsageError(
         f"{path} is damaged, so it cannot be told how the trials beside it were run. Choose "
-        "another --out, or remove the file if you know that they were run in the same way."
+        "another `out`, or remove the file if you know that they were run in the same way."
     )
 
 

@@ -117,10 +117,16 @@ def name_flags(message: str, command: click.Command) -> str:
     Anything else between backquotes stays.
     """
     known = {parameter.name: parameter for parameter in command.params}
+    # Several flags may set one parameter, each to a value of its own.
+    flags = {
+        (option.name, option.flag_value): option
+        for option in command.params
+        if isinstance(option, click.Option) and isinstance(option.flag_value, str)
+    }
 
     def spell(found: re.Match[str]) -> str:
         name, value = found.group("name"), found.group("value")
-        parameter = known.get(name)
+        parameter = flags.get((name, value and value.strip(QUOTES))) or known.get(name)
         if isinstance(parameter, click.Option):
             flag = max(parameter.opts, key=len)
             return flag if value is None or parameter.is_flag else f"{flag} {value.strip(QUOTES)}"

@@ -126,7 +126,7 @@ def _one_at_a_time(root: Path, wait: bool, progress: bool) -> Iterator[None]:
     except Timeout:
         if not wait:
             raise DownloadError(
-                f"Another download into {root} is running. Wait for it, or choose another --root."
+                f"Another download into {root} is running. Wait for it, or choose another `root`."
             ) from None
         if progress:
             say(f"Another download into {root} is running; waiting for it to end.")
@@ -265,7 +265,7 @@ class _Job:
             if not mine & self.known.digests(entry.source):
                 raise DownloadError(
                     f"{self.root} holds {category} from {entry.source}, which is not known to be "
-                    f"the same data as {self.origin.name}. Choose another --root, or remove that "
+                    f"the same data as {self.origin.name}. Choose another `root`, or remove that "
                     f"folder and {self.known.path}."
                 )
 
@@ -289,8 +289,8 @@ class _Job:
         if known and known.sha256 != archive.sha256 and used and not self.force:
             raise DownloadError(
                 f"{self.root} was unpacked from another archive named {name}: its SHA-256 was "
-                f"{known.sha256}, this one has {archive.sha256}. Choose another --root, or "
-                "overwrite with --force."
+                f"{known.sha256}, this one has {archive.sha256}. Choose another `root`, or "
+                "overwrite with `force=True`."
             )
         keep = self.keep_archive or not self.extract
         self.known.record_archive(name, archive.size, archive.sha256, keep=keep)

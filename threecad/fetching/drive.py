@@ -96,7 +96,7 @@ def _read_form(response: Response, file_id: str) -> dict[str, str]:
     if response.status == 404:
         raise DownloadError(
             f"Google Drive has no file {file_id}. Its authors may have moved it: look for the "
-            "current link in https://github.com/EnquanYang2022/3CAD and pass it as --source."
+            "current link in https://github.com/EnquanYang2022/3CAD and pass it as `source`."
         )
     reject_failure(response, f"Google Drive file {file_id}")
     form = _DownloadForm()

@@ -110,7 +110,7 @@ class Repository:
             base = self.endpoint or "https://huggingface.co"
             raise DownloadError(
                 f"{self.name} holds several archives ({', '.join(zips)}). Name one of them: "
-                f"--source {base}/datasets/{self.name}/resolve/main/FILE.zip"
+                f"`source={base}/datasets/{self.name}/resolve/main/FILE.zip`"
             )
         return [
             path

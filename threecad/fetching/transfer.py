@@ -321,7 +321,7 @@ def _reject_unexpected(part: _Part, response: Response) -> None:
     if expected.size is not None and total is not None and total != expected.size:
         raise DownloadError(
             f"{part.what} has {total} bytes; expected {expected.size}. It is another file, or was "
-            "replaced: if that is right, run again with --force."
+            "replaced: if that is right, run again with `force=True`."
         )
     if total is not None:
         purpose = f"{part.what}, with room to unpack it," if expected.copies else part.what

@@ -228,7 +228,7 @@ def _reading(
     **options: Any,
 ) -> ReadOptions:
     if bad is not None and good is None:
-        raise UsageError("--bad, the folder of defective parts, needs --good beside it.")
+        raise UsageError("`bad`, the folder of defective parts, needs `good` beside it.")
     return ReadOptions(
         good=_below(source, good),
         bad=_below(source, bad),

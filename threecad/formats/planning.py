@@ -204,12 +204,14 @@ def _rule_of(item: Item, rule: MaskRule | None) -> str:
 
 def _check_divisions(name: str, options: ReadOptions, division: Division) -> None:
     if division.supervised and options.split_file is not None:
-        raise UsageError("--split makes a split and --split-file brings one. Leave one out.")
+        raise UsageError("`split` makes a split and `split_file` brings one. Leave one out.")
     if options.fold is not None and options.split_file is None:
-        raise UsageError("--fold needs a split file that was made with --kind k-fold.")
+        raise UsageError(
+            "`fold` needs a split file that was made with `threecad split --kind k-fold`."
+        )
     if options.errata is not None and name != TREE:
         raise UsageError(
-            f"--errata corrects a 3CAD tree, and this is {name}. Convert it to 3cad first."
+            f"`errata` corrects a 3CAD tree, and this is {name}. Convert it to 3cad first."
         )
 
 
@@ -251,7 +253,7 @@ def _select(items: list[Item], categories: Collection[str], source: Source) -> l
         raise ConversionError(
             f"There is no image to convert in {source.root}: of its {len(source.files)} files "
             f"{len(source.images)} are images, none of which is described as this layout does it. "
-            "Check the path, or name the layout with --from."
+            "Check the path, or name the layout with `from_`."
         )
     return sorted(chosen, key=lambda item: item.id)
 
@@ -272,12 +274,12 @@ def _check_needed(
     named = sorted({item.category for item in items})
     if category is not None and named != [unicodedata.normalize("NFC", category)]:
         raise UsageError(
-            f"--category {category} cannot rename what is in {name}, which names its categories "
+            f"`category={category}` cannot rename what is in {name}, which names its categories "
             f"itself: {', '.join(named)}. Leave it out; `threecad convert --category` picks one."
         )
     if test_fraction is not None and all(item.split or item.label for item in items):
         raise UsageError(
-            f"--test-fraction is for images without splits, and {name} has them. Leave it out."
+            f"`test_fraction` is for images without splits, and {name} has them. Leave it out."
         )
 
 

@@ -203,9 +203,9 @@ def detect_in(source: Source) -> tuple[str, str]:
             return name, reason
     readable = sorted(name for name, layout in FORMATS.items() if layout.read)
     raise ConversionError(
-        f"The layout of {source.root} is none that threecad knows. Name it with --from "
+        f"The layout of {source.root} is none that threecad knows. Name it with `from_` "
         f"({', '.join(readable)}) or, for photographs without masks, give the folder of good "
-        f"parts with --good. It holds {_holdings(source)}."
+        f"parts with `good`. It holds {_holdings(source)}."
     )
 
 
@@ -227,12 +227,12 @@ def choose_reader(
     """
     if options.good is not None:
         if from_ not in (None, "photographs"):
-            raise UsageError(f"--good is for photographs, not for --from {from_}.")
+            raise UsageError(f"`good` is for photographs, not for `from_={from_}`.")
         folders = [folder for folder in (options.good, options.bad) if folder is not None]
         root = Path(source) if source is not None else options.good
         return "photographs", "", Source(root, folders, options.decisions)
     if source is None:
-        raise UsageError("Name the folder to read, or give the folder of good parts with --good.")
+        raise UsageError("Name the folder to read, or give the folder of good parts with `good`.")
     opened = Source(Path(source), decisions=options.decisions)
     if from_ is None:
         return *detect_in(opened), opened
@@ -253,7 +253,7 @@ def choose_writer(to: str | None, from_: str | None, placement: Placement, size:
         UsageError: If it is not written, or not in the way asked for.
     """
     if to is None and from_ is None:
-        raise UsageError("Name the format: --to FORMAT to write it, or --from FORMAT to read it.")
+        raise UsageError("Name the format: `to=FORMAT` to write it, or `from_=FORMAT` to read it.")
     name = to or TREE
     if name not in FORMATS or FORMATS[name].write is None:
         writable = sorted(name for name, layout in FORMATS.items() if layout.write)
@@ -261,9 +261,11 @@ def choose_writer(to: str | None, from_: str | None, placement: Placement, size:
     if placement == "reference" and not FORMATS[name].references:
         able = sorted(name for name, layout in FORMATS.items() if layout.references)
         raise UsageError(
-            f"{name} cannot refer to images outside its folder. Use --link, or one of: "
+            f"{name} cannot refer to images outside its folder. Use `placement='link'`, or one of: "
             f"{', '.join(able)}."
         )
     if placement == "reference" and size is not None:
-        raise UsageError("--size makes new images, so --reference is impossible. Leave one out.")
+        raise UsageError(
+            "`size` makes new images, so `placement='reference'` is impossible. Leave one out."
+        )
     return name

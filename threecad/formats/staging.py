@@ -94,13 +94,13 @@ def check_replaceable(target: Path, *, force: bool) -> None:
         return
     if not force:
         raise ConversionError(
-            f"{target} is not empty. Choose another folder, or replace it with --force."
+            f"{target} is not empty. Choose another folder, or replace it with `force=True`."
         )
     ours = target / OWN_FOLDER
     if not ((ours / RECORD).is_file() or (ours / "import.json").is_file()):
         raise UsageError(
-            f"{target} was not written by `threecad convert` or `threecad import`, so --force does "
-            "not remove it. Remove it yourself, or choose another folder."
+            f"{target} was not written by `threecad convert` or `threecad import`, so "
+            "`force=True` does not remove it. Remove it yourself, or choose another folder."
         )
 
 

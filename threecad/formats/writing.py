@@ -246,7 +246,8 @@ def check_disk_space(items: Sequence[Item], target: Path, placement: Placement) 
     if needed > free:
         raise ConversionError(
             f"{target} needs about {needed / 1e9:.1f} GB but only {free / 1e9:.1f} GB are free. "
-            "Free some space, choose another disk, or use --link on the disk of the source."
+            "Free some space, choose another disk, or use `placement='link'` on the "
+            "disk of the source."
         )
 
 

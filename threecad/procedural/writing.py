@@ -173,6 +173,5 @@ def _check_replaceable(root: Path, force: bool) -> None:
         )
     if not force:
         raise UsageError(
-            f"{root} already holds a sample. Replace it with --force (force=True), or name "
-            "another folder."
+            f"{root} already holds a sample. Replace it with `force=True`, or name another folder."
         )

@@ -41,7 +41,7 @@ def require_room(folder: Path, need: int, purpose: str) -> None:
     if need > free:
         raise DownloadError(
             f"{folder} has {format_bytes(free)} free, but {purpose} needs {format_bytes(need)}. "
-            "Make room, choose fewer categories with --category, or another folder with --root."
+            "Make room, choose fewer categories with `category`, or another folder with `root`."
         )
 
 
@@ -65,12 +65,12 @@ def writing_to(folder: Path) -> Iterator[None]:
         name = error.filename or folder
         if error.errno in FULL:
             advice = "Nothing is lost: make room and run the same command again to go on, or choose"
-            said = f"The disk of {folder} is full. {advice} another folder with --root."
+            said = f"The disk of {folder} is full. {advice} another folder with `root`."
         elif error.errno == errno.EFBIG:
-            said = f"The file system of {folder} holds no file this large. Choose another --root."
+            said = f"The file system of {folder} holds no file this large. Choose another `root`."
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             said = (
-                f"{name} cannot be written: {error.strerror}. Choose another folder with --root "
+                f"{name} cannot be written: {error.strerror}. Choose another folder with `root` "
                 "or THREECAD_ROOT."
             )
         elif error.errno == errno.ENAMETOOLONG or (
@@ -78,10 +78,10 @@ def writing_to(folder: Path) -> Iterator[None]:
         ):
             said = (
                 f"{name} is longer than this system takes ({len(str(name))} characters). Choose a "
-                "shorter folder with --root, or allow long paths in Windows."
+                "shorter folder with `root`, or allow long paths in Windows."
             )
         elif error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-            said = f"{name} is in the way: {error.strerror}. Move it, or choose another --root."
+            said = f"{name} is in the way: {error.strerror}. Move it, or choose another `root`."
         else:
             raise
         raise DownloadError(said) from error

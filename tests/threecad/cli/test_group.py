@@ -63,3 +63,17 @@ def test_parameters_of_a_message_become_the_flags_of_the_command(
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == code
     assert result.output == f"Error: {said}\n"
+
+
+@main.command()
+@click.option("--copy", "placement", flag_value="copy")
+@click.option("--link", "placement", flag_value="link")
+@click.option("--reference", "placement", flag_value="reference")
+def placing(**_: object) -> None:
+    """Fail."""
+    raise UsageError("Use `placement='link'` or `placement='copy'`.")
+
+
+def test_of_several_flags_for_one_parameter_the_one_of_the_value_is_named() -> None:
+    result = CliRunner().invoke(main, ["placing"])
+    assert result.output == "Error: Use --link or --copy.\n"

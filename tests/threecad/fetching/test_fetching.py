@@ -180,7 +180,7 @@ def test_the_first_download_binds_the_next_ones(drive: FileServer, tmp_path: Pat
     get(tmp_path)
     (tmp_path / sorted(FILES)[0]).unlink()
     drive.payload = zip_bytes(tree_files(seed=1))
-    with pytest.raises(DownloadError, match=r"expected .*--force|expected"):
+    with pytest.raises(DownloadError, match=r"expected .*`force=True`|expected"):
         get(tmp_path)
     assert Provenance.load(tmp_path).archives[NAME].sha256 == DIGEST
     get(tmp_path, force=True)
@@ -216,7 +216,7 @@ def test_two_archives_of_one_name_are_not_mixed(tmp_path: Path) -> None:
         path.parent.mkdir()
         path.write_bytes(zip_bytes(tree_files(seed=seed)))
     root = get(tmp_path / "data", source=str(one))
-    with pytest.raises(DownloadError, match=r"another archive named 3CAD\.zip.*--force"):
+    with pytest.raises(DownloadError, match=r"another archive named 3CAD\.zip.*`force=True`"):
         get(root, source=str(two))
     assert read_tree(root) == FILES
     get(root, source=str(two), force=True)
@@ -358,7 +358,7 @@ def test_a_lock_file_that_is_damaged_is_said(drive: FileServer, tmp_path: Path) 
 
 
 def test_a_root_that_cannot_be_written(drive: FileServer, read_only_disk: Path) -> None:
-    with pytest.raises(DownloadError, match=r"cannot be written.*--root or THREECAD_ROOT"):
+    with pytest.raises(DownloadError, match=r"cannot be written.*`root` or THREECAD_ROOT"):
         get(read_only_disk)
     assert drive.requests == []
 

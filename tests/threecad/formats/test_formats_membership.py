@@ -174,7 +174,7 @@ def test_a_fold_must_be_chosen_and_exist(hard_tree: Path, tmp_path: Path) -> Non
                 fold=fold,
                 workers=0,
             )
-    with pytest.raises(UsageError, match="--fold needs a split file"):
+    with pytest.raises(UsageError, match="`fold` needs a split file"):
         convert(hard_tree, tmp_path / "out", to="coco", fold=0, workers=0)
 
 

@@ -235,7 +235,7 @@ def test_an_earlier_sample_is_replaced_only_when_asked(tmp_path: Path) -> None:
     out = tmp_path / "s"
     write_sample(out, per_category=1, size=64, categories=["CS"], workers=0)
     before = pixels(out)
-    with pytest.raises(UsageError, match="--force"):
+    with pytest.raises(UsageError, match="`force=True`"):
         write_sample(out, per_category=1, size=64, seed=1, categories=["CS"], workers=0)
     assert pixels(out) == before
     write_sample(out, per_category=1, size=64, seed=1, categories=["CS"], workers=0, force=True)

@@ -34,7 +34,7 @@ def read(source: Source, options: ReadOptions) -> list[Item]:
         ConversionError: If a folder holds no image.
     """
     if options.good is None:
-        raise UsageError("Photographs need --good, the folder of defect-free parts.")
+        raise UsageError("Photographs need `good`, the folder of defect-free parts.")
     if options.bad is not None and options.bad.resolve() == options.good.resolve():
         raise UsageError(f"{options.good} is named as the folder of good parts and of bad ones.")
     category = category_name(source.root, options)
