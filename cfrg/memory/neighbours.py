@@ -252,16 +252,17 @@ class NearestNeighbourMemory(PretrainedModel):
         if other_than is not None:
             vectors = vectors[(self._owners != other_than).to(vectors.device)]
         queries = features.flatten(2).transpose(1, 2)  # (N, h·w, C)
-        # |q − v|² = |q|² + |v|² − 2 q·v, of which |q|² does not decide which v is nearest.
-        nearest = torch.stack(
-            [
-                (some.square().sum(1) - 2 * (queries @ some.T)).amin(2)
-                for some in torch.split(vectors, COMPARED)
-            ]
-        ).amin(0)
-        squares = nearest + queries.square().sum(2)
+        # |q − v|² = |q|² + |v|² − 2 q·v, of which |q|² does not decide which v is nearest. Such
+        # small differences of large numbers (less so round the middle) only choose a vector in each
+        # part of the memory, and the distance to that one is taken anew.
+        middle = vectors.mean(0)
+        shifted = queries - middle
+        squares = []
+        for some in torch.split(vectors - middle, COMPARED):
+            nearest = (some.square().sum(1) - 2 * (shifted @ some.T)).argmin(2)  # (N, h·w)
+            squares.append((shifted - some[nearest]).square().sum(2))
         number, _, height, width = features.shape
-        return squares.clamp_min(0).sqrt().view(number, 1, height, width)
+        return torch.stack(squares).amin(0).sqrt().view(number, 1, height, width)
 
 
 def _rows(features: Tensor) -> Tensor:

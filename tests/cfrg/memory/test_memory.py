@@ -124,3 +124,12 @@ def test_an_empty_memory_says_so(images: torch.Tensor) -> None:
         memory.fit([])
     with pytest.raises(UsageError, match="1 or more"):
         NearestNeighbourMemory(CONFIG, size=0)
+
+
+def test_small_distances_are_told_as_well_as_large_ones(memory: NearestNeighbourMemory) -> None:
+    noise = torch.randn(memory.vectors.shape, generator=torch.Generator().manual_seed(0))
+    near = memory.vectors + 1e-3 * noise
+    features = near.T[None, :, :, None]  # (1, C, 40, 1)
+    expected = torch.cdist(near.double(), memory.vectors.double()).amin(1)
+    found = memory._distances(features)[0, 0, :, 0]
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=0.02)
