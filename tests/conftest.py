@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import reference_network
 from command_lines import run_line
 from hypothesis import HealthCheck, settings
 
@@ -67,6 +66,8 @@ def prepared_folder(sample_tree: Path, tmp_path_factory: pytest.TempPathFactory)
     It holds a tree ``3cad``, a ``run`` of all categories and ``runs/stator`` of one (two steps
     each), ``predictions`` with their ``result.json``, and a checkpoint of the authors' kind.
     """
+    import reference_network  # and with it torch, once its threads are settled
+
     folder = tmp_path_factory.mktemp("prepared")
     shutil.copytree(sample_tree, folder / "3cad")
     reference_network.write_blank(folder / "model_Copper_Stator.pth")

@@ -54,7 +54,8 @@ def looks_like(source: Source) -> str | None:
         for mask in source.images_below(category / "ground_truth"):
             if mask.stem.casefold().endswith(_ENDING):
                 return f"{source.relative(mask)} ends with {_ENDING}"
-            if _owner_of_folder(mask, category / "ground_truth") is not None:
+            owner = _owner_of_folder(mask, category / "ground_truth")
+            if owner is not None and _is_shown(owner, category, source):
                 return f"{source.relative(mask.parent)} is a folder of masks of one image"
     return None
 
@@ -159,6 +160,12 @@ def _owner_of_folder(mask: Path, folder: Path) -> tuple[str, str] | None:
     """Return type and stem of the image of which ``folder`` holds several masks, if it does."""
     names = mask.relative_to(folder).parts
     return (names[0], names[1]) if len(names) == 3 else None
+
+
+def _is_shown(owner: tuple[str, str], category: Path, source: Source) -> bool:
+    """Return whether there is a test image of that type and stem."""
+    kind, stem = owner
+    return any(path.stem == stem for path in source.images_below(category / "test" / kind))
 
 
 def _is_mask_of_another(path: Path) -> bool:
