@@ -27,7 +27,7 @@ from cfrg.training.options import TrainingOptions
 from cfrg.training.recipes import make_defects
 from cfrg.training.runs import read_run, read_trained_on
 from threecad.dataset.duplicates.copies import find_originals
-from threecad.dataset.scanning import scan
+from threecad.dataset.scanning import Selection
 from threecad.errors import DataError, UsageError
 from threecad.images.files import read_image
 from threecad.images.hashing import hash_file
@@ -100,7 +100,8 @@ def calibrate(
         DataError: If an image cannot be read or is no longer there.
     """
     needed(false_alarm_rate)  # a rate that is impossible is said before anything takes time
-    chosen = _choose_images(Path(run), root, on, split_file, errata, fold)
+    selection = Selection(root, split_file=split_file, errata=errata, fold=fold)
+    chosen = _choose_images(Path(run), on, selection)
     originals = find_originals(chosen.files, progress=True)
     files = [(name, path) for name, path in chosen.files if originals[name] == name]
     copies = len(chosen.files) - len(files)
@@ -153,14 +154,7 @@ class _Chosen(NamedTuple):
     warning: str | None = None
 
 
-def _choose_images(
-    run: Path,
-    root: str | os.PathLike[str] | None,
-    on: str,
-    split_file: str | os.PathLike[str] | None,
-    errata: str | os.PathLike[str] | None,
-    fold: int | None,
-) -> _Chosen:
+def _choose_images(run: Path, on: str, selection: Selection) -> _Chosen:
     record = read_run(run)
     if on not in ("held-out", *WARNINGS):
         if is_tree(Path(on)):
@@ -169,7 +163,7 @@ def _choose_images(
                 "good. Give it as `root` with `on=test-good`, or name a folder of good images."
             )
         return _choose_others(run, on)
-    index = scan(root, split_file=split_file, errata=errata, fold=fold)
+    index = selection.scan()
     if on == "held-out":
         chosen, source = _find_held_out(run, record, index)
     else:

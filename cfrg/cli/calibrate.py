@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cfrg.cli.options import computing_options, tile_options
 from threecad.cli.group import (
-    errata_option,
     examples,
-    fold_option,
     json_option,
     print_json,
-    root_argument,
     seed_option,
-    split_file_option,
+    selection_options,
 )
+
+if TYPE_CHECKING:
+    from threecad.dataset.scanning import Selection
 
 __all__ = ["calibrate"]
 
@@ -28,7 +28,6 @@ __all__ = ["calibrate"]
     )
 )
 @click.argument("run", type=click.Path(path_type=Path))
-@root_argument
 @click.option(
     "--false-alarm-rate",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -44,14 +43,12 @@ __all__ = ["calibrate"]
     metavar="IMAGES",
     help="Good images: held-out (of the training), test-good, train-good, or a folder.",
 )
-@split_file_option
-@fold_option
-@errata_option
+@selection_options(category=None)
 @tile_options
 @computing_options
 @seed_option
 @json_option
-def calibrate(run: Path, root: Path | None, as_json: bool, **options: Any) -> None:
+def calibrate(run: Path, selection: Selection, as_json: bool, **options: Any) -> None:
     """Find the thresholds of RUN on good images that it was not trained on.
 
     With 95 % confidence, at most R of unseen good images score above the image threshold, and at
@@ -60,7 +57,7 @@ def calibrate(run: Path, root: Path | None, as_json: bool, **options: Any) -> No
     """
     from cfrg.calibration.calibrating import calibrate
 
-    calibration = calibrate(run, root, **options)
+    calibration = calibrate(run, **selection.arguments(), **options)
     if calibration.warning:
         click.echo(f"Warning: {calibration.warning}", err=True)
     if as_json:

@@ -9,18 +9,16 @@ import click
 
 from cfrg.cli.options import computing_options, tile_options
 from threecad.cli.group import (
-    errata_option,
     examples,
-    fold_option,
     json_option,
     mask_rule_option,
     print_json,
-    root_argument,
     seed_option,
-    split_file_option,
+    selection_options,
 )
 
 if TYPE_CHECKING:
+    from threecad.dataset.scanning import Selection
     from threecad.evaluation.evaluator import Protocol
     from threecad.images.masks import MaskRule
 
@@ -34,10 +32,7 @@ __all__ = ["evaluate"]
     )
 )
 @click.argument("run", type=click.Path(path_type=Path))
-@root_argument
-@split_file_option
-@fold_option
-@errata_option
+@selection_options(category=None)
 @mask_rule_option
 @click.option(
     "--protocol",
@@ -65,10 +60,7 @@ __all__ = ["evaluate"]
 @json_option
 def evaluate(
     run: Path,
-    root: Path | None,
-    split_file: Path | None,
-    errata: Path | None,
-    fold: int | None,
+    selection: Selection,
     mask_rule: MaskRule | None,
     protocol: Protocol,
     baseline: bool,
@@ -87,10 +79,7 @@ def evaluate(
 
     results = evaluate_run(
         run,
-        root,
-        split_file=split_file,
-        errata=errata,
-        fold=fold,
+        **selection.arguments(),
         mask_rule=mask_rule,
         protocol=protocol,
         baseline=baseline,

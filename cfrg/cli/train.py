@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from threecad.cli.group import (
-    errata_option,
     examples,
-    fold_option,
     force_option,
-    root_argument,
-    split_file_option,
+    selection_options,
 )
+
+if TYPE_CHECKING:
+    from threecad.dataset.scanning import Selection
 
 __all__ = ["train"]
 
@@ -35,7 +35,6 @@ def _read_side(context: click.Context, option: click.Parameter, text: Any) -> An
         "cfrg train 3cad --category Copper_Stator --preset memory --out memory-run",
     )
 )
-@root_argument
 @click.option("--category", required=True, metavar="C", help="The category to train on, or 'all'.")
 @click.option(
     "--preset",
@@ -116,13 +115,11 @@ def _read_side(context: click.Context, option: click.Parameter, text: Any) -> An
     help="Any other field of CFRGConfig or TrainingOptions; can be repeated.",
 )
 @click.option("--tensorboard", is_flag=True, default=None, help="Log for TensorBoard, too.")
-@split_file_option
-@fold_option
-@errata_option
+@selection_options(category=None)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @force_option
 def train(
-    root: Path | None,
+    selection: Selection,
     run: Path,
     category: str,
     preset: str,
@@ -133,9 +130,6 @@ def train(
     teacher: str | None,
     teacher_weights: Path | None,
     textures: Path | None,
-    split_file: Path | None,
-    errata: Path | None,
-    fold: int | None,
     resume: bool,
     force: bool,
     **training: Any,
@@ -172,15 +166,12 @@ def train(
     options = TrainingOptions.preset(preset, **_merge(training, for_training))
     try:
         runs.train(
-            root,
-            run,
+            run=run,
             category=category,
             config=config,
             options=options,
             textures=textures,
-            split_file=split_file,
-            errata=errata,
-            fold=fold,
+            **selection.arguments(),
             teacher_weights=teacher_weights,
             resume=resume,
             force=force,
@@ -189,7 +180,9 @@ def train(
     except Interrupted as stop:
         click.echo(f"Stopped after step {stop.step}; run the same command with --resume.", err=True)
         raise SystemExit(130) from None
-    click.echo(f"Trained: {run}. Next: cfrg evaluate {run} {root or ''}".rstrip(), err=True)
+    click.echo(
+        f"Trained: {run}. Next: cfrg evaluate {run} {selection.root or ''}".rstrip(), err=True
+    )
 
 
 def _merge(given: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfrg.images.frames import is_one_image
-from threecad.dataset.scanning import IMAGE_SUFFIXES, find_root, is_category, scan
+from threecad.dataset.scanning import IMAGE_SUFFIXES, Selection, find_root, is_category
 from threecad.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -42,9 +43,10 @@ def find_images(
     Raises:
         DataError: If a path does not exist, nothing is found, or two files get one id.
     """
+    selection = Selection(split_file=split_file, errata=errata, fold=fold)
     left_out = None if besides is None else Path(besides).resolve()
     found: dict[str, Path] = {}
-    for name, path in _walk(paths, category, split, split_file, errata, fold):
+    for name, path in _walk(paths, category, split, selection):
         if left_out is not None and path.resolve().is_relative_to(left_out):
             continue
         if name in found and not path.samefile(found[name]):
@@ -107,9 +109,7 @@ def _walk(
     paths: Sequence[str | os.PathLike[str]],
     category: str | None,
     split: str,
-    split_file: str | os.PathLike[str] | None,
-    errata: str | os.PathLike[str] | None,
-    fold: int | None,
+    selection: Selection,
 ) -> Iterator[tuple[str, Path]]:
     for path in map(Path, paths):
         if path.is_file():
@@ -119,9 +119,8 @@ def _walk(
         elif not path.is_dir():
             raise DataError(f"There is no file or folder {path}.")
         elif is_tree(path):
-            for sample in scan(path, split_file=split_file, errata=errata, fold=fold).select(
-                category=category, split=split
-            ):
+            index = replace(selection, root=path).scan()
+            for sample in index.select(category=category, split=split):
                 yield sample.id, sample.image
         else:
             yield from _name_images(path.rglob("*"), path)

@@ -17,7 +17,7 @@ from threecad.benchmark.detectors import UNAVAILABLE, check_method
 from threecad.benchmark.interface import Trial
 from threecad.benchmark.store import Record, Store
 from threecad.benchmark.trials import Job, select_images
-from threecad.dataset.scanning import scan
+from threecad.dataset.scanning import Selection, scan
 from threecad.errors import UsageError
 from threecad.images.hashing import hash_file
 from threecad.system import atomic
@@ -190,10 +190,13 @@ def _jobs(plan: Plan, index: Index, out: Path) -> Iterator[Job]:
                 )
                 yield Job(
                     trial=trial,
-                    root=index.root.resolve(),
-                    split_file=_absolute(plan.split_file),
-                    fold=plan.fold,
-                    errata=_absolute(plan.errata),
+                    selection=Selection(
+                        index.root.resolve(),
+                        categories=(category,),
+                        split_file=_absolute(plan.split_file),
+                        fold=plan.fold,
+                        errata=_absolute(plan.errata),
+                    ),
                     mask_rule=plan.mask_rule,
                     bootstrap=plan.bootstrap,
                     keep_predictions=plan.keep_predictions,

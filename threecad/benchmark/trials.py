@@ -27,7 +27,7 @@ from threecad.benchmark.detectors import find_detector
 from threecad.benchmark.interface import Trial
 from threecad.benchmark.store import Record
 from threecad.dataset.pytorch import ThreeCAD
-from threecad.dataset.scanning import scan
+from threecad.dataset.scanning import Selection
 from threecad.errors import ThreecadError, UsageError
 from threecad.evaluation.pipeline import evaluate, score_image
 from threecad.evaluation.predictions import PredictionWriter
@@ -52,39 +52,32 @@ class Job:
 
     Attributes:
         trial: What to run.
-        root: The tree.
-        split_file: Take the splits from this file.
-        fold: Held-out fold of a k-fold split file.
-        errata: Apply the corrections in this file.
+        selection: The images of the trial's category.
         mask_rule: Decode all masks by this rule (see ``threecad.decode_mask``).
         bootstrap: Replicates for the confidence intervals.
         keep_predictions: Leave maps and scores in the trial's folder.
     """
 
     trial: Trial
-    root: Path
-    split_file: Path | None = None
-    fold: int | None = None
-    errata: Path | None = None
+    selection: Selection
     mask_rule: MaskRule | None = None
     bootstrap: int = 0
     keep_predictions: bool = False
 
     def save(self, path: Path) -> None:
         """Write the job as JSON."""
-        plain = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
-        atomic.write_json(path, {**plain, "trial": self.trial.to_dict()})
+        chosen = self.selection.arguments()
+        selection = {k: str(v) if isinstance(v, Path) else v for k, v in chosen.items()}
+        plain = {**asdict(self), "trial": self.trial.to_dict(), "selection": selection}
+        atomic.write_json(path, plain)
 
     @classmethod
     def load(cls, path: Path) -> Job:
         """Read the job that ``save`` wrote."""
         plain = json.loads(path.read_text(encoding="utf-8"))
-        paths = {
-            key: Path(plain[key])
-            for key in ("root", "split_file", "errata")
-            if plain[key] is not None
-        }
-        return cls(**{**plain, **paths, "trial": Trial.from_dict(plain["trial"])})
+        plain["trial"] = Trial.from_dict(plain["trial"])
+        plain["selection"] = Selection(**plain["selection"])
+        return cls(**plain)
 
 
 def attempt_trial(job: Job) -> Record:
@@ -107,13 +100,7 @@ def run_trial(job: Job) -> Record:
         ThreecadError: If the method cannot be run; whatever else it raises comes through.
     """
     trial = job.trial
-    index = scan(
-        job.root,
-        categories=[trial.category],
-        split_file=job.split_file,
-        errata=job.errata,
-        fold=job.fold,
-    )
+    index = job.selection.scan()
     training, test = select_images(index, trial.category)
     _seed(trial.seed)
     detector = find_detector(trial.method)(trial)

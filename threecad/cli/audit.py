@@ -9,17 +9,13 @@ import click
 
 from threecad.cli.group import (
     across_categories_option,
-    category_option,
     cluster_option,
-    errata_option,
     examples,
-    fold_option,
     force_option,
     json_option,
     mask_rule_option,
     print_json,
-    root_argument,
-    split_file_option,
+    selection_options,
     workers_option,
 )
 from threecad.errors import UsageError
@@ -27,6 +23,7 @@ from threecad.errors import UsageError
 if TYPE_CHECKING:
     from threecad.auditing import Audit
     from threecad.auditing.corrections import DifferentMasks
+    from threecad.dataset.scanning import Selection
     from threecad.images.masks import MaskRule
 
 
@@ -38,7 +35,7 @@ if TYPE_CHECKING:
         "threecad audit 3cad --across-categories",
     )
 )
-@root_argument
+@selection_options()
 @click.option("--near", is_flag=True, help="Look for images that look the same, too.")
 @click.option(
     "--html",
@@ -62,26 +59,18 @@ if TYPE_CHECKING:
 )
 @across_categories_option
 @mask_rule_option
-@category_option
-@split_file_option
-@fold_option
-@errata_option
 @workers_option
 @cluster_option
 @force_option
 @json_option
 def audit(
-    root: Path | None,
+    selection: Selection,
     near: bool,
     html: Path | None,
     write_errata: Path | None,
     different_masks: DifferentMasks,
     across_categories: bool,
     mask_rule: MaskRule | None,
-    categories: tuple[str, ...],
-    split_file: Path | None,
-    fold: int | None,
-    errata: Path | None,
     workers: int | None,
     cluster: str | None,
     force: bool,
@@ -96,19 +85,15 @@ def audit(
     with 1 if an error was found.
     """
     from threecad.auditing import audit as examine
-    from threecad.dataset.scanning import scan
 
-    if write_errata is not None and errata is not None:
+    if write_errata is not None and selection.errata is not None:
         raise UsageError("--write-errata and --errata do not go together: audit the data as it is.")
     if write_errata is not None and write_errata.exists() and not force:
         raise UsageError(f"{write_errata} is there already. Replace it with --force.")
     if different_masks != "keep" and write_errata is None:
         raise UsageError("--different-masks says what --write-errata writes; give both.")
-    index = scan(
-        root, categories=categories or None, split_file=split_file, errata=errata, fold=fold
-    )
     result = examine(
-        index,
+        selection.scan(),
         near=near,
         across_categories=across_categories,
         mask_rule=mask_rule,

@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from threecad.cli.group import (
-    category_option,
-    errata_option,
     examples,
-    fold_option,
     json_option,
     mask_rule_option,
     print_json,
     seed_option,
-    split_file_option,
+    selection_options,
     workers_option,
 )
 
 if TYPE_CHECKING:
     from threecad.benchmark.comparison import Comparison
     from threecad.benchmark.reports import Report
+    from threecad.dataset.scanning import Selection
     from threecad.images.masks import MaskRule
 
 __all__ = ["compare", "evaluate"]
@@ -43,10 +41,7 @@ __all__ = ["compare", "evaluate"]
     show_default=True,
     help="full: at the size of the masks; paper: as the authors of 3CAD evaluate.",
 )
-@category_option
-@split_file_option
-@fold_option
-@errata_option
+@selection_options(root=False)
 @mask_rule_option
 @click.option(
     "--image-score",
@@ -79,13 +74,9 @@ __all__ = ["compare", "evaluate"]
     help="Write a report.",
 )
 def evaluate(
-    root: Path,
+    selection: Selection,
     predictions: Path,
     protocol: str,
-    categories: tuple[str, ...],
-    split_file: Path | None,
-    fold: int | None,
-    errata: Path | None,
     mask_rule: MaskRule | None,
     image_score: str,
     bootstrap: int,
@@ -96,18 +87,14 @@ def evaluate(
     html: Path | None,
 ) -> None:
     """Score PREDICTIONS, a folder of anomaly maps and scores, on the test images of ROOT."""
-    from threecad.dataset.scanning import scan
     from threecad.evaluation.pipeline import evaluate as evaluate_predictions
     from threecad.system import atomic
 
     for path in (out, html):
         if path is not None:
             atomic.check_writable(path.parent)
-    index = scan(
-        root, categories=categories or None, split_file=split_file, errata=errata, fold=fold
-    )
     result = evaluate_predictions(
-        index,
+        selection.scan(),
         predictions,
         protocol=protocol,  # type: ignore[arg-type]
         image_score=image_score,

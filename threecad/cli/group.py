@@ -8,8 +8,9 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -34,6 +35,7 @@ __all__ = [
     "print_json",
     "root_argument",
     "seed_option",
+    "selection_options",
     "split_file_option",
     "workers_option",
 ]
@@ -170,6 +172,39 @@ def root_argument(function: Function) -> Function:
     return click.argument("root", required=False, type=click.Path(path_type=Path))(function)
 
 
+def selection_options(
+    *, root: bool = True, category: str | None = "--category", splits: bool = True
+) -> Callable[[Function], Function]:
+    """Add what chooses images of a tree; the command gets it as one ``selection``.
+
+    That is a :class:`threecad.dataset.scanning.Selection`.
+
+    Args:
+        root: Add the optional positional ROOT. Without, the command may add a ``root`` of its own.
+        category: The flag that names a category, repeatable; ``None`` for no such flag.
+        splits: Add ``--split-file`` and ``--fold``, beside ``--errata``.
+    """
+
+    def add(function: Function) -> Function:
+        @wraps(function)
+        def select(*arguments: Any, **options: Any) -> Any:
+            from threecad.dataset.scanning import Selection
+
+            chosen = {name: options.pop(name, None) or None for name in ("root", "categories")}
+            for name in ("split_file", "fold", "errata"):
+                chosen[name] = options.pop(name, None)
+            return function(*arguments, selection=Selection(**chosen), **options)
+
+        command: Any = errata_option(select)
+        if splits:
+            command = split_file_option(fold_option(command))
+        if category is not None:
+            command = category_option(command, category)
+        return cast("Function", root_argument(command) if root else command)
+
+    return add
+
+
 def across_categories_option(function: Function) -> Function:
     """Add ``--across-categories``."""
     return click.option(
@@ -180,10 +215,10 @@ def across_categories_option(function: Function) -> Function:
     )(function)
 
 
-def category_option(function: Function) -> Function:
+def category_option(function: Function, flag: str = "--category") -> Function:
     """Add ``--category``, repeatable."""
     return click.option(
-        "--category",
+        flag,
         "categories",
         multiple=True,
         metavar="C",

@@ -8,14 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from threecad.cli.group import (
-    category_option,
-    errata_option,
     examples,
-    fold_option,
     json_option,
     print_json,
-    root_argument,
-    split_file_option,
+    selection_options,
 )
 from threecad.dataset.catalog import find_category
 from threecad.dataset.overview import CategoryCounts, Overview, expected_size, known_differences
@@ -23,36 +19,19 @@ from threecad.dataset.overview import CategoryCounts, Overview, expected_size, k
 if TYPE_CHECKING:
     from threecad.dataset.catalog import Category
     from threecad.dataset.findings import Finding
-
-if TYPE_CHECKING:
-    from pathlib import Path
+    from threecad.dataset.scanning import Selection
 
 __all__ = ["print_overview"]
 
 
 @click.command(epilog=examples("threecad info 3cad", "threecad info 3cad --json"))
-@root_argument
-@category_option
-@split_file_option
-@fold_option
-@errata_option
+@selection_options()
 @json_option
-def info(
-    root: Path | None,
-    categories: tuple[str, ...],
-    split_file: Path | None,
-    fold: int | None,
-    errata: Path | None,
-    as_json: bool,
-) -> None:
+def info(selection: Selection, as_json: bool) -> None:
     """Count the images of ROOT per category and defect type, beside the published counts."""
     from threecad.dataset.overview import count
-    from threecad.dataset.scanning import scan
 
-    index = scan(
-        root, categories=categories or None, split_file=split_file, errata=errata, fold=fold
-    )
-    counts = count(index)
+    counts = count(selection.scan())
     if as_json:
         print_json(counts.to_dict())
     else:

@@ -7,20 +7,16 @@ from typing import TYPE_CHECKING
 import click
 
 from threecad.cli.group import (
-    errata_option,
     examples,
-    fold_option,
     json_option,
     mask_rule_option,
     print_json,
-    root_argument,
-    split_file_option,
+    selection_options,
     workers_option,
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from threecad.dataset.scanning import Selection
     from threecad.images.masks import MaskRule
 
 
@@ -31,17 +27,7 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("repository", metavar="OWNER/NAME")
-@root_argument
-@click.option(
-    "--config",
-    "categories",
-    multiple=True,
-    metavar="C",
-    help="Only this category. May be given several times.",
-)
-@split_file_option
-@fold_option
-@errata_option
+@selection_options(category="--config")
 @mask_rule_option
 @click.option(
     "--private/--public",
@@ -54,12 +40,8 @@ if TYPE_CHECKING:
 @json_option
 def push(
     repository: str,
-    root: Path | None,
     *,
-    categories: tuple[str, ...],
-    split_file: Path | None,
-    fold: int | None,
-    errata: Path | None,
+    selection: Selection,
     mask_rule: MaskRule | None,
     private: bool,
     yes: bool,
@@ -78,11 +60,7 @@ def push(
 
     publication = prepare(
         repository,
-        root,
-        categories=categories,
-        split_file=split_file,
-        fold=fold,
-        errata=errata,
+        **selection.arguments(),
         mask_rule=mask_rule,
         private=private,
         workers=workers,

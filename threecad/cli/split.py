@@ -9,20 +9,19 @@ import click
 
 from threecad.cli.group import (
     across_categories_option,
-    category_option,
     cluster_option,
-    errata_option,
     examples,
     force_option,
     json_option,
     print_json,
-    root_argument,
     seed_option,
+    selection_options,
     workers_option,
 )
 from threecad.errors import UsageError
 
 if TYPE_CHECKING:
+    from threecad.dataset.scanning import Selection
     from threecad.dataset.split_files import SplitFile
 
 _KINDS = (
@@ -38,7 +37,7 @@ _KINDS = (
         "threecad split 3cad --kind one-class --out one-class.csv",
     )
 )
-@root_argument
+@selection_options(splits=False)
 @click.option("--kind", type=click.Choice(_KINDS), required=True, help="How to divide the images.")
 @click.option(
     "--out",
@@ -62,17 +61,13 @@ _KINDS = (
 )
 @click.option("--near", is_flag=True, help="Keep near duplicates together too.")
 @across_categories_option
-@category_option
-@errata_option
 @workers_option
 @cluster_option
 @force_option
 @json_option
 def split(
-    root: Path | None,
+    selection: Selection,
     out: Path,
-    categories: tuple[str, ...],
-    errata: Path | None,
     force: bool,
     as_json: bool,
     **options: Any,
@@ -92,16 +87,13 @@ def split(
     one-class    training with good images alone, every defect in test
     noisy        some defective images in training
     """  # noqa: D301
-    from threecad.dataset.scanning import scan
     from threecad.dataset.splitting import split as divide
 
     if out.exists() and not force:
         raise UsageError(
             f"{out} is there already. Choose another name, or replace it with --force."
         )
-    made = divide(
-        scan(root, categories=categories or None, errata=errata), progress=True, **options
-    )
+    made = divide(selection.scan(), progress=True, **options)
     made.save(out)
     if as_json:
         print_json({"path": str(out), **made.describe()})

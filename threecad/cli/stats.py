@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from threecad.cli.group import (
-    category_option,
     cluster_option,
-    errata_option,
     examples,
     json_option,
     mask_rule_option,
     print_json,
-    root_argument,
+    selection_options,
     workers_option,
 )
 
 if TYPE_CHECKING:
+    from threecad.dataset.scanning import Selection
     from threecad.images.masks import MaskRule
     from threecad.statistics.summaries import Grouping, Unit
 
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
         "threecad stats 3cad --category Copper_Stator --html stats.html --figures figures",
     )
 )
-@root_argument
-@category_option
+@selection_options(splits=False)
 @click.option(
     "--by",
     type=click.Choice(["category", "defect_type", "size"]),
@@ -74,14 +72,12 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Write all tables and figures as one page.",
 )
-@errata_option
 @workers_option
 @cluster_option
 @click.pass_context
 def stats(
     context: click.Context,
-    root: Path | None,
-    categories: tuple[str, ...],
+    selection: Selection,
     by: Grouping,
     per: Unit,
     contrast: bool,
@@ -90,7 +86,6 @@ def stats(
     csv_file: Path | None,
     figures: Path | None,
     html: Path | None,
-    errata: Path | None,
     workers: int | None,
     cluster: str | None,
 ) -> None:
@@ -99,11 +94,10 @@ def stats(
     What was measured is remembered, so that the second call on an unchanged tree is instant.
     """
     from threecad.cli.statistics_tables import print_statistics
-    from threecad.dataset.scanning import scan
     from threecad.statistics import stats as measure
 
     statistics = measure(
-        scan(root, categories=categories or None, errata=errata),
+        selection.scan(),
         contrast=contrast,
         mask_rule=mask_rule,
         workers=workers,

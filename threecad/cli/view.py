@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from threecad.cli.group import (
-    category_option,
-    errata_option,
     examples,
-    fold_option,
     mask_rule_option,
-    root_argument,
-    split_file_option,
+    selection_options,
     workers_option,
 )
 
 if TYPE_CHECKING:
+    from threecad.dataset.scanning import Selection
     from threecad.images.masks import MaskRule
 
 
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
         "threecad view 3cad --predictions predictions --split test --out predictions.html",
     )
 )
-@root_argument
+@selection_options()
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -50,7 +47,6 @@ if TYPE_CHECKING:
     metavar="LOW HIGH",
     help="Anomaly values at the ends of the colours.  [default: from the good images]",
 )
-@category_option
 @click.option(
     "--split",
     "splits",
@@ -67,22 +63,15 @@ if TYPE_CHECKING:
     help="Longer side of a thumbnail.",
 )
 @mask_rule_option
-@split_file_option
-@fold_option
-@errata_option
 @workers_option
 def view(
-    root: Path | None,
+    selection: Selection,
     out: Path,
     predictions: Path | None,
     scale: tuple[float, float] | None,
-    categories: tuple[str, ...],
     splits: tuple[str, ...],
     thumbnail: int,
     mask_rule: MaskRule | None,
-    split_file: Path | None,
-    fold: int | None,
-    errata: Path | None,
     workers: int | None,
 ) -> None:
     """Write one HTML page with every image of ROOT, to filter, sort and look at.
@@ -91,12 +80,9 @@ def view(
     closer look shows the image files themselves, where they still lie. With --predictions it finds
     the worst misses and false alarms.
     """
-    from threecad.dataset.scanning import scan
     from threecad.pages.gallery import write_gallery
 
-    index = scan(
-        root, categories=categories or None, split_file=split_file, fold=fold, errata=errata
-    )
+    index = selection.scan()
     if splits:
         index = index.select(split=splits)
     page = write_gallery(

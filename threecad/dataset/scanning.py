@@ -15,9 +15,9 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from threecad.dataset import tree_findings
 from threecad.dataset.catalog import is_multiple_defects
@@ -37,6 +37,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "Index",
     "Sample",
+    "Selection",
     "Split",
     "category_folders",
     "find_root",
@@ -113,6 +114,37 @@ def scan(
             "fold needs a split file that was made with `threecad split --kind k-fold`."
         )
     return index
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What ``scan`` is asked for, as one value to hand on.
+
+    How masks are decoded is no part of it: that does not decide which images are meant.
+
+    Attributes:
+        root: The folder that holds the category folders, or its parent; ``default_root()`` if
+            ``None``.
+        categories: Only these category folders.
+        split_file: Take the splits from this file.
+        fold: Held-out fold, for a k-fold split file.
+        errata: Apply the corrections in this file.
+    """
+
+    root: str | os.PathLike[str] | None = None
+    categories: Collection[str] | None = None
+    split_file: str | os.PathLike[str] | None = None
+    fold: int | None = None
+    errata: str | os.PathLike[str] | None = None
+
+    def scan(self) -> Index:
+        """Return the index of what is selected; raises what ``scan`` raises."""
+        return scan(**self.arguments())
+
+    def arguments(self) -> dict[str, Any]:
+        """Return ``root`` and what is set besides, as arguments of a function that takes them."""
+        chosen = {name: value for name, value in vars(self).items() if value is not None}
+        return {"root": self.root, **chosen}
 
 
 def find_root(root: str | os.PathLike[str] | None = None) -> Path:

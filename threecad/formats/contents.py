@@ -13,10 +13,11 @@ from threecad.images.masks import decode_mask
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL import Image
 
     from threecad.images.masks import MaskRule
 
-__all__ = ["AsPng", "Content", "File", "Mask", "MaskImage", "TarMember", "read_image_size"]
+__all__ = ["AsPng", "Content", "File", "Mask", "MaskImage", "TarMember"]
 
 
 class Content(Protocol):
@@ -32,6 +33,20 @@ class Content(Protocol):
 
     def read_bytes(self) -> bytes:
         """Return the bytes."""
+
+    def read_size(self) -> tuple[int, int]:
+        """Return ``(height, width)``; headers tell, and nothing is decoded.
+
+        Raises:
+            ImageError: As :func:`threecad.images.files.read_size` does.
+        """
+
+    def open(self) -> Image.Image:
+        """Return the decoded image.
+
+        Raises:
+            ImageError: As :func:`threecad.images.files.open_image` does.
+        """
 
     def stamp(self) -> str:
         """Return a short text that changes when the content changes."""
@@ -59,6 +74,14 @@ class File:
     def read_bytes(self) -> bytes:
         """Return the bytes of the file."""
         return self.path.read_bytes()
+
+    def read_size(self) -> tuple[int, int]:
+        """Return ``(height, width)`` from the header."""
+        return read_size(self.path)
+
+    def open(self) -> Image.Image:
+        """Return the decoded image."""
+        return open_image(self.path)
 
     def stamp(self) -> str:
         """Return path, size and time of last change."""
@@ -90,6 +113,14 @@ class TarMember:
             file.seek(self.offset)
             return file.read(self.size)
 
+    def read_size(self) -> tuple[int, int]:
+        """Return ``(height, width)`` from the header."""
+        return read_size(str(self), self.read_bytes())
+
+    def open(self) -> Image.Image:
+        """Return the decoded image."""
+        return open_image(str(self), self.read_bytes())
+
     def stamp(self) -> str:
         """Return the archive's stamp and the member's place in it."""
         return f"{File(self.archive).stamp()}|{self.offset}|{self.size}"
@@ -114,9 +145,17 @@ class AsPng:
     def read_bytes(self) -> bytes:
         """Return the bytes of the PNG file."""
         try:
-            return as_png(open_image(str(self.content), self.content.read_bytes()))
+            return as_png(self.open())
         except (OSError, ValueError) as error:
             raise ImageError(f"{self.content} cannot be written as PNG: {error}.") from error
+
+    def read_size(self) -> tuple[int, int]:
+        """Return ``(height, width)`` of the original."""
+        return self.content.read_size()
+
+    def open(self) -> Image.Image:
+        """Return the decoded original."""
+        return self.content.open()
 
     def stamp(self) -> str:
         """Return the stamp of the original."""
@@ -150,7 +189,7 @@ class MaskImage:
     @property
     def shape(self) -> tuple[int, int]:
         """``(height, width)`` from the header."""
-        return read_image_size(self.content)
+        return self.content.read_size()
 
     def decode(self, rule: MaskRule | None) -> tuple[NDArray[np.bool_], str, tuple[str, ...]]:
         """Return the mask, ``(H, W) bool``, the rule used and the codes of what is odd."""
@@ -168,14 +207,3 @@ class MaskImage:
     def __str__(self) -> str:
         """Return how messages name it."""
         return str(self.content)
-
-
-def read_image_size(content: Content) -> tuple[int, int]:
-    """Return ``(height, width)`` of an image from its header.
-
-    Raises:
-        ImageError: As :func:`threecad.images.files.read_size` does.
-    """
-    if isinstance(content, File):
-        return read_size(content.path)
-    return read_size(str(content), content.read_bytes())

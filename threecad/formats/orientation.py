@@ -16,7 +16,6 @@ import numpy as np
 from PIL import Image
 
 from threecad.errors import ImageError, MaskError
-from threecad.images.files import open_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,7 +72,15 @@ class Upright:
 
     def read_bytes(self) -> bytes:
         """Return the bytes of the PNG file."""
-        return _as_png(self.content, _TURNS[self.orientation])
+        return _as_untagged_png(self.open())
+
+    def read_size(self) -> tuple[int, int]:
+        """Return ``(height, width)`` when it is turned."""
+        return _turned(self.content.read_size(), self.orientation)
+
+    def open(self) -> Image.Image:
+        """Return the decoded image, turned."""
+        return _in_png_mode(self.content.open()).transpose(_TURNS[self.orientation])
 
     def stamp(self) -> str:
         """Return the stamp of the original and the orientation."""
@@ -107,7 +114,15 @@ class Untagged:
     def read_bytes(self) -> bytes:
         """Return the bytes, of a JPEG file all the same but for the tag."""
         data = self.content.read_bytes()
-        return _without_tag(data) if self._is_jpeg else _as_png(self.content, None)
+        return _without_tag(data) if self._is_jpeg else _as_untagged_png(self.open())
+
+    def read_size(self) -> tuple[int, int]:
+        """Return ``(height, width)`` of the pixels as they are stored."""
+        return self.content.read_size()
+
+    def open(self) -> Image.Image:
+        """Return the decoded image."""
+        return _in_png_mode(self.content.open())
 
     def stamp(self) -> str:
         """Return the stamp of the original."""
@@ -128,8 +143,7 @@ class _TurnedMask:
     @property
     def shape(self) -> tuple[int, int]:
         """``(height, width)`` when it is turned."""
-        height, width = self.mask.shape
-        return (width, height) if self.orientation >= 5 else (height, width)
+        return _turned(self.mask.shape, self.orientation)
 
     def decode(self, rule: MaskRule | None) -> tuple[NDArray[np.bool_], str, tuple[str, ...]]:
         """Return the mask, ``(H, W) bool``, the rule used and what is odd."""
@@ -146,12 +160,17 @@ class _TurnedMask:
         return str(self.mask)
 
 
-def _as_png(content: Content, turn: Image.Transpose | None) -> bytes:
-    image = open_image(str(content), content.read_bytes())
-    plain = image.convert("RGB") if image.mode in ("CMYK", "YCbCr", "LAB", "HSV") else image
-    turned = plain.copy() if turn is None else plain.transpose(turn)
+def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    return size[::-1] if orientation >= 5 else size
+
+
+def _in_png_mode(image: Image.Image) -> Image.Image:
+    return image.convert("RGB") if image.mode in ("CMYK", "YCbCr", "LAB", "HSV") else image
+
+
+def _as_untagged_png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    turned.save(buffer, "PNG", exif=b"")
+    image.copy().save(buffer, "PNG", exif=b"")
     return buffer.getvalue()
 
 

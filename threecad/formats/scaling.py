@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from threecad.errors import ImageError
-from threecad.formats.contents import read_image_size
-from threecad.images.files import as_png, open_image
+from threecad.images.files import as_png
 from threecad.images.resizing import resize_mask
 
 if TYPE_CHECKING:
@@ -48,14 +47,22 @@ class _ScaledImage:
 
     def read_bytes(self) -> bytes:
         """Return the scaled image as a PNG file."""
-        height, width = _fitted(read_image_size(self.content), self.longest)
         try:
-            image = open_image(str(self.content), self.content.read_bytes())
-            # Palettes and bilevel images cannot be interpolated.
-            plain = image.convert("RGB") if image.mode in ("P", "1", "PA") else image
-            return as_png(plain.resize((width, height), Image.Resampling.BILINEAR))
+            return as_png(self.open())
         except (OSError, ValueError) as error:
             raise ImageError(f"{self.content} cannot be scaled: {error}.") from error
+
+    def read_size(self) -> tuple[int, int]:
+        """Return ``(height, width)`` when it is scaled."""
+        return _fitted(self.content.read_size(), self.longest)
+
+    def open(self) -> Image.Image:
+        """Return the scaled image."""
+        height, width = self.read_size()
+        image = self.content.open()
+        # Palettes and bilevel images cannot be interpolated.
+        plain = image.convert("RGB") if image.mode in ("P", "1", "PA") else image
+        return plain.resize((width, height), Image.Resampling.BILINEAR)
 
     def stamp(self) -> str:
         """Return the stamp of the original and the size."""

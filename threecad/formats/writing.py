@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from threecad.errors import ConversionError, DataError, MaskError
-from threecad.formats.contents import File, read_image_size
+from threecad.formats.contents import File
 from threecad.formats.items import Item, relative_posix
 from threecad.system import parallel
 from threecad.system.atomic import TEMPORARY_PREFIX
@@ -110,8 +110,10 @@ def work_through(
     items: Sequence[Item],
     options: WriteOptions,
     description: str,
+    *,
+    batch_size: int = 16,
 ) -> Iterator[Value]:
-    """Yield ``function(item)`` for every item, in order, in parallel.
+    """Yield ``function(item)`` for every item, in order, in parallel, a few batches ahead.
 
     Raises:
         ConversionError: After all items, if ``function`` raised ``DataError`` for some of them; it
@@ -122,6 +124,7 @@ def work_through(
         partial(_attempt, function),
         items,
         workers=options.workers,
+        batch_size=batch_size,
         description=description if options.progress else None,
     )
     for value, error in results:
@@ -164,7 +167,7 @@ def place_image(item: Item, folder: Path, name: str, options: WriteOptions, tall
     if target.exists():
         tally.images["there"] += 1
         return name
-    read_image_size(content)
+    content.read_size()  # raises where there is no image
     target.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, File) and options.placement == "link" and _link(content.path, target):
         tally.images["linked"] += 1
@@ -198,7 +201,7 @@ def read_item_mask(item: Item, rule: MaskRule | None, tally: Tally) -> NDArray[n
     mask, used, findings = item.mask.decode(rule)
     tally.masks[used] += 1
     tally.notes.update(findings)
-    size = read_image_size(item.image)
+    size = item.image.read_size()
     if mask.shape != size:
         raise MaskError(
             f"the mask {item.mask} is {mask.shape[1]}x{mask.shape[0]} pixels but its image "

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
 import pytest
 from click.testing import CliRunner
 
-from threecad.cli.group import FriendlyGroup
+from threecad.cli.group import FriendlyGroup, force_option, selection_options
+from threecad.dataset.scanning import Selection
 from threecad.errors import ModelError, UsageError
 
 SAID = (
@@ -77,3 +81,49 @@ def placing(**_: object) -> None:
 def test_of_several_flags_for_one_parameter_the_one_of_the_value_is_named() -> None:
     result = CliRunner().invoke(main, ["placing"])
     assert result.output == "Error: Use --link or --copy.\n"
+
+
+def _chosen(options: dict[str, Any], *arguments: str) -> dict[str, Any] | str:
+    """Return what a command with these options is called with, or why it is not."""
+    called: dict[str, Any] = {}
+
+    @click.command()
+    @selection_options(**options)
+    @force_option
+    def command(**given: Any) -> None:
+        called.update(given)
+
+    result = CliRunner().invoke(command, arguments)
+    return called if result.exit_code == 0 else result.output
+
+
+def test_a_command_gets_its_images_as_one_selection(tmp_path: Path) -> None:
+    split_file, errata = tmp_path / "split.csv", tmp_path / "errata.json"
+    split_file.touch()
+    errata.touch()
+    given = ["3cad", "--category", "A", "--category", "B", "--split-file", str(split_file)]
+    given += ["--fold", "0", "--errata", str(errata), "--force"]
+    expected = Selection(Path("3cad"), ("A", "B"), split_file, 0, errata)
+    assert _chosen({}, *given) == {"selection": expected, "force": True}
+    assert _chosen({}) == {"selection": Selection(), "force": False}
+
+
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        ({"root": False}, ["3cad"]),
+        ({"category": None}, ["--category", "A"]),
+        ({"category": "--config"}, ["--category", "A"]),
+        ({"splits": False}, ["--fold", "0"]),
+    ],
+)
+def test_what_a_command_does_not_choose_by_is_no_option_of_it(
+    options: dict[str, Any], given: list[str]
+) -> None:
+    assert isinstance(_chosen({}, *given), dict)
+    assert "Error" in _chosen(options, *given)
+
+
+def test_a_category_may_have_another_flag() -> None:
+    chosen = _chosen({"category": "--config"}, "--config", "A")
+    assert chosen == {"selection": Selection(categories=("A",)), "force": False}

@@ -14,7 +14,8 @@ import pytest
 import trees
 from PIL import Image
 
-from threecad import CATEGORIES, Index, scan
+from threecad import CATEGORIES, Index, scan, split
+from threecad.dataset.scanning import Selection
 from threecad.errors import DataError, LayoutError, UsageError
 
 
@@ -226,3 +227,20 @@ def test_names_that_are_no_text_are_left_out_and_said(tmp_path: Path) -> None:
     (some.parent.parent / os.fsdecode(b"dent\xe9")).mkdir()
     with pytest.raises(LayoutError, match=r"dent\\udce9', no UTF-8. Rename"):
         scan(root)
+
+
+def test_a_selection_scans_as_its_parts_do(sample_tree: Path, tmp_path: Path) -> None:
+    split_file = tmp_path / "folds.csv"
+    split(scan(sample_tree), "k-fold", folds=2).save(split_file)
+    selection = Selection(sample_tree, ["Copper_Stator"], split_file, fold=0)
+    expected = scan(sample_tree, categories=["Copper_Stator"], split_file=split_file, fold=0)
+    assert selection.scan().samples == expected.samples
+    assert {sample.category for sample in expected} == {"Copper_Stator"}
+    assert {sample.split for sample in expected} >= {"train", "val"}
+    with pytest.raises(UsageError, match="fold"):
+        Selection(sample_tree, fold=0).scan()
+
+
+def test_a_selection_names_its_root_and_what_is_set() -> None:
+    assert Selection().arguments() == {"root": None}
+    assert Selection("3cad", fold=0).arguments() == {"root": "3cad", "fold": 0}

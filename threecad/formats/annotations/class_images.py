@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from threecad.errors import ImageError, MaskError
-from threecad.formats.contents import File, read_image_size
+from threecad.formats.contents import File
 from threecad.images.files import open_image
 from threecad.images.masks import decode_mask
 
@@ -45,7 +45,7 @@ class ClassImage:
     @property
     def shape(self) -> tuple[int, int]:
         """``(height, width)`` from the header."""
-        return read_image_size(File(self.path))
+        return File(self.path).read_size()
 
     def classes(self) -> list[str]:
         """Return the names of the classes whose colours are in the image."""

@@ -17,7 +17,7 @@ from threecad.dataset.naming import split_of_name
 from threecad.errors import ConversionError, MaskError
 from threecad.formats.annotations.drawings import Drawing, box_ring, check_ring, outer_rings
 from threecad.formats.cards import introduce
-from threecad.formats.contents import File, read_image_size
+from threecad.formats.contents import File
 from threecad.formats.reading.documents import Record, numbers
 from threecad.formats.reading.options import foreign_id, is_sample_id, item_of_id, type_of_shape
 from threecad.formats.writing import (
@@ -113,7 +113,7 @@ def _place(
     item: Item, folder: Path, options: WriteOptions
 ) -> tuple[Tally, dict[str, Any], list[dict[str, Any]]]:
     tally = Tally()
-    height, width = read_image_size(item.image)
+    height, width = item.image.read_size()
     name = place_image(item, folder, f"images/{item.id}{item.image.suffix}", options, tally)
     # Readers join "images" and file_name; a referenced image is seen from there.
     name = name.removeprefix("images/") if not name.startswith("../") else f"../{name}"

@@ -13,7 +13,7 @@ import numpy as np
 import shapely
 
 from threecad.errors import ConversionError, ImageError, MaskError
-from threecad.formats.contents import File, read_image_size
+from threecad.formats.contents import File
 from threecad.formats.reading.documents import Record, numbers
 from threecad.formats.reading.options import foreign_id, is_sample_id, item_of_id, type_of_shape
 from threecad.formats.writing import (
@@ -73,7 +73,7 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
 
 def _place(item: Item, folder: Path, options: WriteOptions) -> Tally:
     tally = Tally()
-    height, width = read_image_size(item.image)
+    height, width = item.image.read_size()
     image = place_image(item, folder, item.id + item.image.suffix, options, tally)
     name = image.rsplit("/", 1)[1]
     if options.placement == "reference":

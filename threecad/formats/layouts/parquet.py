@@ -14,13 +14,13 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from threecad.dataset.catalog import is_multiple_defects
 from threecad.errors import ConversionError, DataError
 from threecad.formats import columns
 from threecad.formats.cards import dataset_card
-from threecad.formats.contents import MaskImage, read_image_size
+from threecad.formats.contents import MaskImage
 from threecad.formats.reading.options import hub_split, item_of_id, split_of_hub
 from threecad.formats.writing import (
     Tally,
@@ -30,12 +30,14 @@ from threecad.formats.writing import (
     work_through,
     write_new,
 )
+from threecad.images.files import open_image, read_size
 from threecad.system import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
+    from PIL import Image
 
     from threecad.formats.items import Item
     from threecad.formats.reading.options import ReadOptions
@@ -70,11 +72,11 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
     todo = [item for members in waiting.values() for item in members]
     if len(todo) < len(items):
         tally.images["there"] = len(items) - len(todo)
-    decode = partial(_decode, options=options)
-    decoded = work_through(decode, todo, options, "writing parquet")
+    encode = partial(_encode, options=options)
+    encoded = work_through(encode, todo, options, "writing parquet", batch_size=1)
     for name, members in waiting.items():
-        _write_shard(folder / name, members, decoded, schema, tally)
-    for _ in decoded:  # raises what went wrong
+        _write_shard(folder / name, members, encoded, schema, tally)
+    for _ in encoded:  # raises what went wrong
         pass
     card = dataset_card(items, options.origin, errata=options.errata)
     write_new(folder / "README.md", card.encode())
@@ -89,20 +91,32 @@ def _plan(items: Sequence[Item], shard_bytes: int) -> Iterator[tuple[str, list[I
         yield f"{group}-{number:05d}-of-{count:05d}.parquet", members
 
 
-def _decode(item: Item, options: WriteOptions) -> tuple[Tally, bytes | None, dict[str, Any]]:
-    """Return the mask as PNG and the region statistics: the part that takes time."""
+def _encode(item: Item, options: WriteOptions) -> tuple[Tally, _Encoded]:
+    """Return images and region statistics: the part that takes time."""
     tally = Tally()
-    read_image_size(item.image)
-    if item.mask is None or not item.label:
-        return tally, None, columns.describe_regions(None)
-    mask = read_item_mask(item, options.mask_rule, tally)
-    return tally, encode_mask(mask), columns.describe_regions(mask)
+    item.image.read_size()  # raises where there is no image
+    mask = None
+    if item.mask is not None and item.label:
+        mask = read_item_mask(item, options.mask_rule, tally)
+    return tally, _Encoded(
+        image=item.image.read_bytes(),
+        mask=None if mask is None else encode_mask(mask),
+        regions=columns.describe_regions(mask),
+    )
+
+
+class _Encoded(NamedTuple):
+    """What a row holds of the image and the mask of an item, each as the bytes of a file."""
+
+    image: bytes
+    mask: bytes | None
+    regions: dict[str, Any]
 
 
 def _write_shard(
     path: Path,
     items: Sequence[Item],
-    decoded: Iterator[tuple[Tally, bytes | None, dict[str, Any]]],
+    encoded: Iterator[tuple[Tally, _Encoded]],
     schema: pa.Schema,
     tally: Tally,
 ) -> None:
@@ -116,12 +130,10 @@ def _write_shard(
     ):
         rows: list[dict[str, Any]] = []
         filled = 0
-        for item, (part, mask, stats) in zip(
-            items, itertools.islice(decoded, len(items)), strict=True
-        ):
+        for item, (part, content) in zip(items, itertools.islice(encoded, len(items)), strict=True):
             tally.add(part)
             tally.images["embedded"] += 1
-            rows.append(_row(item, mask, stats, schema))
+            rows.append(_row(item, content, schema))
             filled += len(rows[-1]["image"]["bytes"])
             if filled >= _GROUP_BYTES:
                 writer.write_table(pa.Table.from_pylist(rows, schema=schema))
@@ -130,22 +142,20 @@ def _write_shard(
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 
 
-def _row(
-    item: Item, mask: bytes | None, stats: dict[str, Any], schema: pa.Schema
-) -> dict[str, Any]:
+def _row(item: Item, content: _Encoded, schema: pa.Schema) -> dict[str, Any]:
     features = _features(schema)
     kinds = features["defect_type"]["names"]
     known = item.label and not is_multiple_defects(item.defect_type)
     name = f"{item.stem}{item.image.suffix}"
     return {
         "image_id": item.id,
-        "image": {"bytes": item.image.read_bytes(), "path": name},
-        "mask": {"bytes": mask, "path": f"{item.stem}.png"} if mask is not None else None,
+        "image": {"bytes": content.image, "path": name},
+        "mask": {"bytes": content.mask, "path": f"{item.stem}.png"} if content.mask else None,
         "label": item.label,
         "category": features["category"]["names"].index(item.category),
         "defect_type": kinds.index(item.defect_type),
         "defect_types": [kinds.index(item.defect_type)] if known else [],
-        **stats,
+        **content.regions,
     }
 
 
@@ -253,6 +263,14 @@ class Cell:
         if not isinstance(data, bytes):
             raise DataError(f"{self} has no bytes: its images are not embedded.")
         return data
+
+    def read_size(self) -> tuple[int, int]:
+        """Return ``(height, width)`` from the header."""
+        return read_size(str(self), self.read_bytes())
+
+    def open(self) -> Image.Image:
+        """Return the decoded image."""
+        return open_image(str(self), self.read_bytes())
 
     def stamp(self) -> str:
         """Return the stamp of the file and the place in it."""

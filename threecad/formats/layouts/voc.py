@@ -22,7 +22,7 @@ from threecad.dataset.samples import GOOD
 from threecad.errors import ConversionError
 from threecad.formats.annotations.class_images import ClassImage
 from threecad.formats.annotations.drawings import Drawing, box_ring
-from threecad.formats.contents import File, read_image_size
+from threecad.formats.contents import File
 from threecad.formats.file_names import read_ids, with_flat_names, write_ids
 from threecad.formats.reading.options import BAD, foreign_id, item_of_id, type_of_shape
 from threecad.formats.writing import Tally, place_image, read_item_mask, work_through, write_new
@@ -92,7 +92,7 @@ def _place(
     options: WriteOptions,
 ) -> Tally:
     tally = Tally()
-    height, width = read_image_size(item.image)
+    height, width = item.image.read_size()
     place_image(item, folder, _image_path(item), options, tally)
     boxes: list[tuple[int, int, int, int]] = []
     values = np.zeros((height, width), np.uint8)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from threecad.errors import ConversionError
-from threecad.formats.contents import AsPng, MaskImage, TarMember, read_image_size
+from threecad.formats.contents import AsPng, MaskImage, TarMember
 from threecad.formats.file_names import with_flat_names
 from threecad.formats.reading.options import hub_split, item_of_id, split_of_hub
 from threecad.formats.writing import Tally, encode_mask, plan_shards, read_item_mask, work_through
@@ -64,19 +64,21 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
     todo = [item for members in waiting.values() for item in members]
     if len(todo) < len(items):
         tally.images["there"] = len(items) - len(todo)
-    encoded = work_through(partial(_encode, options=options), todo, options, "writing webdataset")
+    encoded = work_through(
+        partial(_encode, options=options), todo, options, "writing webdataset", batch_size=1
+    )
     for path, members in waiting.items():
         with (
             atomic.replacing(path) as temporary,
             tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as archive,
         ):
-            for item, (part, mask) in zip(
+            for item, (part, image, mask) in zip(
                 members, itertools.islice(encoded, len(members)), strict=True
             ):
                 tally.add(part)
                 tally.images["embedded"] += 1
                 name = f"{item.name}.image{item.image.suffix}"
-                _add(archive, name, item.image.read_bytes())
+                _add(archive, name, image)
                 _add(archive, f"{item.name}.mask.png", mask)
                 _add(archive, f"{item.name}.json", _describe(item))
     for _ in encoded:  # raises what went wrong
@@ -84,15 +86,15 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
     return tally
 
 
-def _encode(item: Item, options: WriteOptions) -> tuple[Tally, bytes]:
-    """Return the mask as PNG: the part that takes time."""
+def _encode(item: Item, options: WriteOptions) -> tuple[Tally, bytes, bytes]:
+    """Return the image and the mask as PNG: the part that takes time."""
     tally = Tally()
-    size = read_image_size(item.image)
+    size = item.image.read_size()
     if item.label:
         mask = read_item_mask(item, options.mask_rule, tally)
     else:
         mask = np.zeros(size, np.bool_)
-    return tally, encode_mask(mask)
+    return tally, item.image.read_bytes(), encode_mask(mask)
 
 
 def _describe(item: Item) -> bytes:
