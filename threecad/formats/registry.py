@@ -227,7 +227,7 @@ def choose_reader(
     """
     if options.good is not None:
         if from_ not in (None, "photographs"):
-            raise UsageError(f"`good` is for photographs, not for `from_={from_}`.")
+            raise UsageError(f"`good` is for photographs, not for `from_={from_!r}`.")
         folders = [folder for folder in (options.good, options.bad) if folder is not None]
         root = Path(source) if source is not None else options.good
         return "photographs", "", Source(root, folders, options.decisions)

@@ -271,7 +271,7 @@ def test_what_the_source_decides_cannot_be_asked_for(pairs: Path, tmp_path: Path
     for name in ("mvtec", "visa", "coco"):
         foreign = tmp_path / name
         convert(tmp_path / "tree", foreign, to=name, workers=0)
-        with pytest.raises(UsageError, match=f"`category=Part` cannot rename what is in {name}"):
+        with pytest.raises(UsageError, match=f"`category='Part'` cannot rename what is in {name}"):
             convert(foreign, tmp_path / "no", to="3cad", category="Part", workers=0)
         with pytest.raises(UsageError, match=f"images without splits, and {name} has them"):
             convert(foreign, tmp_path / "no", to="3cad", test_fraction=0.5, workers=0)
