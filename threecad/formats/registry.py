@@ -204,8 +204,8 @@ def detect_in(source: Source) -> tuple[str, str]:
     readable = sorted(name for name, layout in FORMATS.items() if layout.read)
     raise ConversionError(
         f"The layout of {source.root} is none that threecad knows. Name it with `from_` "
-        f"({', '.join(readable)}) or, for photographs without masks, give the folder of good "
-        f"parts with `good`. It holds {_holdings(source)}."
+        f"({', '.join(readable)}) or, for photographs without masks, name the folder of "
+        f"good parts: `threecad import --good FOLDER`. It holds {_holdings(source)}."
     )
 
 

@@ -464,7 +464,7 @@ def test_command_says_what_it_did(pairs: Path, tmp_path: Path) -> None:
 
 def test_unknown_layout_says_what_to_do(tmp_path: Path) -> None:
     write_image(tmp_path / "photos" / "1.png", 0)
-    with pytest.raises(ConversionError, match="`good`"):
+    with pytest.raises(ConversionError, match=r"`from_`.*`threecad import --good FOLDER`"):
         convert(tmp_path / "photos", tmp_path / "out", to="3cad", workers=0)
 
 
