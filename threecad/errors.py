@@ -18,10 +18,10 @@
 The message is written for the person at the terminal: the file or value at fault, what was
 expected, and what to do next. The command line prints it without a traceback.
 
-A message names parameters between backquotes, as Python writes them: "Choose another `root`, or
-replace it with `force=True`." The command line puts its flags in their place
-(``threecad.cli.group.name_flags``); a message that gives a whole command to type puts it between
-backquotes, too: "`threecad verify --deep`".
+A message, and the advice of a finding, names parameters between backquotes, as Python writes
+them: "Choose another `root`, or replace it with `force=True`." The command line puts its flags in
+their place (``threecad.cli.group.name_flags``); a message that gives a whole command to type puts
+it between backquotes, too: "`threecad verify --deep`".
 """
 
 from __future__ import annotations

@@ -198,16 +198,6 @@ def unmirrored(root: Path) -> list[str]:
     return faults + [f"tests/{room} is no room" for room in sorted(tested - rooms - beside)]
 
 
-ADVICE = (
-    "threecad.auditing.meanings",
-    "threecad.dataset.file_checks",
-    "threecad.formats.reading.decisions",
-    "threecad.statistics.collecting",
-    "threecad.verification.checking",
-    "threecad.verification.manifest",
-)
-"""Modules with the advice of findings, which is printed as it stands and still names flags."""
-
 FLAG = re.compile(r"(?<![\w-])(?<!var\()--[a-z][a-z-]+")
 COMMAND = re.compile(r"`[^`]*\b(threecad|cfrg) [^`]*`")
 
@@ -219,7 +209,7 @@ def speaks_command_line(root: Path) -> list[str]:
     """
     faults = []
     for name, path in find_modules(root).items():
-        if name in ADVICE or room_of(name).endswith(".cli"):
+        if room_of(name).endswith(".cli"):
             continue
         for text, line in _texts(path.read_text(encoding="utf-8")):
             if found := FLAG.search(COMMAND.sub("", text)):

@@ -120,6 +120,12 @@ TYPE_ONLY = "\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    "
             '\n\ndef late(name):\n    return f"{name}: try --device cpu."\n',
             "cfrg.devices, line ",
         ),
+        (
+            speaks_command_line,
+            "threecad/auditing/meanings.py",
+            '\n\nADVICE = "Correct it with --errata; `threecad audit --near` finds more."\n',
+            "threecad.auditing.meanings, line ",
+        ),
     ],
 )
 def test_a_planted_fault_is_found(house: Path, law: Law, file: str, text: str, said: str) -> None:

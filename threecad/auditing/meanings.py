@@ -60,34 +60,34 @@ MEANINGS: dict[str, Meaning] = {
         "warning",
         "on both sides of a split",
         "A test image that was trained on is not a test: `threecad split --kind leak-free`, or "
-        "--write-errata and evaluate with --errata.",
+        "`threecad audit --write-errata FILE` and `threecad evaluate --errata FILE`.",
         "Photographs of one part belong on one side: `threecad split --kind leak-free --near`, or "
-        "--write-errata and evaluate with --errata.",
+        "`threecad audit --write-errata FILE` and `threecad evaluate --errata FILE`.",
     ),
     "types": Meaning(
         "warning",
         "info",
         "under several defect types",
-        "The image shows all of these types, and its mask is the union; --write-errata makes it "
-        "one sample.",
+        "The image shows all of these types, and its mask is the union; `threecad audit "
+        "--write-errata FILE` makes it one sample.",
         "Look whether each shows the other's defect, too, and its mask lacks it.",
     ),
     "masks": Meaning(
         "warning",
         "info",
         "under one defect type with different masks",
-        "At most one of the masks is right. --write-errata leaves them alone unless told which to "
-        "take: --different-masks union, first or exclude.",
+        "At most one of the masks is right. Corrections leave them alone unless told which to "
+        "take: `threecad audit --write-errata FILE --different-masks union`, or first, or exclude.",
         "Look whether one mask lacks what the other has.",
     ),
     "categories": Meaning(
         "warning",
         "info",
         "in several categories",
-        "Detectors of one category are not concerned. For one of all categories (`--category all`) "
-        "take --across-categories, with audit and split.",
-        "Detectors of one category are not concerned. For one of all categories (`--category all`) "
-        "take --across-categories, with audit and split.",
+        "Detectors of one category are not concerned. For one of all categories take "
+        "`threecad audit --across-categories` and `threecad split --across-categories`.",
+        "Detectors of one category are not concerned. For one of all categories take "
+        "`threecad audit --across-categories` and `threecad split --across-categories`.",
     ),
     "copy": Meaning(
         "info",

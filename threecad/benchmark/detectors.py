@@ -53,7 +53,8 @@ PUBLISHED_NAMES = {
 
 _ABSENT = (
     "anomalib does not offer {} and it is not written again here: score a folder of its maps "
-    "(`threecad evaluate`, then `results`), or give an adapter as module:Class"
+    "(`threecad evaluate ROOT MAPS --out FILE`, then `threecad benchmark --results FILE`), or give "
+    "an adapter as module:Class"
 )
 
 UNAVAILABLE = {

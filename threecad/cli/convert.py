@@ -14,6 +14,7 @@ from threecad.cli.group import (
     force_option,
     json_option,
     mask_rule_option,
+    name_flags,
     print_json,
     seed_option,
     split_file_option,
@@ -248,7 +249,7 @@ def _print(result: Conversion, *, as_json: bool) -> None:
         click.echo("Masks: none, so pixel figures are undefined for these images.")
     click.echo(f"Account: {result.account}.")
     for finding in result.findings:
-        click.echo(f"Found: {finding}")
+        click.echo(f"Found: {name_flags(finding)}")
     if result.errata:
         click.echo(f"Corrected by errata {result.errata[:12]}.")
     if result.notes:
@@ -275,7 +276,7 @@ def _print_plan(made: Plan, *, as_json: bool) -> None:
     click.echo(f"Masks by rule: {_listed(made.masks)}.")
     click.echo(f"Account: {made.account}.")
     for finding in made.findings:
-        click.echo(f"Found: {finding}")
+        click.echo(f"Found: {name_flags(finding)}")
     for item in made.examples:
         click.echo(f"Example: {item.image} → {item.mask} ({item.defect_type})")
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from threecad.cli.group import name_flags
+
 if TYPE_CHECKING:
     from threecad.dataset.findings import FindingsReport
 
@@ -29,11 +31,11 @@ def print_findings(report: FindingsReport, *, shown: int = _SHOWN) -> None:
         few = len(findings) <= shown
         some = findings if few else findings[: shown if severity == "error" else 1]
         for finding in some:
-            click.echo(f"  {finding.message}")
+            click.echo(f"  {name_flags(finding.message)}")
         if not few:
             click.echo(f"  … and {len(findings) - len(some):,} more; --json lists them all")
         if advice := findings[0].advice:
-            click.echo(f"  → {advice}")
+            click.echo(f"  → {name_flags(advice)}")
     numbers = report.to_dict()["summary"]
     said = ", ".join(
         f"{numbers[plural]:,} {plural[:-1] if numbers[plural] == 1 else plural}"

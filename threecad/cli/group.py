@@ -110,14 +110,20 @@ def _running(context: click.Context) -> click.Command:
     return command or group
 
 
-def name_flags(message: str, command: click.Command) -> str:
+def name_flags(message: str, command: click.Command | None = None) -> str:
     """Return a message of the library as the command line speaks: flags in place of parameters.
 
     The library names parameters between backquotes, as Python writes them: ```workers```,
     ```clip=1```, ```force=True```. Those of the command become ``--workers``, ``--clip 1``,
-    ``--force``; what it sets by ``--set`` becomes ``--set tile=64``; its arguments, ``ROOT``.
-    Anything else between backquotes stays.
+    ``--force``, and ``private=False`` of ``--private/--public`` becomes ``--public``; what it sets
+    by ``--set`` becomes ``--set tile=64``; its arguments, ``ROOT``. Anything else between
+    backquotes stays.
+
+    Args:
+        message: What the library says.
+        command: Whose flags they are; the running one's if ``None``.
     """
+    command = command or click.get_current_context().command
     known = {parameter.name: parameter for parameter in command.params}
     # Several flags may set one parameter, each to a value of its own.
     flags = {
@@ -130,7 +136,8 @@ def name_flags(message: str, command: click.Command) -> str:
         name, value = found.group("name"), found.group("value")
         parameter = flags.get((name, value and value.strip(QUOTES))) or known.get(name)
         if isinstance(parameter, click.Option):
-            flag = max(parameter.opts, key=len)
+            off = parameter.is_flag and value == "False" and parameter.secondary_opts
+            flag = max(off or parameter.opts, key=len)
             return flag if value is None or parameter.is_flag else f"{flag} {value.strip(QUOTES)}"
         if parameter is not None:
             return parameter.human_readable_name.upper()

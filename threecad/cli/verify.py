@@ -13,6 +13,7 @@ from threecad.cli.group import (
     examples,
     json_option,
     mask_rule_option,
+    name_flags,
     print_json,
     root_argument,
     workers_option,
@@ -84,6 +85,6 @@ def _print(report: FindingsReport) -> None:
     click.echo(f" by rule: {rules}" if rules else "")
     if manifest := summary.get("manifest"):
         if "compared" in manifest:
-            click.echo(f"{manifest['path']}: compared by {manifest['compared']}")
+            click.echo(f"{manifest['path']}: compared by {name_flags(manifest['compared'])}")
         elif manifest["written"]:
             click.echo(f"{manifest['path']}: written, {manifest['files']:,} files")

@@ -131,7 +131,7 @@ def _ambiguous(sample: Sample, path: str, fact: MaskFacts) -> Finding:
         id=sample.id,
         path=path,
         advice="A few grey pixels are the seam of a smooth outline: threshold is right. Look where "
-        "they are many; --mask-rule decides otherwise.",
+        "they are many; `mask_rule` decides otherwise.",
     )
 
 

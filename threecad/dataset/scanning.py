@@ -111,7 +111,7 @@ def scan(
         index = apply_split(index, read_split(split_file), fold=fold, excluded=excluded)
     elif fold is not None:
         raise UsageError(
-            "fold needs a split file that was made with `threecad split --kind k-fold`."
+            "`fold` needs a split file that was made with `threecad split --kind k-fold`."
         )
     return index
 

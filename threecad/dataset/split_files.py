@@ -119,8 +119,8 @@ class SplitFile:
         folds = self.folds
         if fold is None and folds:
             raise UsageError(
-                f"{_name(self)} has the folds {_list(folds)}. Choose the one to hold out (fold=, "
-                "`fold`)."
+                f"{_name(self)} has the folds {_list(folds)}. Choose the one to hold out with "
+                "`fold`."
             )
         if fold is not None and fold not in folds:
             there = f"its folds are {_list(folds)}" if folds else "it has no folds"

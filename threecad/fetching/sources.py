@@ -1,4 +1,4 @@
-"""Where the dataset can come from, as written after ``--source``."""
+"""Where the dataset can come from, as the ``source`` of a download."""
 
 from __future__ import annotations
 

@@ -123,8 +123,8 @@ def divide(items: Sequence[Item], *, seed: int, workers: int | None) -> list[Ite
 def _sample(item: Item) -> Sample:
     if not isinstance(item.image, File):
         raise UsageError(
-            f"`split` compares the images, but {item.image} is no file of its own. Convert to the "
-            "3CAD layout first (`to='3cad'`), and that with `split`."
+            f"`supervised=True` compares the images, but {item.image} is no file of its own. "
+            "Convert to the 3CAD layout first (`to='3cad'`), and that with `supervised=True`."
         )
     return Sample(
         id=item.id,

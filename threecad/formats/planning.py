@@ -204,7 +204,9 @@ def _rule_of(item: Item, rule: MaskRule | None) -> str:
 
 def _check_divisions(name: str, options: ReadOptions, division: Division) -> None:
     if division.supervised and options.split_file is not None:
-        raise UsageError("`split` makes a split and `split_file` brings one. Leave one out.")
+        raise UsageError(
+            "`supervised=True` makes a split and `split_file` brings one. Leave one out."
+        )
     if options.fold is not None and options.split_file is None:
         raise UsageError(
             "`fold` needs a split file that was made with `threecad split --kind k-fold`."
@@ -274,7 +276,7 @@ def _check_needed(
     named = sorted({item.category for item in items})
     if category is not None and named != [unicodedata.normalize("NFC", category)]:
         raise UsageError(
-            f"`category={category}` cannot rename what is in {name}, which names its categories "
+            f"`category={category!r}` cannot rename what is in {name}, which names its categories "
             f"itself: {', '.join(named)}. Leave it out; `threecad convert --category` picks one."
         )
     if test_fraction is not None and all(item.split or item.label for item in items):

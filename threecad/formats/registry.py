@@ -204,8 +204,8 @@ def detect_in(source: Source) -> tuple[str, str]:
     readable = sorted(name for name, layout in FORMATS.items() if layout.read)
     raise ConversionError(
         f"The layout of {source.root} is none that threecad knows. Name it with `from_` "
-        f"({', '.join(readable)}) or, for photographs without masks, give the folder of good "
-        f"parts with `good`. It holds {_holdings(source)}."
+        f"({', '.join(readable)}) or, for photographs without masks, name the folder of "
+        f"good parts: `threecad import --good FOLDER`. It holds {_holdings(source)}."
     )
 
 
@@ -227,7 +227,7 @@ def choose_reader(
     """
     if options.good is not None:
         if from_ not in (None, "photographs"):
-            raise UsageError(f"`good` is for photographs, not for `from_={from_}`.")
+            raise UsageError(f"`good` is for photographs, not for `from_={from_!r}`.")
         folders = [folder for folder in (options.good, options.bad) if folder is not None]
         root = Path(source) if source is not None else options.good
         return "photographs", "", Source(root, folders, options.decisions)

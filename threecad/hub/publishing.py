@@ -165,7 +165,7 @@ def publish(publication: Publication, *, license_settled: bool = False) -> str:
         DownloadError: If the Hub cannot be reached or refuses.
     """
     if not publication.private and not license_settled:
-        raise UsageError(f"{LICENSE_NOTICE} Leave out `public=True`, or settle that first.")
+        raise UsageError(f"{LICENSE_NOTICE} Leave out `private=False`, or settle that first.")
     import huggingface_hub
 
     api: Any = huggingface_hub.HfApi()
@@ -175,7 +175,7 @@ def publish(publication: Publication, *, license_settled: bool = False) -> str:
         if publication.private and not api.repo_info(**name).private:
             raise UsageError(
                 f"{publication.repository} is there already and public. Make it private in its "
-                "settings, choose another name, or use `public=True`."
+                "settings, choose another name, or use `private=False`."
             )
         # From version 2 upload_folder goes on where it stopped; before, another function did.
         resumes = int(huggingface_hub.__version__.split(".")[0]) >= 2

@@ -192,7 +192,7 @@ _ODDITIES = {
     "mask-full": ("the whole image is defect", "Check the mask, and its values."),
     "mask-ambiguous": (
         "the values of the mask do not say clearly what is defect",
-        "Look at the mask, and choose a rule with --mask-rule if it is misread.",
+        "Look at the mask, and choose a rule with `mask_rule` if it is misread.",
     ),
 }
 

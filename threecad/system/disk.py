@@ -41,7 +41,7 @@ def require_room(folder: Path, need: int, purpose: str) -> None:
     if need > free:
         raise DownloadError(
             f"{folder} has {format_bytes(free)} free, but {purpose} needs {format_bytes(need)}. "
-            "Make room, choose fewer categories with `category`, or another folder with `root`."
+            "Make room, choose fewer categories with `categories`, or another folder with `root`."
         )
 
 

@@ -158,7 +158,8 @@ def _backend(cluster: str | None) -> AbstractContextManager[Any]:
             return joblib.parallel_config(backend="ray")  # type: ignore[no-any-return]
     except ImportError as error:
         raise UsageError(
-            f"`cluster={cluster}` needs the package {error.name!r}: pip install 'threecad[cluster]'"
+            f"`cluster={cluster!r}` needs the package {error.name!r}: "
+            "pip install 'threecad[cluster]'"
         ) from None
     except OSError as error:
         raise UsageError(

@@ -239,7 +239,7 @@ def _check_manifest(
             read_manifest(path), rows, concerns=lambda name: not kept or name.startswith(kept)
         )
         hashed = all(fact.sha256 for fact in facts.values())
-        by = "size and SHA-256" if hashed else "size (masks: SHA-256 too; --deep: all)"
+        by = "size and SHA-256" if hashed else "size (masks: SHA-256 too; `deep=True`: all)"
         report.summary["manifest"] = {"path": str(path), "compared": by, "files": len(facts)}
     elif not report.ok:
         report.summary["manifest"] = {"path": str(path), "written": False, "files": len(facts)}

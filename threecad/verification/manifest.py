@@ -150,7 +150,7 @@ def compare(
             "warning",
             f"{path} is not in the manifest.",
             path=path,
-            advice="Remove it, or write the manifest anew with --force if it belongs there.",
+            advice="Remove it, or write the manifest anew with `renew=True` if it belongs there.",
         )
         for path in sorted(now.keys() - then.keys())
     ]
@@ -162,8 +162,8 @@ def compare(
                     "error",
                     f"{path} is not the file of the manifest: {difference}.",
                     path=path,
-                    advice="Restore it, or write the manifest anew with --force if the change is "
-                    "meant.",
+                    advice="Restore it, or write the manifest anew with `renew=True` if the "
+                    "change is meant.",
                 )
             )
     return findings

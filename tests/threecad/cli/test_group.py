@@ -83,6 +83,18 @@ def test_of_several_flags_for_one_parameter_the_one_of_the_value_is_named() -> N
     assert result.output == "Error: Use --link or --copy.\n"
 
 
+@main.command()
+@click.option("--private/--public", default=True)
+def publishing(**_: object) -> None:
+    """Fail."""
+    raise UsageError("Use `private=False`; `private=True` and `private` are its other side.")
+
+
+def test_a_flag_with_two_sides_is_named_by_the_side_of_the_value() -> None:
+    result = CliRunner().invoke(main, ["publishing"])
+    assert result.output == "Error: Use --public; --private and --private are its other side.\n"
+
+
 def _chosen(options: dict[str, Any], *arguments: str) -> dict[str, Any] | str:
     """Return what a command with these options is called with, or why it is not."""
     called: dict[str, Any] = {}

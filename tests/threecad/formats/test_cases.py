@@ -63,9 +63,9 @@ EXPECTED: dict[str, Right] = {
     "anomalib-csv-bool/data": Right(4, 1),
     "anomalib-csv-empty/data": Right(said=("line 2", "line 5")),
     "coco-string-image-id/data": Right(1, 2, (100, 100)),
-    "coco-annotation-of-no-image/data": Right(said=("99", "annotations[1]", "--orphans")),
+    "coco-annotation-of-no-image/data": Right(said=("99", "annotations[1]", "`orphans=")),
     "coco-flat-segmentation/data": Right(2, 1, (100,)),
-    "coco-no-segmentation/data": Right(said=("only a box", "annotations[0]", "--boxes")),
+    "coco-no-segmentation/data": Right(said=("only a box", "annotations[0]", "`boxes=")),
     "coco-rle-swapped/data": Right(said=("[64, 48]", "annotations[0]")),
     "coco-bom/data": Right(2, 1, (100,)),
     "coco-train2017/data": Right(2, 1, (100,)),
@@ -76,10 +76,10 @@ EXPECTED: dict[str, Right] = {
     "voc-rgb-masks/data": TWO_OF_EACH,
     "voc-bom-xml/data": TWO_OF_EACH,
     "voc-utf16/data": TWO_OF_EACH,
-    "voc-boxes-only/data": Right(said=("only a box", "--boxes")),
+    "voc-boxes-only/data": Right(said=("only a box", "`boxes=")),
     "voc-same-stem/data": Right(said=("000.jpg", "000.png")),
-    "yolo-labels-missing/data": Right(said=("000.jpg", "--unlabelled")),
-    "yolo-labels-other-stem/data": Right(said=("000.jpg.txt", "--orphans", "--unlabelled")),
+    "yolo-labels-missing/data": Right(said=("000.jpg", "`unlabelled=")),
+    "yolo-labels-other-stem/data": Right(said=("000.jpg.txt", "`orphans=", "`unlabelled=")),
     "yolo-valid/data": TWO_OF_EACH,
     "yolo-roboflow/data": TWO_OF_EACH,
     "yolo-boxes/data": Right(said=("only a box", "000.txt, line 1")),
@@ -92,14 +92,14 @@ EXPECTED: dict[str, Right] = {
     "labelme-old-no-shape-type/data": ONE_OF_EACH,
     "labelme-old-no-size/data": ONE_OF_EACH,
     "labelme-size-zero/data": ONE_OF_EACH,
-    "labelme-label-empty/data": Right(said=("a.json", "shapes[0]", "--conflicts")),
-    "labelme-label-good/data": Right(said=("a.json", "shapes[0]", "--conflicts")),
+    "labelme-label-empty/data": Right(said=("a.json", "shapes[0]", "`conflicts=")),
+    "labelme-label-good/data": Right(said=("a.json", "shapes[0]", "`conflicts=")),
     "labelme-ignore/data": Right(0, 1, (100,)),
-    "labelme-unlabelled-image/data": Right(said=("c.jpg", "--unlabelled good")),
+    "labelme-unlabelled-image/data": Right(said=("c.jpg", "`unlabelled='good'`")),
     "loco/data": Right(6, 4, (160, 160, 60, 60)),
     "ksdd/data": Right(4, 2),
     "images-masks/data": Right(0, 3),
-    "pairs-orphan-mask/data": Right(said=("000_mask.png", "--orphans")),
+    "pairs-orphan-mask/data": Right(said=("000_mask.png", "`orphans=")),
 }
 """Cases that come to these values, or are refused and say this."""
 
@@ -142,9 +142,9 @@ def test_case(case: str, tmp_path: Path) -> None:
 
 
 REFUSED_TOO = {
-    "yolo-valid/data": ("001.jpg", "--unlabelled good"),
-    "yolo-roboflow/data": ("001.jpg", "--unlabelled good"),
-    "yolo-utf16/data": ("001.jpg", "--unlabelled good"),
+    "yolo-valid/data": ("001.jpg", "`unlabelled='good'`"),
+    "yolo-roboflow/data": ("001.jpg", "`unlabelled='good'`"),
+    "yolo-utf16/data": ("001.jpg", "`unlabelled='good'`"),
 }
 """Cases for which a refusal that says this is right, too."""
 

@@ -234,7 +234,7 @@ def test_supervision_reads_coco_and_yolo(tree: Path, index: Index, tmp_path: Pat
 
 
 def test_yolo_wants_defects_to_learn_from(tree: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match="`split`"):
+    with pytest.raises(ConversionError, match="`supervised=True`"):
         convert(tree, tmp_path / "yolo", to="yolo", workers=0)
 
 

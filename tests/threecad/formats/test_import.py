@@ -271,7 +271,7 @@ def test_what_the_source_decides_cannot_be_asked_for(pairs: Path, tmp_path: Path
     for name in ("mvtec", "visa", "coco"):
         foreign = tmp_path / name
         convert(tmp_path / "tree", foreign, to=name, workers=0)
-        with pytest.raises(UsageError, match=f"`category=Part` cannot rename what is in {name}"):
+        with pytest.raises(UsageError, match=f"`category='Part'` cannot rename what is in {name}"):
             convert(foreign, tmp_path / "no", to="3cad", category="Part", workers=0)
         with pytest.raises(UsageError, match=f"images without splits, and {name} has them"):
             convert(foreign, tmp_path / "no", to="3cad", test_fraction=0.5, workers=0)
@@ -464,7 +464,7 @@ def test_command_says_what_it_did(pairs: Path, tmp_path: Path) -> None:
 
 def test_unknown_layout_says_what_to_do(tmp_path: Path) -> None:
     write_image(tmp_path / "photos" / "1.png", 0)
-    with pytest.raises(ConversionError, match="`good`"):
+    with pytest.raises(ConversionError, match=r"`from_`.*`threecad import --good FOLDER`"):
         convert(tmp_path / "photos", tmp_path / "out", to="3cad", workers=0)
 
 

@@ -126,7 +126,7 @@ def test_real_iad_divided_twice_or_cut_off(tmp_path: Path) -> None:
     [
         (lambda text: text.replace("\t1\t", "\t7\t"), "label is '7'"),
         (lambda text: text.replace("_label.PNG", "_mask.PNG"), "_mask.PNG"),
-        (lambda text: "\n".join(text.splitlines()[:-1]), "--unlabelled"),
+        (lambda text: "\n".join(text.splitlines()[:-1]), "`unlabelled="),
         (lambda text: text.replace("\t0\t0\n", "\t0\n"), "expected number, label, image"),
     ],
 )
@@ -147,10 +147,10 @@ def test_a_label_that_contradicts_its_folder_in_visa(tmp_path: Path) -> None:
     [
         ('<mask label="dent" rle="3, 2" left="0" top="0" width="4" height="4"/>', "5 pixels"),
         ('<mask label="dent" rle="0, 16" left="22" top="0" width="4" height="4"/>', "reaches out"),
-        ('<box label="dent" xtl="1" ytl="1" xbr="5" ybr="5"/>', "--boxes fill"),
+        ('<box label="dent" xtl="1" ytl="1" xbr="5" ybr="5"/>', "`boxes='fill'`"),
         ('<polyline label="dent" points="1,1;5,5;9,1"/>', "encloses no area"),
         ('<polygon label="dent" points="1,1;x,5;9,1"/>', "expected numbers"),
-        ('<polygon label="" points="1,1;5,5;9,1"/>', "--conflicts"),
+        ('<polygon label="" points="1,1;5,5;9,1"/>', "`conflicts="),
         ('<polygon label="dent" points="0.1,0.1;0.5,0.5;0.9,0.1"/>', "between 0 and 1"),
     ],
 )
@@ -195,15 +195,15 @@ def _change_task(folder: Folder, change: Callable[[dict[str, Any]], None]) -> No
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda task: task.update(annotations=[]), "--unlabelled"),
+        (lambda task: task.update(annotations=[]), "`unlabelled="),
         (lambda task: task["annotations"].append(task["annotations"][0]), "2 people"),
-        (lambda task: task["annotations"][0].update(was_cancelled=True), "--unlabelled"),
+        (lambda task: task["annotations"][0].update(was_cancelled=True), "`unlabelled="),
         (lambda task: task["data"].update(image="/data/upload/1/none.jpg"), "none.jpg"),
         (lambda task: _result(task).update(image_rotation=90), "turned"),
         (lambda task: _result(task).update(type="keypointlabels"), "keypointlabels"),
         (lambda task: _brushed(task, [0, 1, 2, 3]), "damaged"),
         (lambda task: _brushed(task, pack_brush(np.ones((9, 9), np.bool_))), "damaged"),
-        (lambda task: _boxed(task), "--boxes fill"),
+        (lambda task: _boxed(task), "`boxes='fill'`"),
     ],
 )
 def test_tasks_of_label_studio(
@@ -236,7 +236,7 @@ def _boxed(task: dict[str, Any]) -> None:
         (lambda item: item["image"].update(path="none.jpg"), "none.jpg"),
         (lambda item: item["annotations"][0].update(label_id=7), "label_id is 7"),
         (lambda item: item["annotations"][0].update(type="polyline"), "'polyline'"),
-        (lambda item: item["annotations"][0].update(type="bbox", bbox=[1, 1, 9, 9]), "--boxes"),
+        (lambda item: item["annotations"][0].update(type="bbox", bbox=[1, 1, 9, 9]), "`boxes="),
     ],
 )
 def test_items_of_datumaro(
@@ -256,4 +256,4 @@ def test_items_of_datumaro(
 def test_a_mask_of_kolektor_that_is_gone(tmp_path: Path) -> None:
     folder = _folder("ksdd", tmp_path / "parts")
     next(folder.root.glob("kos01/*_label.bmp")).unlink()
-    _refused(folder, "kos01/Part", "--unlabelled")
+    _refused(folder, "kos01/Part", "`unlabelled=")

@@ -128,6 +128,23 @@ def test_a_mask_rule_overrides_what_the_values_say(widgets: Path) -> None:
     assert json.loads(run.stdout)["summary"]["mask_rule"] == "binary"
 
 
+def test_advice_names_parameters_and_the_command_line_its_flags(widgets: Path) -> None:
+    words = ["verify", str(widgets), "--workers", "0", "--manifest", str(widgets / "files.csv")]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    pixels = np.asarray(trees.square_mask()).copy()
+    pixels[0, :5] = 9
+    trees.write_mask(widgets, DENT, Image.fromarray(pixels))
+    report = check(widgets, manifest=widgets / "files.csv")
+    advice = {finding.code: finding.advice for finding in report.findings}
+    assert "`mask_rule`" in advice["mask-ambiguous"]
+    assert "`renew=True`" in advice["file-changed"]
+    assert "`deep=True`" in report.summary["manifest"]["compared"]
+    printed = CliRunner().invoke(main, words).stdout
+    assert "; --mask-rule decides otherwise" in printed
+    assert "write the manifest anew with --force if" in printed
+    assert "(masks: SHA-256 too; --deep: all)" in printed
+
+
 def test_many_warnings_are_one_example_and_a_count(widgets: Path) -> None:
     pixels = np.asarray(trees.square_mask()).copy()
     pixels[0, :5] = 9

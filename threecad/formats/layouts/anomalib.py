@@ -1,7 +1,7 @@
 """``anomalib``: one CSV table for every category, for anomalib's ``Tabular`` data module.
 
 Every row names its own mask, so nothing depends on the order of file names. Paths are relative to
-the folder, which is to be given as ``root``; with ``--reference`` they are absolute, and ``root``
+the folder, which is to be given as ``root``; with references they are absolute, and ``root``
 is left out.
 """
 

@@ -66,7 +66,7 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
     if len(classes) > _MOST:
         raise ConversionError(
             f"VOC has room for {_MOST} classes, here are {len(classes)}. Convert some categories "
-            "at a time with `category`."
+            "at a time with `categories`."
         )
     tally = Tally()
     place = partial(_place, classes=classes, folder=folder, options=options)

@@ -74,8 +74,8 @@ def write(items: Sequence[Item], folder: Path, options: WriteOptions) -> Tally:
         if not any(item.split == split and item.label for item in items):
             raise ConversionError(
                 f"YOLO learns from defects, but there is none in {split}. 3CAD's own split has "
-                "only good images in train: use `split` to make a supervised one, or give one with "
-                "`split_file` (`threecad split --kind supervised`)."
+                "only good images in train: use `supervised=True` to make a supervised one, or "
+                "give one with `split_file` (`threecad split --kind supervised`)."
             )
     items = with_flat_names(items)
     classes = sorted({item.class_name for item in items if item.label})

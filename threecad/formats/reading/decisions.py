@@ -28,13 +28,13 @@ _HEADS = {
 }
 
 _REMEDIES = {
-    "unlabelled": "Label them, or say what they are: --unlabelled good (free of defects) or "
-    "--unlabelled skip (leave them out).",
+    "unlabelled": "Label them, or say what they are: `unlabelled='good'` (free of defects) or "
+    "`unlabelled='skip'` (leave them out).",
     "orphans": "Restore the images, rename or remove what is left over, or leave it out with "
-    "--orphans skip.",
-    "conflicts": "Repair them, or say what is right: --conflicts label (the mask is ignored), "
-    "--conflicts mask (a mask makes it defective, an empty one good) or --conflicts skip.",
-    "boxes": "Export polygons or masks, or take the whole box for defect with --boxes fill.",
+    "`orphans='skip'`.",
+    "conflicts": "Repair them, or say what is right: `conflicts='label'` (the mask is ignored), "
+    "`conflicts='mask'` (a mask makes it defective, an empty one good) or `conflicts='skip'`.",
+    "boxes": "Export polygons or masks, or take the whole box for defect with `boxes='fill'`.",
     "": "Repair them and run the same command again.",
 }
 
