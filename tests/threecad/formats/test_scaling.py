@@ -54,8 +54,8 @@ def tree(tmp_path: Path) -> Path:
             image.save(path, **options)
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[10:12, 20:50] = mask[40, 59] = 255
-    for image in (root / "Part/test/dent").iterdir():
-        path = root / "Part/ground_truth/dent" / f"{image.stem}.png"
+    for defective in (root / "Part/test/dent").iterdir():
+        path = root / "Part/ground_truth/dent" / f"{defective.stem}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(mask).save(path)
     return root
