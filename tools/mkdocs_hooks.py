@@ -1,4 +1,4 @@
-"""What the book needs beyond its plugins: examples in the CLI reference, pictures in CONTRIBUTING."""
+"""What the book needs beyond its plugins: the examples of commands, CONTRIBUTING's pictures."""
 
 from __future__ import annotations
 
