@@ -98,8 +98,8 @@ def stats(
 
     What was measured is remembered, so that the second call on an unchanged tree is instant.
     """
+    from threecad.cli.statistics import print_statistics
     from threecad.dataset.scanning import scan
-    from threecad.pages.statistics_tables import print_statistics
     from threecad.statistics import stats as measure
 
     statistics = measure(
