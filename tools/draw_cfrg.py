@@ -99,7 +99,7 @@ def draw_words(axis: Axes) -> None:
     for place, text in (
         ((5.95, 5.2), "coarse $w_t$"),
         ((8.55, 1.2), "recovery $w_r$, resized"),
-        ((7.35, 3.2), "hint"),
+        ((7.35, 3.2), "$w_r w_t T$"),
         ((9.25, 3.25), "$L$"),
         ((10.3, 2.0), "fine"),
     ):

@@ -1,1 +1,1 @@
-"""The page: drop an image, see what the detector says."""
+"""The page in a browser: drop an image, see what the detector says."""

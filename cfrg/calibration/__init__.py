@@ -1,1 +1,1 @@
-"""Thresholds from good images, with the confidence that goes with them."""
+"""Finding thresholds on good images, with the confidence that goes with them."""

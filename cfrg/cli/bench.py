@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cfrg.cli.export import parse_size
 from threecad.cli.group import examples, json_option, print_json
+
+if TYPE_CHECKING:
+    from cfrg.evaluation.speed import Benchmark
 
 __all__ = ["bench"]
 
@@ -63,7 +67,7 @@ def bench(
     decode reads a PNG file; preprocess, model and post are measured one by one; whole is what an
     exported graph does in one piece. One image at a time, each runtime in a process of its own.
     """
-    from cfrg.evaluation.speed import benchmark_run, print_benchmark
+    from cfrg.evaluation.speed import benchmark_run
 
     result = benchmark_run(
         run,
@@ -76,4 +80,33 @@ def bench(
     if as_json:
         print_json(result.to_dict())
     else:
-        print_benchmark(result)
+        _print_benchmark(result)
+
+
+def _print_benchmark(benchmark: Benchmark) -> None:
+    """Print the times as a table on stdout."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from cfrg.evaluation.latency import STAGES
+
+    machine = benchmark.machine
+    title = (
+        f"{benchmark.image_size[0]}×{benchmark.image_size[1]} PNG, network at "
+        f"{benchmark.network_size[0]}×{benchmark.network_size[1]}, {benchmark.threads} threads, "
+        f"{machine['processor']}; ms an image: median (95th percentile)"
+    )
+    table = Table(box=box.SIMPLE, title=title)
+    table.add_column("runtime")
+    for column in (*STAGES, "images/s", "peak MiB"):
+        table.add_column(column, justify="right")
+    for variant in benchmark.variants:
+        if variant.problem:
+            table.add_row(variant.name, variant.problem)
+            continue
+        cells = [f"{variant.stages[s].p50:.1f} ({variant.stages[s].p95:.1f})" for s in STAGES]
+        memory = "" if variant.peak_memory is None else f"{variant.peak_memory / 2**20:.0f}"
+        rate = f"{variant.throughput:.1f}"
+        table.add_row(f"{variant.name} {variant.version}", *cells, rate, memory)
+    Console(width=140).print(table)

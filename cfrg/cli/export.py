@@ -11,7 +11,7 @@ import click
 from threecad.cli.group import examples, force_option, json_option, print_json
 
 if TYPE_CHECKING:
-    from cfrg.export.writing import Format, Precision
+    from cfrg.export.writing import ExportReport, Format, Precision
 
 __all__ = ["export"]
 
@@ -96,7 +96,7 @@ def export(
     Resizing, normalisation, smoothing, score and threshold are inside. The file is written only if
     it computes what the model computes on the images compared.
     """
-    from cfrg.export.writing import export_run, print_report
+    from cfrg.export.writing import export_run
 
     report = export_run(
         run,
@@ -112,4 +112,28 @@ def export(
     if as_json:
         print_json(report.to_dict())
     else:
-        print_report(report)
+        _print_report(report)
+
+
+def _print_report(report: ExportReport) -> None:
+    """Print a report for people on stdout."""
+    from cfrg.export.parity import TOLERANCES
+
+    parity, tolerance = report.parity, TOLERANCES[report.precision]
+    size = "any size" if report.input_size is None else "{}×{}".format(*report.input_size)
+    print(f"{report.path}: {report.format}, {report.precision}, {report.size / 1e6:.1f} MB")
+    print(f"input: images (N, H, W, 3) uint8 RGB of {size}")
+    print(
+        f"against the model on {parity.images} images: maps and scores within "
+        f"{parity.relative_error:.1e} of the maps' range (allowed {tolerance.error:g})"
+    )
+    if report.image_threshold is None:
+        print("no decision: the run has no thresholds yet (`cfrg calibrate`)")
+    else:
+        print(
+            f"decision: score > {report.image_threshold:g}; "
+            f"{parity.decisions_changed} of {parity.images} changed"
+            + (f", {parity.undecidable} on the threshold" if parity.undecidable else "")
+        )
+    for name, figures in (report.figures or {}).items():
+        print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in figures.items()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from cfrg.network.model import CFRG
 if TYPE_CHECKING:
     from cfrg.network.config import CFRGConfig
 
-__all__ = ["Complexity", "Part", "measure_complexity", "print_complexity"]
+__all__ = ["Complexity", "Part", "measure_complexity"]
 
 PARTS = ("teacher", "student", "adapters", "fusion", "decoder", "unet")
 
@@ -119,30 +118,3 @@ def _measure_memory(config: CFRGConfig, size: tuple[int, int]) -> tuple[Part, ..
         Part("teacher", parameters, 0, sum(work.values())),
         Part("memory", vectors, 0, 2 * places * vectors),
     )
-
-
-def print_complexity(complexity: Complexity) -> None:
-    """Print the parts as a table on stdout, and how the network differs from the paper's."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    height, width = complexity.image_size
-    table = Table(box=box.SIMPLE, title=f"per image of {height}×{width}")
-    table.add_column("part")
-    for column in ("parameters, M", "trained, M", "GFLOP"):
-        table.add_column(column, justify="right")
-    for part in (*complexity.parts, complexity.total):
-        if part.name == "total":
-            table.add_section()
-        figures = (part.parameters / 1e6, part.trained / 1e6, part.flops / 1e9)
-        table.add_row(part.name, *(f"{figure:.2f}" for figure in figures))
-    console = Console()
-    console.print(table)
-    if departures := complexity.config.departures():
-        table = Table(box=box.SIMPLE, title="departs from the paper")
-        for column in ("field", "here", "paper"):
-            table.add_column(column)
-        for name, values in departures.items():
-            table.add_row(name, *(json.dumps(value) for value in values))
-        console.print(table)

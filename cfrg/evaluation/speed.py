@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from cfrg.evaluation.latency import STAGES, VARIANTS, Task, Variation, measure
+from cfrg.evaluation.latency import VARIANTS, Task, Variation, measure
 from cfrg.export.formats import onnx_to_openvino, write_onnx
 from cfrg.export.graph import DetectionGraph
 from cfrg.export.quantization import quantize
@@ -32,7 +32,7 @@ from threecad.procedural import write_sample
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Benchmark", "benchmark_run", "print_benchmark"]
+__all__ = ["Benchmark", "benchmark_run"]
 
 Size = tuple[int, int]
 
@@ -112,33 +112,6 @@ def benchmark_run(
         machine=_describe_machine(),
         variants=tuple(results),
     )
-
-
-def print_benchmark(benchmark: Benchmark) -> None:
-    """Print the times as a table on stdout."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    machine = benchmark.machine
-    title = (
-        f"{benchmark.image_size[0]}×{benchmark.image_size[1]} PNG, network at "
-        f"{benchmark.network_size[0]}×{benchmark.network_size[1]}, {benchmark.threads} threads, "
-        f"{machine['processor']}; ms an image: median (95th percentile)"
-    )
-    table = Table(box=box.SIMPLE, title=title)
-    table.add_column("runtime")
-    for column in (*STAGES, "images/s", "peak MiB"):
-        table.add_column(column, justify="right")
-    for variant in benchmark.variants:
-        if variant.problem:
-            table.add_row(variant.name, variant.problem)
-            continue
-        cells = [f"{variant.stages[s].p50:.1f} ({variant.stages[s].p95:.1f})" for s in STAGES]
-        memory = "" if variant.peak_memory is None else f"{variant.peak_memory / 2**20:.0f}"
-        rate = f"{variant.throughput:.1f}"
-        table.add_row(f"{variant.name} {variant.version}", *cells, rate, memory)
-    Console(width=140).print(table)
 
 
 def _write_images(

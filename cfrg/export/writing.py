@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["FORMATS", "ExportReport", "Format", "Precision", "export_run", "print_report"]
+__all__ = ["FORMATS", "ExportReport", "Format", "Precision", "export_run"]
 
 Format = Literal["onnx", "openvino", "torch-export"]
 Precision = Literal["float32", "float16", "int8"]
@@ -151,28 +151,6 @@ def export_run(
         parity=parity,
         figures=_score(material.index, kept) if kept and material.index else None,
     )
-
-
-def print_report(report: ExportReport) -> None:
-    """Print a report for people on stdout."""
-    parity, tolerance = report.parity, TOLERANCES[report.precision]
-    size = "any size" if report.input_size is None else "{}×{}".format(*report.input_size)
-    print(f"{report.path}: {report.format}, {report.precision}, {report.size / 1e6:.1f} MB")
-    print(f"input: images (N, H, W, 3) uint8 RGB of {size}")
-    print(
-        f"against the model on {parity.images} images: maps and scores within "
-        f"{parity.relative_error:.1e} of the maps' range (allowed {tolerance.error:g})"
-    )
-    if report.image_threshold is None:
-        print("no decision: the run has no thresholds yet (`cfrg calibrate`)")
-    else:
-        print(
-            f"decision: score > {report.image_threshold:g}; "
-            f"{parity.decisions_changed} of {parity.images} changed"
-            + (f", {parity.undecidable} on the threshold" if parity.undecidable else "")
-        )
-    for name, figures in (report.figures or {}).items():
-        print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in figures.items()))
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""From an image file to what the network sees."""
+"""From an image file to what the network sees: size, foreground, tiles, a cache."""

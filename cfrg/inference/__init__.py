@@ -1,1 +1,1 @@
-"""From images to anomaly maps, scores, regions and decisions."""
+"""The predictor: from images to anomaly maps, scores, regions and decisions."""

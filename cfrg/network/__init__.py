@@ -1,1 +1,1 @@
-"""The network, its parts, its weights, and the file they travel in."""
+"""The network, its parts and weights; ``processing``, the one way from image to decision."""

@@ -198,6 +198,39 @@ def unmirrored(root: Path) -> list[str]:
     return faults + [f"tests/{room} is no room" for room in sorted(tested - rooms - beside)]
 
 
+def describe_rooms(root: Path) -> list[str]:
+    """Return the tree of both packages, two levels deep, as CONTRIBUTING prints it.
+
+    Each room and each loose module stands with the first sentence of its docstring.
+    """
+    lines = []
+    for package, floors in ORDER.items():
+        lines.append(f"{package}/")
+        for room in (room for floor in floors for room in floor):
+            path = root / package / room / "__init__.py"
+            name = f"{room}/"
+            if not path.is_file():
+                path, name = root / package / f"{room}.py", f"{room}.py"
+            said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            lines.append(f"  {name:<15}{said.splitlines()[0] if said else ''}".replace("``", ""))
+    return lines
+
+
+def unlisted(root: Path) -> list[str]:
+    """CONTRIBUTING prints every room with what its docstring says it is for."""
+    printed = (root / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()
+    described = describe_rooms(root)
+    plan = {f"{package}/{room}" for package in ORDER for floor in ORDER[package] for room in floor}
+    rooms = {
+        path.parent.relative_to(root).as_posix()
+        for package in ORDER
+        for path in (root / package).glob("*/__init__.py")
+    }
+    return [
+        f"CONTRIBUTING.md has no line '{line}'" for line in described if line not in printed
+    ] + [f"{room} is in no tree of CONTRIBUTING.md" for room in sorted(rooms - plan)]
+
+
 FLAG = re.compile(r"(?<![\w-])(?<!var\()--[a-z][a-z-]+")
 COMMAND = re.compile(r"`[^`]*\b(threecad|cfrg) [^`]*`")
 
@@ -242,4 +275,12 @@ def _texts(source: str) -> list[tuple[str, int]]:
     return texts
 
 
-LAWS = (imports_upwards, circles, crowded, drawers, unmirrored, speaks_command_line)
+LAWS = (
+    imports_upwards,
+    circles,
+    crowded,
+    drawers,
+    unmirrored,
+    unlisted,
+    speaks_command_line,
+)

@@ -18,6 +18,7 @@ from laws import (
     drawers,
     imports_upwards,
     speaks_command_line,
+    unlisted,
     unmirrored,
 )
 
@@ -42,6 +43,7 @@ def house(tmp_path: Path) -> Path:
             tmp_path / folder,
             ignore=shutil.ignore_patterns("__pycache__", "*.json", "*.html"),
         )
+    shutil.copy(ROOT / "CONTRIBUTING.md", tmp_path)
     return tmp_path
 
 
@@ -115,6 +117,12 @@ TYPE_ONLY = "\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    "
         (unmirrored, "tests/threecad/attic/test_x.py", "", "tests/threecad/attic is no room"),
         (unmirrored, "tests/test_x.py", "", "test_x.py is in no room"),
         (
+            unlisted,
+            "threecad/attic/__init__.py",
+            "",
+            "threecad/attic is in no tree of CONTRIBUTING.md",
+        ),
+        (
             speaks_command_line,
             "cfrg/devices.py",
             '\n\ndef late(name):\n    return f"{name}: try --device cpu."\n',
@@ -147,3 +155,9 @@ def test_a_crowded_package_and_a_crowded_room_are_found(house: Path) -> None:
     assert "cfrg has 2" in found
     assert "rooms" in found
     assert "cfrg/network has " in found
+
+
+def test_a_room_that_says_another_thing_than_contributing_is_found(house: Path) -> None:
+    door = house / "cfrg/memory/__init__.py"
+    door.write_text('"""Forgetting."""\n', encoding="utf-8")
+    assert unlisted(house) == ["CONTRIBUTING.md has no line '  memory/        Forgetting.'"]

@@ -1,4 +1,4 @@
-"""The ``threecad`` command: every subcommand parses, calls one library function and prints.
+"""The ``threecad`` command: each subcommand parses, calls one library function and prints.
 
 The modules here import nothing heavy at module level, so that ``--help`` is instant.
 """

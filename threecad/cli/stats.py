@@ -93,7 +93,7 @@ def stats(
 
     What was measured is remembered, so that the second call on an unchanged tree is instant.
     """
-    from threecad.cli.statistics_tables import print_statistics
+    from threecad.cli.statistics import print_statistics
     from threecad.statistics import stats as measure
 
     statistics = measure(

@@ -1,1 +1,1 @@
-"""A tree of images: samples, splits, corrections, and what is known of the dataset."""
+"""A tree of images: its samples, splits, corrections, duplicates, and the facts about 3CAD."""

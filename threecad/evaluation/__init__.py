@@ -1,1 +1,1 @@
-"""From anomaly maps to figures, exact within a certified interval."""
+"""From anomaly maps to figures (AUROC, AP, PRO …), exact within a certified interval."""

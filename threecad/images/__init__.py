@@ -1,1 +1,1 @@
-"""Pixels, masks and regions: from a file to arrays, and back."""
+"""From an image file to pixels, masks and regions, and back; it knows no dataset."""

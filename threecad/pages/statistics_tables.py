@@ -1,4 +1,4 @@
-"""The cells of the tables of statistics, on the HTML page and in the terminal."""
+"""The statistics as text: the cells that the terminal and the HTML page share."""
 
 from __future__ import annotations
 

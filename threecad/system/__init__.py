@@ -1,1 +1,1 @@
-"""Files, folders, processes: what every room above stands on."""
+"""Files, folders, processes: atomic writing, caches, locks, workers; it knows no images."""

@@ -21,7 +21,7 @@ from cfrg.export.graph import DetectionGraph
 from cfrg.export.quantization import quantize
 from cfrg.export.runtimes import open_session
 from cfrg.network.model import CFRG
-from cfrg.network.processing import resize
+from cfrg.network.processing import decide, resize
 from cfrg.training.options import TrainingOptions
 from cfrg.training.recipes import make_defects
 from threecad import scan
@@ -61,7 +61,7 @@ def main(run: Path, root: Path, category: str | None, seed: int) -> None:
         write_onnx(graph, example, source, {}, outputs=("anomaly_map", "score"))
         maps, scores = _run(source, images)
         scale, threshold = np.ptp(maps), np.quantile(scores[: len(good)], QUANTILE)
-        decisions = scores > threshold
+        decisions = decide(scores, threshold)
         click.echo("in eight bits  99.9 % of map errors  mean score error  changed  own threshold")
         for part, modules in PARTS.items():
             quantize(source, path, (image[None] for image in calibration), modules)
@@ -69,8 +69,8 @@ def main(run: Path, root: Path, category: str | None, seed: int) -> None:
             click.echo(
                 f"{part:13}  {np.quantile(np.abs(new_maps - maps), 0.999) / scale:20.4f}  "
                 f"{np.abs(new - scores).mean() / scale:16.4f}  "
-                f"{((new > threshold) != decisions).sum():7}  "
-                f"{((new > np.quantile(new[: len(good)], QUANTILE)) != decisions).sum():13}"
+                f"{(decide(new, threshold) != decisions).sum():7}  "
+                f"{(decide(new, np.quantile(new[: len(good)], QUANTILE)) != decisions).sum():13}"
             )
 
 

@@ -19,6 +19,7 @@ import click
 import numpy as np
 
 from cfrg.calibration.tolerance import average_rank, clopper_pearson, needed, tolerance_rank
+from cfrg.network.processing import decide
 from threecad.evaluation.predictions import PredictionFolder
 
 RATES = (0.2, 0.1, 0.05, 0.02, 0.01)
@@ -68,7 +69,7 @@ def _hold_out(scores: np.ndarray, number: int, rank: int, repeats: int, seed: in
     for _ in range(repeats):
         order = rng.permutation(len(scores))
         threshold = np.sort(scores[order[:number]])[rank - 1]
-        above.append(int((scores[order[number:]] > threshold).sum()))
+        above.append(int(decide(scores[order[number:]], threshold).sum()))
     return above
 
 

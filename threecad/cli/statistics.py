@@ -1,4 +1,4 @@
-"""The statistics in the terminal."""
+"""The statistics of defects as tables in the terminal."""
 
 from __future__ import annotations
 
