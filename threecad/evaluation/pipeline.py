@@ -156,7 +156,7 @@ def evaluate(
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Evaluable:
     """One sample, ready to be counted."""
 
     scores: NDArray[np.floating[Any]]  # (H, W) of the mask's size
@@ -166,7 +166,7 @@ class Prediction:
     facts: MapFacts | None  # where they are not known from the screening
 
 
-Read = Callable[["Sample"], Prediction]
+Read = Callable[["Sample"], Evaluable]
 
 
 def resize_map(
@@ -269,14 +269,14 @@ def _read(
     rule: str,
     mask_rule: MaskRule | None,
     protocol: Protocol,
-) -> Prediction:
+) -> Evaluable:
     """Read the map, the mask and the image score of a sample."""
     screened = not callable(source)
     values = map_values(source[sample.id] if screened else source(sample.id))
     facts = None if screened else MapFacts.of(values)
     score = scores[sample.id] if rule == "table" and scores else score_image(values, rule)
     if sample.label and sample.mask is None:
-        return Prediction(values, None, score, sample.label, facts)
+        return Evaluable(values, None, score, sample.label, facts)
     shape, label = read_size(sample.image), sample.label
     mask = read_sample_mask(sample, shape, rule=mask_rule)
     if protocol == "paper":
@@ -284,4 +284,4 @@ def _read(
         picture = Image.fromarray(mask.astype(np.uint8))
         mask = np.asarray(picture.resize(shape[::-1], Image.Resampling.NEAREST)) > 0
         label = int(mask.any())
-    return Prediction(resize_map(values, shape), mask, score, label, facts)
+    return Evaluable(resize_map(values, shape), mask, score, label, facts)
