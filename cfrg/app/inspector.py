@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
-    from cfrg.inference.predictor import Detector
+    from cfrg.inference.predictor import MapPredictor
     from cfrg.inference.regions import FlaggedRegion
     from threecad.dataset.samples import Index, Sample
 
@@ -156,7 +156,7 @@ class Inspector:
 class _Ending:
     """A detector that says no more from some moment on."""
 
-    def __init__(self, detector: Detector, until: float) -> None:
+    def __init__(self, detector: MapPredictor, until: float) -> None:
         self.config = detector.config
         self._detector, self._until = detector, until
 

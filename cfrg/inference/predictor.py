@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
     Source = npt.NDArray[np.uint8] | torch.Tensor | Image.Image | str | os.PathLike[str]
 
-__all__ = ["Detector", "Prediction", "Predictor", "Prepared"]
+__all__ = ["MapPredictor", "Prediction", "Predictor", "Prepared"]
 
 
-class Detector(Protocol):
+class MapPredictor(Protocol):
     """What can be asked for anomaly maps: ``CFRG``, ``NearestNeighbourMemory``."""
 
     config: CFRGConfig
@@ -135,7 +135,7 @@ class Predictor:
 
     def __init__(
         self,
-        detector: Detector,
+        detector: MapPredictor,
         *,
         device: str | None = None,
         batch_size: int = 16,
@@ -161,7 +161,7 @@ class Predictor:
         if isinstance(detector, torch.nn.Module):
             detector.to(self.device).eval()
         folded = getattr(detector, "folded", None)  # the same maps with less to compute
-        self._network: Detector = folded() if folded else detector
+        self._network: MapPredictor = folded() if folded else detector
 
     @classmethod
     def from_pretrained(

@@ -43,7 +43,7 @@ ROUNDING = 0.0005
 
 
 @dataclass(frozen=True)
-class Cell:
+class ComparedFigure:
     """One figure of one result.
 
     Attributes:
@@ -80,7 +80,7 @@ class Comparison:
 
     names: list[str]
     columns: list[str]
-    cells: dict[str, dict[str, dict[str, Cell]]]
+    cells: dict[str, dict[str, dict[str, ComparedFigure]]]
 
     def obstacles(self) -> list[str]:
         """Return a line for each reason why something cannot be compared, with the results."""
@@ -155,7 +155,7 @@ class Comparison:
         lines += [f"% not comparable with {self.names[0]}: {line}" for line in self.obstacles()]
         return "\n".join(lines).rstrip() + "\n"
 
-    def _tables(self) -> Iterator[tuple[str, list[str], dict[str, dict[str, Cell]]]]:
+    def _tables(self) -> Iterator[tuple[str, list[str], dict[str, dict[str, ComparedFigure]]]]:
         """Yield key, columns and rows of each table.
 
         Left out are rows and columns without any figure, and the mean of a single category.
@@ -268,18 +268,18 @@ def _published_figure(percent: float | None) -> Figure:
     return Figure(value, max(value - ROUNDING, 0.0), min(value + ROUNDING, 1.0))
 
 
-def _cell(key: str, column: str, result: Result, reference: Result) -> Cell:
+def _cell(key: str, column: str, result: Result, reference: Result) -> ComparedFigure:
     figure = _figure(result, key, column)
     if result is reference or figure.value is None:
-        return Cell(figure)
+        return ComparedFigure(figure)
     other = _figure(reference, key, column)
     if column != MEAN and column not in reference.by_category:
-        return Cell(figure, obstacle="the first lacks some of their categories")
+        return ComparedFigure(figure, obstacle="the first lacks some of their categories")
     if other.value is None:
-        return Cell(figure, obstacle=f"the reference has no {FIGURE_NAMES.get(key, key)}")
+        return ComparedFigure(figure, obstacle=f"the reference has no {FIGURE_NAMES.get(key, key)}")
     if obstacle := _obstacle(key, column, result, reference):
-        return Cell(figure, obstacle=obstacle)
-    return Cell(figure, difference=figure.value - other.value)
+        return ComparedFigure(figure, obstacle=obstacle)
+    return ComparedFigure(figure, difference=figure.value - other.value)
 
 
 def _figure(result: Result, key: str, column: str) -> Figure:

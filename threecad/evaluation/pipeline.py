@@ -157,7 +157,7 @@ def evaluate(
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Evaluable:
     """One sample, ready to be counted."""
 
     scores: NDArray[np.floating[Any]]  # (H, W) of the mask's size
@@ -167,7 +167,7 @@ class Prediction:
     facts: MapFacts  # of the map as it was given
 
 
-Read = Callable[["Sample"], Prediction]
+Read = Callable[["Sample"], Evaluable]
 
 
 def resize_map(
@@ -269,12 +269,12 @@ def _read(
     rule: str,
     mask_rule: MaskRule | None,
     protocol: Protocol,
-) -> Prediction:
+) -> Evaluable:
     """Read the map, the mask and the image score of a sample."""
     values, facts = examine_map(source(sample.id) if callable(source) else source[sample.id])
     score = scores[sample.id] if rule == "table" and scores else score_image(values, rule)
     if sample.label and sample.mask is None:
-        return Prediction(values, None, score, sample.label, facts)
+        return Evaluable(values, None, score, sample.label, facts)
     shape, label = read_size(sample.image), sample.label
     mask = read_sample_mask(sample, shape, rule=mask_rule)
     if protocol == "paper":
@@ -282,4 +282,4 @@ def _read(
         picture = Image.fromarray(mask.astype(np.uint8))
         mask = np.asarray(picture.resize(shape[::-1], Image.Resampling.NEAREST)) > 0
         label = int(mask.any())
-    return Prediction(resize_map(values, shape), mask, score, label, facts)
+    return Evaluable(resize_map(values, shape), mask, score, label, facts)

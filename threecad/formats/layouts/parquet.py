@@ -226,7 +226,7 @@ def _read_shard(path: Path) -> Iterator[Item]:
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, columns=wanted).to_pylist()
             for number, row in enumerate(rows):
-                cell = partial(Cell, path, group, number, size=size)
+                cell = partial(StoredImage, path, group, number, size=size)
                 mask = row["mask"] and row["mask"]["path"]
                 yield item_of_id(
                     row["image_id"],
@@ -241,7 +241,7 @@ def _read_shard(path: Path) -> Iterator[Item]:
 
 
 @dataclass(frozen=True)
-class Cell:
+class StoredImage:
     """An image inside a Parquet file."""
 
     path: Path
