@@ -18,6 +18,7 @@ from cfrg.calibration.tolerance import (
     tolerance_rank,
 )
 from cfrg.defects.pairs import PairKey, random_stream
+from cfrg.images.cache import join_errors
 from cfrg.images.sources import find_images, is_tree
 from cfrg.inference.predictor import Predictor, Prepared
 from cfrg.inference.thresholds import Threshold, digest_weights
@@ -230,12 +231,16 @@ def _say_too_few(number: int, copies: int, rate: float) -> str:
 
 def _measure(predictor: Predictor, files: Sequence[tuple[str, Path]]) -> tuple[Values, Values]:
     """Return the score of each file and the highest value of its map."""
+    bad: list[str] = []
     values = []
     predictions = predictor.predict_files(files)
     for prediction in tqdm(predictions, total=len(files), desc="good images", unit="image"):
         if prediction.map is None:
-            raise DataError(f"{prediction.id}: {prediction.error}")
+            bad.append(f"{prediction.id}: {prediction.error}")
+            continue
         values.append((prediction.score, float(prediction.map.max())))
+    if bad:
+        raise DataError(join_errors(bad))
     scores, peaks = np.array(values, np.float64).T
     return scores, peaks
 

@@ -13,24 +13,27 @@ from tqdm import tqdm
 from cfrg.images.foregrounds import find_part
 from cfrg.images.tiling import Tiling
 from cfrg.images.workers import read_in_workers
-from threecad.errors import DataError
+from threecad.errors import DataError, ImageError
 from threecad.images.files import read_image
 from threecad.system import atomic
 from threecad.system.caching import hold, mark_used
 from threecad.system.locations import user_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sized
+    from collections.abc import Iterator, Sequence, Sized
 
     import numpy.typing as npt
     import torch
 
     Bytes = npt.NDArray[np.uint8]
 
-__all__ = ["ImageCache", "Pictures"]
+__all__ = ["ImageCache", "Pictures", "join_errors"]
 
 VERSION = 2
 """Of the file's format and of what is in it."""
+
+MOST_NAMED = 10
+"""Bad images that an error names; of more it says how many."""
 
 
 class ImageCache(Dataset["npt.NDArray[np.uint8]"]):
@@ -51,6 +54,7 @@ class ImageCache(Dataset["npt.NDArray[np.uint8]"]):
 
     Raises:
         DataError: If there is no image.
+        ImageError: If images cannot be read; all are tried, and the first ten are named.
     """
 
     def __init__(
@@ -96,7 +100,7 @@ class _ArrayFile(Dataset["npt.NDArray[np.uint8]"]):
     The file is the arrays one after the other, then their shapes, then number and rank, int64.
     """
 
-    def __init__(self, path: Path, source: Dataset[Bytes], workers: int, what: str) -> None:
+    def __init__(self, path: Path, source: Dataset[Any], workers: int, what: str) -> None:
         self.path, self._source, self._workers, self._what = path, source, workers, what
         self._opened: tuple[Bytes, npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
         self._open()
@@ -136,8 +140,8 @@ class _ArrayFile(Dataset["npt.NDArray[np.uint8]"]):
         return {**self.__dict__, "_opened": None, "_workers": 0}
 
 
-class _Resized(Dataset["npt.NDArray[np.uint8]"]):
-    """Image files as (H, W, 3) uint8 arrays at training size."""
+class _Resized(Dataset["npt.NDArray[np.uint8] | str"]):
+    """Image files as (H, W, 3) uint8 arrays at training size, or what is wrong with them."""
 
     def __init__(self, files: list[Path], tiling: Tiling) -> None:
         self.files, self.tiling = files, tiling
@@ -145,8 +149,11 @@ class _Resized(Dataset["npt.NDArray[np.uint8]"]):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, position: int) -> Bytes:
-        return self.tiling.place(read_image(self.files[position]))
+    def __getitem__(self, position: int) -> Bytes | str:
+        try:
+            return self.tiling.place(read_image(self.files[position]))
+        except ImageError as error:
+            return str(error)
 
 
 class _Parts(Dataset["npt.NDArray[np.uint8]"]):
@@ -162,15 +169,30 @@ class _Parts(Dataset["npt.NDArray[np.uint8]"]):
         return find_part(self.images[position]).astype(np.uint8)
 
 
-def _write_arrays(path: Path, source: Dataset[Bytes], workers: int, what: str) -> None:
+def _write_arrays(path: Path, source: Dataset[Any], workers: int, what: str) -> None:
     arrays = read_in_workers(source, workers, batch_size=None)
-    shapes = []
+    shapes, bad = [], []
     with atomic.replacing(path) as temporary, temporary.open("wb") as file:
         for array in tqdm(arrays, what, len(cast("Sized", source)), unit="image", leave=False):
+            if isinstance(array, str):
+                bad.append(array)
+                continue
             file.write(np.ascontiguousarray(array).data)
             shapes.append(array.shape)
+        if bad:
+            raise ImageError(join_errors(bad))
         file.write(np.array(shapes, np.int64).tobytes())
         file.write(np.array([len(shapes), len(shapes[0])], np.int64).tobytes())
+
+
+def join_errors(messages: Sequence[str]) -> str:
+    """Return one message for what is wrong with several images, a line for each of the first."""
+    if len(messages) == 1:
+        return messages[0]
+    lines = [f"{len(messages)} images cannot be used:", *messages[:MOST_NAMED]]
+    if len(messages) > MOST_NAMED:
+        lines.append(f"… and {len(messages) - MOST_NAMED} more.")
+    return "\n".join(lines)
 
 
 def _content_key(files: list[Path], tiling: Tiling) -> str:

@@ -277,6 +277,20 @@ def test_copies_in_a_tree_count_once(run: Path, sample_tree: Path, tmp_path: Pat
     assert (found.threshold.images, found.threshold.copies) == (before, 1)
 
 
+def test_all_bad_images_among_the_good_ones_are_named(
+    run: Path, sample_tree: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "good"
+    folder.mkdir()
+    good = sorted((sample_tree / "Copper_Stator" / "train" / "good").iterdir())[:3]
+    for file in good:
+        (folder / file.name).write_bytes(file.read_bytes())
+        (folder / f"cut {file.name}").write_bytes(file.read_bytes()[:300])
+    with pytest.raises(DataError, match=r"^3 images cannot be used:") as caught:
+        calibrate(run, sample_tree, on=str(folder), false_alarm_rate=0.8, device="cpu")
+    assert all(f"cut {file.name} cannot be read" in str(caught.value) for file in good)
+
+
 def test_a_tree_is_no_folder_of_good_images(run: Path, sample_tree: Path) -> None:
     with pytest.raises(UsageError, match="Give it as `root` with `on=test-good`"):
         calibrate(run, false_alarm_rate=0.8, on=str(sample_tree))

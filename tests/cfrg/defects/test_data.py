@@ -6,6 +6,7 @@ import os
 import pickle
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,8 +28,8 @@ from cfrg.images.foregrounds import find_part
 from cfrg.images.tiling import Tiling
 from cfrg.network.processing import resize
 from threecad import ThreeCAD
-from threecad.errors import DataError, UsageError
-from threecad.images.files import read_image
+from threecad.errors import DataError, ImageError, UsageError
+from threecad.images.files import read_image, write_png
 
 
 def all_pairs(workers: int, start: int = 0) -> list[dict[str, torch.Tensor]]:
@@ -166,3 +167,20 @@ def test_cache_of_canvases_and_parts(tree: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(parts[position], find_part(cache[position]))
     with pytest.raises(IndexError):
         cache[len(cache)]
+
+
+def test_all_bad_images_are_named_at_once_and_in_bounds(tmp_path: Path) -> None:
+    files = [tmp_path / f"{i:03}.png" for i in range(14)]
+    for i, file in enumerate(files):
+        if i % 7:
+            file.write_text("no image")
+        else:
+            write_png(file, np.zeros((8, 8, 3), np.uint8))
+    dataset: Any = dict(enumerate({"path": file} for file in files))
+    for workers in (0, 1):
+        with pytest.raises(ImageError, match=r"^12 images cannot be used:\n") as caught:
+            ImageCache(dataset, (32, 32), workers=workers, folder=tmp_path / "cache")
+        named = [file for file in files if f"{file} cannot be read" in str(caught.value)]
+        assert named == [*files[1:7], *files[8:12]]
+        assert str(caught.value).endswith("… and 2 more.")
+    assert not list((tmp_path / "cache").glob("*.arrays"))
