@@ -326,6 +326,61 @@ def test_an_image_in_another_folder_is_not_taken_for_a_lost_one(name: str, data:
         imported(data)
 
 
+def test_a_file_of_another_format_does_not_replace_a_lost_image(data: Path) -> None:
+    photograph(data / "a.bmp")
+    photograph(data / "b.jpg")
+    write_json(data / "a.json", labelme("a.jpg", {}))
+    write_json(data / "b.json", labelme("9999"))
+    with pytest.raises(ConversionError, match=r"names 'a\.jpg'(.|\n)*names '9999'"):
+        imported(data)
+
+
+def test_an_image_renamed_with_its_file(data: Path) -> None:
+    photograph(data / "new.JPG")
+    write_json(data / "new.json", labelme("old.jpg", {}))
+    assert outcome(data) == {"test/scratch/new": 100}
+
+
+def test_images_that_are_only_embedded(data: Path) -> None:
+    for number, shapes in enumerate([[], [{}], [{}]]):
+        photo = photograph(data / "photo.png", number)
+        text = base64.encodebytes(photo.read_bytes()).decode()
+        named = labelme(f"..\\images\\{number}.png", *shapes, imageData=text)
+        write_json(data / f"{number}.json", named)
+        photo.unlink()
+    assert outcome(data, test_fraction=0) == {
+        "train/good/0": 0, "test/scratch/1": 100, "test/scratch/2": 100,
+    }  # fmt: skip
+    written = data.with_name("out") / "data/test/scratch/2.png"
+    assert written.read_bytes() == photograph(data / "photo.png", 2).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"imageData": "abc"}, "imageData is no base64"),
+        ({"imageData": 1e30}, r"imageData is 1e\+30; expected an image"),
+        ({"imageData": base64.b64encode(b"no image").decode()}, "a.json, imageData"),
+        ({"imageHeight": 7}, "but its shapes are for 60 × 7"),
+    ],
+)
+def test_an_embedded_image_that_is_none(fields: dict[str, Any], said: str, data: Path) -> None:
+    text = base64.b64encode(photograph(data / "a.jpg").read_bytes()).decode()
+    (data / "a.jpg").unlink()
+    write_json(data / "a.json", labelme("a.jpg", {}, **{"imageData": text, **fields}))
+    with pytest.raises(ConversionError, match=said):
+        imported(data)
+
+
+def test_an_image_that_two_files_hold(data: Path) -> None:
+    text = base64.b64encode(photograph(data / "a.jpg").read_bytes()).decode()
+    (data / "a.jpg").unlink()
+    write_json(data / "a.json", labelme("a.jpg", {}, imageData=text))
+    write_json(data / "b.json", labelme("a.jpg", imageData=text))
+    with pytest.raises(ConversionError, match="are the same image"):
+        imported(data)
+
+
 def test_shapes_that_are_no_list_are_not_no_shapes(data: Path) -> None:
     photograph(data / "a.jpg")
     write_json(data / "a.json", labelme("a.jpg", shapes=None))

@@ -7,13 +7,16 @@ import json
 import math
 from dataclasses import dataclass
 from functools import partial
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
 
 from threecad.errors import ConversionError, ImageError, MaskError
+from threecad.formats.annotations.embedded import EmbeddedImage
 from threecad.formats.contents import File
+from threecad.formats.orientation import without_orientation
 from threecad.formats.reading.documents import Record, numbers
 from threecad.formats.reading.options import foreign_id, is_sample_id, item_of_id, type_of_shape
 from threecad.formats.writing import (
@@ -25,7 +28,7 @@ from threecad.formats.writing import (
     write_new,
 )
 from threecad.images.encodings import polygons_to_mask
-from threecad.images.files import open_image
+from threecad.images.files import Header, open_image, read_header
 from threecad.images.regions import label_regions, regions
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from threecad.formats.contents import Content
     from threecad.formats.items import Item
     from threecad.formats.reading.options import ReadOptions
     from threecad.formats.reading.source import Source
@@ -114,32 +118,36 @@ def read(source: Source, options: ReadOptions) -> list[Item]:
     """Return the image of every JSON file, the union of its shapes as its mask.
 
     In files from elsewhere an image without shapes is good, and labels are defect types. What is
-    labelled ``__ignore__`` is no defect.
+    labelled ``__ignore__`` is no defect. Where there is no file of an image, the copy that its JSON
+    file holds is taken.
 
     Raises:
         ConversionError: If there is no file, or one is not labelme's.
     """
-    items = []
+    items: list[Item] = []
     for path in source.named(".json"):
         with source.collecting():
             content = source.read_json(path)
             if _is_labelme(content):
-                items.append(
-                    _item(path, Record.of(content, source.relative(path)), source, options)
-                )
+                document = Record.of(content, source.relative(path))
+                items += _items(path, document, source, options)
             else:
                 source.leave_out(path, "no JSON file of labelme")
+    _check_embedded(items, source)
     if not items and not source.doubts:
         raise ConversionError(f"{source.root} holds no JSON file of labelme.")
     return items
 
 
-def _item(path: Path, document: Record, source: Source, options: ReadOptions) -> Item:
+def _items(path: Path, document: Record, source: Source, options: ReadOptions) -> Iterator[Item]:
+    """Yield the item of a file, unless it is left out."""
     image = _image(path, document, source)
+    # What is embedded has no file but the one that describes it.
+    named = image.path if isinstance(image, File) else path
     kinds, shapes = [], []
     for shape in document.records("shapes"):
         with source.collecting():
-            kind = type_of_shape(shape.get("label"), source, image, shape.where)
+            kind = type_of_shape(shape.get("label"), source, named, shape.where)
             if kind is not None:
                 kinds.append(kind)
                 shapes.append(_shape(shape))
@@ -147,26 +155,81 @@ def _item(path: Path, document: Record, source: Source, options: ReadOptions) ->
     split = next((name for name in ("train", "val", "test") if flags.get(name) is True), "")
     sample_id = source.relative(path).removesuffix(path.suffix)
     if not is_sample_id(sample_id):
-        split = split or source.split_of(path) or source.split_of(image)
-        sample_id = foreign_id(kinds, split, image.stem, source.root, options)
-    mask = None
-    if shapes:
-        height, width = document.side("imageHeight"), document.side("imageWidth")
-        known = height is not None and width is not None
-        size = (height, width) if known else source.header(image).upright_size
-        mask = _Shapes(size, tuple(shapes))  # type: ignore[arg-type]
-    return item_of_id(sample_id, image=File(image), mask=mask, split=split)
+        split = split or source.split_of(path) or source.split_of(named)
+        sample_id = foreign_id(kinds, split, named.stem, source.root, options)
+    mask = _Shapes(_size(document, image, source), tuple(shapes)) if shapes else None
+    item = item_of_id(sample_id, image=image, mask=mask, split=split)
+    if isinstance(image, File):
+        yield item
+    elif path in source.skipped:
+        source.leave_out(path, source.skipped[path])
+    else:
+        yield _with_embedded(item, document)
 
 
-def _image(path: Path, document: Record, source: Source) -> Path:
-    """Return the image that a file names or, where it was renamed with the file, that beside it."""
+def _size(document: Record, image: File | EmbeddedImage, source: Source) -> tuple[int, int]:
+    """Return the ``(height, width)`` that coordinates are meant for."""
+    height, width = document.side("imageHeight"), document.side("imageWidth")
+    if height is not None and width is not None:
+        return height, width
+    return (source.header(image.path) if isinstance(image, File) else _header(image)).upright_size
+
+
+def _image(path: Path, document: Record, source: Source) -> File | EmbeddedImage:
+    """Return the image that a file names, that beside it, or the one that it holds.
+
+    That beside it counts where both were renamed together: what it was called says so. An image
+    whose name has not changed, or is of another format now, is lost.
+    """
     try:
-        return source.find(document.text("imagePath"), path, document.where)
+        return File(source.find(document.text("imagePath"), path, document.where))
     except ConversionError:
-        beside = [image for image in source.images if image.with_suffix(path.suffix) == path]
-        if len(beside) != 1:
+        name = PurePosixPath(str(document.get("imagePath")).replace("\\", "/"))
+        beside = [
+            image
+            for image in source.images
+            if image.with_suffix(path.suffix) == path
+            and image.suffix.casefold() == name.suffix.casefold()
+            and image.stem.casefold() != name.stem.casefold()
+        ]
+        if len(beside) == 1:
+            return File(beside[0])
+        embedded = document.get("imageData")
+        if not embedded:
             raise
-        return beside[0]
+        if not isinstance(embedded, str):
+            raise document.unexpected("imageData", "an image as base64") from None
+        return EmbeddedImage.of(path, "imageData", embedded)
+
+
+def _header(image: Content) -> Header:
+    return read_header(str(image), image.read_bytes())
+
+
+def _with_embedded(item: Item, document: Record) -> Item:
+    """Return an item whose image is embedded, upright and of the size that its shapes are for."""
+    header = _header(item.image)
+    if item.mask is not None and item.mask.shape not in (
+        header.upright_size,
+        (header.height, header.width),
+    ):
+        height, width = item.mask.shape
+        raise ConversionError(
+            f"{document.where}: imageData is {header.width} × {header.height} pixels, but its "
+            f"shapes are for {width} × {height}. Repair imageHeight and imageWidth."
+        )
+    return item if header.orientation == 1 else without_orientation(item, header)
+
+
+def _check_embedded(items: Sequence[Item], source: Source) -> None:
+    """Add a fault where two files hold the same image: which one describes it, nobody knows."""
+    first: dict[str, EmbeddedImage] = {}
+    for item in items:
+        image = getattr(item.image, "content", item.image)
+        if isinstance(image, EmbeddedImage):
+            other = first.setdefault(image.digest, image)
+            if other is not image:
+                source.fault(f"{other} and {image} are the same image. Remove one of them.")
 
 
 @dataclass(frozen=True)
