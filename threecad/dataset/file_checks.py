@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from threecad.dataset.findings import Finding
 from threecad.dataset.samples import relative_path
@@ -24,6 +24,8 @@ __all__ = [
     "check_images",
     "check_masks",
     "suspect_masks",
+    "unlike_size",
+    "unreadable",
 ]
 
 SPECK_AREA = 4
@@ -54,15 +56,34 @@ def check_images(index: Index, images: Mapping[Path, ImageFacts]) -> Iterator[Fi
                 "the turned photograph.",
             )
         if problem := images[sample.image].problem:
-            path = relative_path(sample.image, index.root)
-            yield Finding(
-                "image-unreadable",
-                "error",
-                f"{path} cannot be decoded: {problem}.",
-                id=sample.id,
-                path=path,
-                advice="Restore it from the archive.",
-            )
+            yield unreadable("image", sample, relative_path(sample.image, index.root), problem)
+
+
+def unreadable(kind: Literal["image", "mask"], sample: Sample, path: str, problem: str) -> Finding:
+    """Say that the image or the mask of a sample does not decode."""
+    return Finding(
+        f"{kind}-unreadable",
+        "error",
+        f"{path} cannot be decoded: {problem.rstrip('.')}.",
+        id=sample.id,
+        path=path,
+        advice="Restore it from the archive.",
+    )
+
+
+def unlike_size(
+    sample: Sample, path: str, size: tuple[int, int], image: str, expected: tuple[int, int]
+) -> Finding:
+    """Say that a mask is not of its image's size; both are (height, width)."""
+    return Finding(
+        "mask-size",
+        "error",
+        f"{path} is {size[1]} × {size[0]} pixels, but its image {image} "
+        f"is {expected[1]} × {expected[0]}.",
+        id=sample.id,
+        path=path,
+        advice="Restore both from the archive.",
+    )
 
 
 _MASK_ADVICE = {
@@ -86,25 +107,12 @@ def check_masks(
         fact, image = masks[sample.mask], images[sample.image]
         path = relative_path(sample.mask, index.root)
         if fact.problem:
-            yield Finding(
-                "mask-unreadable",
-                "error",
-                f"{path} cannot be decoded: {fact.problem}.",
-                id=sample.id,
-                path=path,
-                advice="Restore it from the archive.",
-            )
+            yield unreadable("mask", sample, path, fact.problem)
             continue
         if image.width and (fact.width, fact.height) != (image.width, image.height):
-            yield Finding(
-                "mask-size",
-                "error",
-                f"{path} is {fact.width} × {fact.height} pixels, but its image "
-                f"{relative_path(sample.image, index.root)} is {image.width} × {image.height}.",
-                id=sample.id,
-                path=path,
-                advice="Restore both from the archive.",
-            )
+            size, expected = (fact.height, fact.width), (image.height, image.width)
+            name = relative_path(sample.image, index.root)
+            yield unlike_size(sample, path, size, name, expected)
         for code in fact.oddities:
             if code == "mask-ambiguous":
                 yield _ambiguous(sample, path, fact)

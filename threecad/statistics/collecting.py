@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from threecad.dataset.file_checks import unlike_size, unreadable
 from threecad.dataset.findings import Finding
 from threecad.dataset.samples import relative_path
 from threecad.statistics.contrast import Contrast, measure_contrasts
@@ -207,30 +208,11 @@ def _is_usable(
     """Whether a mask can be measured; what is odd about it is added to ``findings``."""
     path = relative_path(_mask(sample), root)
     if measures.problem is not None:
-        findings.append(
-            Finding(
-                "mask-unreadable",
-                "error",
-                f"{path}: {measures.problem}",
-                id=sample.id,
-                path=path,
-                advice="Restore the file from the archive.",
-            )
-        )
+        findings.append(unreadable("mask", sample, path, measures.problem))
         return False
     if all(size) and size != (measures.height, measures.width):
         image = relative_path(sample.image, root)
-        findings.append(
-            Finding(
-                "mask-size",
-                "error",
-                f"{path} has {measures.height} × {measures.width} pixels, its image {image} "
-                f"{size[0]} × {size[1]}; expected the same.",
-                id=sample.id,
-                path=path,
-                advice="Restore both files from the archive.",
-            )
-        )
+        findings.append(unlike_size(sample, path, (measures.height, measures.width), image, size))
         return False
     for code in measures.findings:
         message, advice = _ODDITIES[code]
@@ -244,16 +226,9 @@ def _unreadable(
     samples: Iterable[Sample], contrasts: Mapping[Path, Contrast], root: Path
 ) -> list[Finding]:
     return [
-        Finding(
-            "image-unreadable",
-            "error",
-            f"{relative_path(sample.image, root)}: {contrasts[sample.image].problem}.",
-            id=sample.id,
-            path=relative_path(sample.image, root),
-            advice="Restore the file from the archive.",
-        )
+        unreadable("image", sample, relative_path(sample.image, root), problem)
         for sample in samples
-        if contrasts[sample.image].problem is not None
+        if (problem := contrasts[sample.image].problem) is not None
     ]
 
 

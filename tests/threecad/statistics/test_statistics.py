@@ -275,8 +275,8 @@ def test_bad_masks_are_findings(part: Path) -> None:
     assert set(found) == {"mask-unreadable", "mask-size", "mask-empty"}
     assert found["mask-unreadable"].severity == found["mask-size"].severity == "error"
     assert found["mask-size"].message == (
-        "Part/ground_truth/dent/1.png has 50 × 100 pixels, its image Part/test/dent/1.png "
-        "100 × 100; expected the same."
+        "Part/ground_truth/dent/1.png is 100 × 50 pixels, but its image Part/test/dent/1.png "
+        "is 100 × 100."
     )
     assert [image.id for image in statistics.images] == ["Part/test/scratch/0"]
     assert statistics.records() == []
