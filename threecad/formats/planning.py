@@ -220,13 +220,7 @@ def _check_divisions(name: str, options: ReadOptions, division: Division) -> Non
 def _read(name: str, source: Source, options: ReadOptions, workers: int | None) -> list[Item]:
     read = FORMATS[name].read
     assert read is not None
-    return settle(
-        read(source, options),
-        source,
-        options,
-        workers=workers,
-        masks_optional=name == TREE,
-    )
+    return settle(read(source, options), source, options, workers=workers)
 
 
 def _is_wanted(item: Item, categories: Collection[str]) -> bool:

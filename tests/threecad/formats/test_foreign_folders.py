@@ -361,7 +361,7 @@ def test_images_that_are_only_embedded(data: Path) -> None:
         ({"imageData": "abc"}, "imageData is no base64"),
         ({"imageData": 1e30}, r"imageData is 1e\+30; expected an image"),
         ({"imageData": base64.b64encode(b"no image").decode()}, "a.json, imageData"),
-        ({"imageHeight": 7}, "but its shapes are for 60 × 7"),
+        ({"imageHeight": 7}, "but its shapes are for 64 × 7"),
     ],
 )
 def test_an_embedded_image_that_is_none(fields: dict[str, Any], said: str, data: Path) -> None:
@@ -788,3 +788,16 @@ def test_upper_case_decides_nothing_and_a_lost_image_is_named(data: Path) -> Non
     (data / "images/1.JPG").unlink()
     with pytest.raises(ConversionError, match=r"images\[0\] names '1.jpg', which is not in"):
         convert(data, data.with_name("new"), to="3cad", workers=0)
+
+
+def test_a_defect_of_a_tree_that_lost_its_mask_is_refused(tree: Path, tmp_path: Path) -> None:
+    lost = next((tree / "Copper_Stator" / "ground_truth").rglob("*.png"))
+    lost.unlink()
+    with pytest.raises(ConversionError, match="has no mask, as others have"):
+        convert(tree, tmp_path / "refused", to="mvtec", workers=0)
+    assert not (tmp_path / "refused").exists()
+    told = convert(
+        tree, tmp_path / "out", to="mvtec", workers=0, decisions=Decisions(unlabelled="skip")
+    )
+    assert sum(told.images.values()) == len(scan(tree)) - 1
+    assert [finding.code for finding in scan(tree).findings] == ["mask-missing"]

@@ -45,7 +45,6 @@ def settle(
     options: ReadOptions,
     *,
     workers: int | None = None,
-    masks_optional: bool = False,
 ) -> list[Item]:
     """Return the items with every label decided and every photograph upright.
 
@@ -54,7 +53,6 @@ def settle(
         source: The source that it read them from.
         options: What the layout was told.
         workers: Number of processes for masks that have to be looked at.
-        masks_optional: Defective images without a mask are no doubt, though others have one.
 
     Raises:
         ConversionError: If anything is in doubt that ``source.decisions`` leave open; it names all
@@ -62,8 +60,7 @@ def settle(
     """
     items = _without_skipped(_without_twins(items, source), source)
     items = _judge(items, source, options.mask_rule, workers)
-    if not masks_optional:
-        items = _with_masks(items, source)
+    items = _with_masks(items, source)
     for item in items:
         _claim(item, source)
     items += _take_in_the_rest(items, source, options)
