@@ -220,7 +220,15 @@ def _check_divisions(name: str, options: ReadOptions, division: Division) -> Non
 def _read(name: str, source: Source, options: ReadOptions, workers: int | None) -> list[Item]:
     read = FORMATS[name].read
     assert read is not None
-    return settle(read(source, options), source, options, workers=workers)
+    try:
+        items = read(source, options)
+    except (TypeError, KeyError, IndexError, AttributeError) as error:
+        # What a layout has not foreseen in documents of other shapes is still for the user to know.
+        raise ConversionError(
+            f"{source.root} cannot be read as {name}: something in it has another shape than "
+            f"expected ({error!r}). Check its documents, or name another layout."
+        ) from error
+    return settle(items, source, options, workers=workers)
 
 
 def _is_wanted(item: Item, categories: Collection[str]) -> bool:

@@ -801,3 +801,12 @@ def test_a_defect_of_a_tree_that_lost_its_mask_is_refused(tree: Path, tmp_path: 
     )
     assert sum(told.images.values()) == len(scan(tree)) - 1
     assert [finding.code for finding in scan(tree).findings] == ["mask-missing"]
+
+
+def test_two_masks_of_one_image_in_a_folder_are_refused(data: Path) -> None:
+    for number, name in enumerate(("a", "b")):
+        photograph(data / "JPEGImages" / f"{name}.jpg", number)
+    mask_file(data / "SegmentationClass" / "a.png", (2, 2, 6, 6), value=1)
+    mask_file(data / "SegmentationClass" / "a.bmp", (20, 20, 30, 30), value=1)
+    with pytest.raises(ConversionError, match="a second mask of its image"):
+        plan(data, workers=0)

@@ -133,7 +133,7 @@ def _add(result: Record, drawn: Annotated) -> None:
         return
     labels = value.get(kind) or [""]
     if not isinstance(labels, list) or len(labels) != 1:
-        raise ConversionError(f"{where} has {len(labels)} labels; expected one.")
+        raise ConversionError(f"{where} has the labels {labels!r}; expected a list of one.")
     match kind:
         case "brushlabels":
             drawn.pixels(_brush(value, drawn.size), labels[0], where)

@@ -26,7 +26,7 @@ from threecad.system import parallel
 from threecad.system.locations import OWN_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
     from threecad.formats.items import Item
@@ -255,6 +255,7 @@ def _take_in_the_rest(items: Sequence[Item], source: Source, options: ReadOption
         for path, use in source.uses.items()
         if use == "annotation"
     }
+    twins = {(path.parent, path.stem) for path, use in source.uses.items() if use == "mask"}
     taken = {item.id for item in items}
     good = []
     for path, hidden in source.all_files.items():
@@ -269,7 +270,7 @@ def _take_in_the_rest(items: Sequence[Item], source: Source, options: ReadOption
             _leave_unlabelled(path, source, "is in a format that is not read here; save it as .png")
         elif path.suffix.casefold() in IMAGE_SUFFIXES:
             if _is_mask(path, source):
-                _leave_mask(path, source, masked)
+                _leave_mask(path, source, masked, twins)
             elif source.decisions.unlabelled == "good":
                 item = _unlabelled_good(path, source, options, taken)
                 taken.add(item.id)
@@ -289,9 +290,16 @@ def _is_mask(path: Path, source: Source) -> bool:
     return mask_owner(path.stem) is not None or any(map(is_mask_folder, folders))
 
 
-def _leave_mask(path: Path, source: Source, masked: dict[str, set[bool]]) -> None:
+def _leave_mask(
+    path: Path,
+    source: Source,
+    masked: dict[str, set[bool]],
+    twins: Collection[tuple[Path, str]],
+) -> None:
     owner = masked.get(path.stem) or masked.get(mask_owner(path.stem) or "")
-    if owner == {True}:
+    if (path.parent, path.stem) in twins:
+        source.orphan_file(path, "is a second mask of its image in one folder")
+    elif owner == {True}:
         source.leave_out(path, "a second description of its image")
     else:
         source.orphan_file(path, "is a mask that no image claims")
