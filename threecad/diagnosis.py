@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -16,7 +15,7 @@ from threecad.errors import ThreecadError
 from threecad.system.caching import list_caches
 from threecad.system.locations import MARKERS, default_root, own_folder, user_cache
 from threecad.system.parallel import worker_count
-from threecad.version import __version__
+from threecad.system.versions import find_version, find_versions
 
 __all__ = ["diagnose"]
 
@@ -61,18 +60,12 @@ def diagnose(root: str | os.PathLike[str] | None = None) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str | None]:
-    versions: dict[str, str | None] = {
-        "threecad": __version__,
-        "python": platform.python_version(),
+    return {
+        **find_versions(),
         "platform": platform.platform(),
+        **{name: find_version(name) for name in _PACKAGES},
+        **{name: version for name in _OPTIONAL_PACKAGES if (version := find_version(name))},
     }
-    for package in (*_PACKAGES, *_OPTIONAL_PACKAGES):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            if package in _PACKAGES:
-                versions[package] = None
-    return versions
 
 
 def _machine(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cfrg.export.runtimes import RUNTIMES, find_version, open_session
+from cfrg.export.runtimes import RUNTIMES, find_runtime, open_session
 from threecad.errors import ThreecadError
 from threecad.images.files import read_image
 from threecad.system.memory import peak_memory
@@ -92,7 +92,7 @@ class Variation:
 def measure(task: Task) -> Variation:
     """Time each stage of a variant, image after image."""
     runtime = VARIANTS[task.variant]
-    version = find_version(runtime)
+    version = find_runtime(runtime)
     if version is None:
         return Variation(task.variant, None, {}, problem=f"{RUNTIMES[runtime]} is not installed")
     try:

@@ -7,7 +7,6 @@ import platform
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +20,14 @@ from cfrg.evaluation.latency import VARIANTS, Task, Variation, measure
 from cfrg.export.formats import onnx_to_openvino, write_onnx
 from cfrg.export.graph import DetectionGraph
 from cfrg.export.quantization import quantize
-from cfrg.export.runtimes import find_version
+from cfrg.export.runtimes import find_runtime
 from cfrg.images.sources import find_images
 from cfrg.inference.loading import load_model
 from cfrg.network.pretrained import read_config
 from threecad.errors import UsageError
 from threecad.images.files import read_image, write_png
 from threecad.procedural import write_sample
+from threecad.system.versions import find_versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,7 +140,7 @@ def _write_graphs(
 ) -> dict[str, dict[str, Path]]:
     """Export the stages and the whole for the variants that need it: file by variant and stage."""
     graphs: dict[str, dict[str, Path]] = {}
-    needed = [v for v in wanted if VARIANTS[v] != "torch" and find_version(VARIANTS[v])]
+    needed = [v for v in wanted if VARIANTS[v] != "torch" and find_runtime(VARIANTS[v])]
     if not needed:
         return graphs
     model = load_model(run)
@@ -187,6 +187,5 @@ def _describe_machine() -> dict[str, Any]:
         "processor": processor,
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "threecad": version("threecad"),
+        **find_versions(),
     }

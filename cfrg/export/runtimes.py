@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from threecad.errors import ModelError, ThreecadError, UsageError
+from threecad.system.versions import find_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ __all__ = [
     "METADATA_KEY",
     "RUNTIMES",
     "Session",
-    "find_version",
+    "find_runtime",
     "import_extra",
     "open_session",
 ]
@@ -146,12 +146,9 @@ def import_extra(module: str, extra: str) -> Any:
         ) from error
 
 
-def find_version(runtime: str) -> str | None:
+def find_runtime(runtime: str) -> str | None:
     """Return the installed version of a runtime, ``None`` if it is not installed."""
-    try:
-        return version(RUNTIMES[runtime])
-    except PackageNotFoundError:
-        return None
+    return find_version(RUNTIMES[runtime])
 
 
 def _as_tuple(outputs: Any) -> tuple[Any, ...]:

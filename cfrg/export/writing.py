@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,6 +31,7 @@ from threecad.errors import UsageError
 from threecad.images.files import read_image
 from threecad.procedural import write_sample
 from threecad.system import atomic
+from threecad.system.versions import find_version
 
 if TYPE_CHECKING:
     import os
@@ -284,7 +284,7 @@ def _describe(
         "threshold": None if threshold is None else threshold.to_dict(),
         "weights_digest": digest_weights(model),
         "run": {key: record.get(key) for key in ("category", "seed", "data_fingerprint")},
-        "versions": {name: version(name) for name in ("threecad", "torch", "pillow")},
+        "versions": {name: find_version(name) for name in ("threecad", "torch", "pillow")},
     }
 
 

@@ -8,10 +8,8 @@
 from __future__ import annotations
 
 import json
-import platform
 from contextlib import nullcontext
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +36,7 @@ from threecad.errors import ModelError, UsageError
 from threecad.images.files import read_size
 from threecad.images.hashing import hash_files
 from threecad.system import atomic
+from threecad.system.versions import find_versions
 
 if TYPE_CHECKING:
     import os
@@ -258,10 +257,7 @@ def _describe(
         "fold": fold,
         "config": config.to_dict(),
         "options": options.to_dict(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("threecad", "torch", "torchvision", "accelerate")},
-        },
+        "versions": find_versions(("torch", "torchvision", "accelerate")),
         "threads": torch.get_num_threads(),
     }
 

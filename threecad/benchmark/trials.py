@@ -16,7 +16,6 @@ import time
 import traceback
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +32,7 @@ from threecad.evaluation.pipeline import evaluate, score_image
 from threecad.evaluation.predictions import PredictionWriter
 from threecad.system import atomic
 from threecad.system.memory import peak_memory
+from threecad.system.versions import find_versions
 
 if TYPE_CHECKING:
     from threecad.benchmark.interface import Detector
@@ -211,18 +211,13 @@ def _peak_gpu_memory() -> int | None:
 
 def _describe_environment(device: str) -> dict[str, Any]:
     environment: dict[str, Any] = {
-        "python": platform.python_version(),
+        **find_versions(("torch", "anomalib", "timm")),
         "system": platform.platform(),
         "device": device,
         "threads": torch.get_num_threads(),
     }
     if torch.cuda.is_available():
         environment["gpu"] = torch.cuda.get_device_name()
-    for name in ("threecad", "torch", "anomalib", "timm"):
-        try:
-            environment[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return environment
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -23,7 +21,7 @@ from threecad.evaluation.tallies import (
     Ranking,
     image_counts,
 )
-from threecad.version import __version__
+from threecad.system.versions import find_versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -254,10 +252,4 @@ def _mean_figure(parts: list[Figure]) -> Figure:
 
 def _describe_software() -> dict[str, Any]:
     """Return the versions that a result depends on."""
-    return {
-        "threecad": __version__,
-        "python": platform.python_version(),
-        "numpy": version("numpy"),
-        "numba": version("numba"),
-        "opencv": cv2.__version__,
-    }
+    return {**find_versions(("numpy", "numba")), "opencv": cv2.__version__}

@@ -60,7 +60,7 @@ def test_every_stage_is_timed_in_a_process_of_its_own(
 def test_a_missing_runtime_is_listed(
     run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(latency, "find_version", lambda runtime: None)
+    monkeypatch.setattr(latency, "find_runtime", lambda runtime: None)
     found = measure(Task("openvino", run, {}, (tmp_path / "a.png",), 1, 1))
     assert found.problem == "openvino is not installed"
     assert not found.stages
