@@ -190,10 +190,18 @@ def convert(source: Path, destination: Path, *, as_json: bool, **options: Any) -
 @mask_rule_option
 @_decision_options
 @click.option("--dry-run", is_flag=True, help="Say what SRC is understood as, and write nothing.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="With --dry-run: a page of it, with outlined examples.",
+)
 @force_option
 @workers_option
 @json_option
-def import_(folders: tuple[Path, ...], *, dry_run: bool, as_json: bool, **options: Any) -> None:
+def import_(
+    folders: tuple[Path, ...], *, dry_run: bool, html: Path | None, as_json: bool, **options: Any
+) -> None:
     """Bring images in another layout into that of 3CAD, at DST.
 
     \b
@@ -208,16 +216,20 @@ def import_(folders: tuple[Path, ...], *, dry_run: bool, as_json: bool, **option
     from threecad.formats import convert as convert_folder
     from threecad.formats import plan
 
+    if html is not None and not dry_run:
+        raise UsageError("--html shows what --dry-run finds. Give both.")
     if dry_run:
         if len(folders) > 2:
             raise UsageError("Give SRC and, as without --dry-run, DST.")
-        _print_plan(
-            plan(
-                folders[0] if len(folders) == 2 or not options["good"] else None,
-                **_of_plan(_decided(options)),
-            ),
-            as_json=as_json,
+        made = plan(
+            folders[0] if len(folders) == 2 or not options["good"] else None,
+            **_of_plan(_decided(options)),
         )
+        if html is not None:
+            from threecad.pages.import_page import write_plan
+
+            write_plan(made, html)
+        _print_plan(made, as_json=as_json)
         return
     if len(folders) > 2 or (len(folders) == 1 and options["good"] is None):
         raise UsageError("Give SRC and DST; SRC may be left out with --good.")

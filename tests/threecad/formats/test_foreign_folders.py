@@ -810,3 +810,15 @@ def test_two_masks_of_one_image_in_a_folder_are_refused(data: Path) -> None:
     mask_file(data / "SegmentationClass" / "a.bmp", (20, 20, 30, 30), value=1)
     with pytest.raises(ConversionError, match="a second mask of its image"):
         plan(data, workers=0)
+
+
+def test_a_folder_inside_the_good_images_holds_good_images(tree: Path, tmp_path: Path) -> None:
+    convert(tree, tmp_path / "mvtec", to="mvtec", workers=0)
+    good = tmp_path / "mvtec" / "Copper_Stator" / "train" / "good"
+    (good / "more").mkdir()
+    first = sorted(good.glob("*.png"))[0]
+    first.rename(good / "more" / "extra.png")
+    for record in (tmp_path / "mvtec").rglob("conversion.jsonl"):
+        record.unlink()
+    made = plan(tmp_path / "mvtec", from_="mvtec", workers=0)
+    assert [item.defect_type for item in made.items if item.id.endswith("/extra")] == ["good"]

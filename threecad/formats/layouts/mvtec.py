@@ -96,7 +96,7 @@ def _read_category(
 ) -> Iterator[Item]:
     masks = _masks(folder, source)
     images = [
-        (path, split)
+        (path, split, _type_of(path, folder / place))
         for place, split in _SPLITS.items()
         for path in source.images_below(folder / place)
         if not any(map(is_mask_folder, path.relative_to(folder / place).parts[:-1]))
@@ -105,11 +105,12 @@ def _read_category(
     for place in _PRIVATE:
         for path in source.images_below(folder / place):
             source.leave_out(path, f"of {place}, which has no labels")
-    names = {split: {p.parent.name for p, other in images if other == split} for _, split in images}
+    names: dict[str, set[str]] = defaultdict(set)
+    for _, split, kind in images:
+        names[split].add(kind)
     good = {(split, name) for split, found in names.items() for name in good_among(found)}
     owners: dict[MaskImages | MaskImage, Path] = {}
-    for path, split in images:
-        kind = path.parent.name
+    for path, split, kind in images:
         defect_type = GOOD if (split, kind) in good else kind
         # train/good shares its stems with test/good, so there a mask would be somebody else's.
         mine = split == "test" or defect_type != GOOD
@@ -126,6 +127,11 @@ def _read_category(
             split=split,
             as_stored=True,
         )
+
+
+def _type_of(path: Path, split: Path) -> str:
+    """Return the folder directly below the split, however deep in it an image lies."""
+    return path.relative_to(split if path.parent != split else split.parent).parts[0]
 
 
 def _masks(folder: Path, source: Source) -> dict[tuple[str, str], MaskImage | MaskImages]:
