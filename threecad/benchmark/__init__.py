@@ -7,43 +7,9 @@ fits ``threecad.benchmark.interface.Detector``. See ``docs/benchmark.md``.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-if TYPE_CHECKING:
-    from threecad.benchmark.interface import Detector, Trial
-    from threecad.benchmark.reports import Report
-    from threecad.benchmark.running import Plan, run_benchmark
-    from threecad.benchmark.store import Record, Store
-    from threecad.benchmark.tables import make_report
-
-__all__ = [
-    "Detector",
-    "Plan",
-    "Record",
-    "Report",
-    "Store",
-    "Trial",
-    "make_report",
-    "run_benchmark",
-]
-
-# Imported when used: whoever only compares results needs no torch.
-_EXPORTS = {
-    "Detector": "interface",
-    "Plan": "running",
-    "Record": "store",
-    "Report": "reports",
-    "Store": "store",
-    "Trial": "interface",
-    "make_report": "tables",
-    "run_benchmark": "running",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
-    globals()[name] = value
-    return value
+# The names stand in `__init__.pyi`. Nothing is imported before it is asked for, so that importing
+# the package loads neither torch nor datasets.
+__getattr__, __dir__, _names = lazy_loader.attach_stub(__name__, __file__)
+__all__ = _names
