@@ -156,7 +156,7 @@ def train(
         image_size = "auto"
     if image_size == "auto":
         training["area"], image_size = AREAS[preset], None
-    elif image_size is not None or any(one.startswith("image_size=") for one in settings):
+    elif tile or image_size is not None or any(s.startswith("image_size=") for s in settings):
         training["area"] = 0
     network = {
         "image_size": image_size, "tile": tile, "tile_overlap": overlap, "teacher": teacher,

@@ -75,7 +75,7 @@ def measure_complexity(config: CFRGConfig, image_size: tuple[int, int] | None = 
         image_size: Height and width of the image; the configuration's by default.
     """
     size = image_size or config.image_size
-    if config.memory:
+    if config.is_memory:
         return Complexity(config, size, _measure_memory(config, size))
     with torch.device("meta"):
         model = CFRG(config).eval()

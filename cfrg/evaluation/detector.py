@@ -96,7 +96,7 @@ class CFRGDetector:
 
     def _limit_steps(self, images: int) -> TrainingOptions:
         """Return the options with no more steps than the trial allows; a memory takes none."""
-        if self.config.memory:
+        if self.config.is_memory:
             return self.options
         batch = self.options.batch_size * self.options.accumulate
         own = self.options.steps or -(-self.options.epochs * images // batch)

@@ -121,7 +121,7 @@ def export_run(
     path = Path(out) if out else run / "export" / f"model-{precision}{FORMATS[to]}"
     _check_arguments(path, to, precision, images, input_size, force)
     model = load_model(run)
-    if model.config.memory and precision != "float32":
+    if model.config.is_memory and precision != "float32":
         raise UsageError(
             f"{run} is a memory, whose distances are small differences of large numbers: in "
             f"{precision} they would be lost. Export it in float32."

@@ -102,7 +102,7 @@ def make_card(config: CFRGConfig, companions: Mapping[str, Any]) -> str:
     run = companions.get("run.json", {})
     height, width = config.image_size
     category = run.get("category")
-    class_name = "NearestNeighbourMemory" if config.memory else "CFRG"
+    class_name = "NearestNeighbourMemory" if config.is_memory else "CFRG"
     method = METHODS[class_name].format(
         teacher=config.teacher,
         student=config.student,
@@ -111,7 +111,7 @@ def make_card(config: CFRGConfig, companions: Mapping[str, Any]) -> str:
     )
     return CARD.format(
         marker=MARKER,
-        kind="Memory of good images" if config.memory else "CFRG",
+        kind="Memory of good images" if config.is_memory else "CFRG",
         category=f" for {category}" if category else "",
         method=method,
         class_name=class_name,

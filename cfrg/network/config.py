@@ -27,6 +27,7 @@ CHOICES = {  # the paper's first
 # A configuration may come from anyone: within these, it asks for no absurd memory or time.
 MOST_PIXELS, MOST_BLOCKS, MOST_CHANNELS, MOST = 8192, 100, 16_384, 1000
 MOST_VECTORS = 1_000_000
+MOST_SCALES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +71,12 @@ class CFRGConfig:
         smoothing_sigma: Standard deviation of the Gaussian that smooths the anomaly map, pixels.
         score_fraction: The image score is the mean over this fraction of the largest pixels of
             the smoothed map; 0 takes the maximum.
-        memory: Number of feature vectors of good images that a nearest-neighbour memory keeps; 0
-            makes a CFRG network. A memory uses ``teacher`` and the fields about images and maps.
-        by_place: Distances of the memory are measured by what is usual at their place.
+        scales: Weights of the anomaly maps of an image as it is, at half its size, at a quarter, …
+        memory: Number of feature vectors of good images that are remembered (at each scale).
+        memory_weight: Weight of the distance to them in the anomaly map of a CFRG network; with 0
+            and a ``memory`` there is no network but a nearest-neighbour memory, which uses
+            ``teacher`` and the fields about images and maps.
+        by_place: Maps are measured by what is usual at their place.
         mean: Channel means of the input normalisation, on [0, 1] RGB; the teacher's own if empty.
         std: Channel deviations of the input normalisation; the teacher's own if empty.
 
@@ -104,7 +108,9 @@ class CFRGConfig:
     coarse_weights: tuple[float, float, float] = (0.0, 0.0, 0.0)
     smoothing_sigma: float = 4.0
     score_fraction: float = 0.0
+    scales: tuple[float, ...] = (1.0,)
     memory: int = 0
+    memory_weight: float = 0.0
     by_place: bool = False
     mean: tuple[float, float, float] | tuple[()] = ()
     std: tuple[float, float, float] | tuple[()] = ()
@@ -135,7 +141,8 @@ class CFRGConfig:
         """
         if name not in PRESETS:
             raise ModelError(f"No preset {name!r}. There are: {', '.join(PRESETS)}.")
-        return cls.from_dict({**PRESETS[name], **overrides})
+        tiled = TILED if name == "lite" and overrides.get("tile") else {}
+        return cls.from_dict({**PRESETS[name], **tiled, **overrides})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CFRGConfig:
@@ -163,6 +170,11 @@ class CFRGConfig:
     def nonnegative(self) -> bool:
         """Whether the teacher's features are never negative, so that a ReLU can imitate them."""
         return TEACHERS[self.teacher].nonnegative and not self.standardize_features
+
+    @property
+    def is_memory(self) -> bool:
+        """Whether this is a nearest-neighbour memory instead of a CFRG network."""
+        return bool(self.memory) and not self.memory_weight
 
     def departures(self) -> dict[str, tuple[Any, Any]]:
         """The fields that are not the paper's: this value and the paper's, by name."""
@@ -198,6 +210,12 @@ class CFRGConfig:
         if not _is_numbers(self.memory, 0, whole=True, least=0, most=MOST_VECTORS):
             what = f"integer from 0 to {MOST_VECTORS}"
             problems.append(_expected("memory", self.memory, 0, what))
+        count = len(self.scales) if isinstance(self.scales, tuple) else 0
+        if not 1 <= count <= MOST_SCALES or not _is_numbers(
+            self.scales, count, least=1 / MOST, most=MOST
+        ):
+            what = f"1 to {MOST_SCALES} numbers from {1 / MOST} to {MOST}"
+            problems.append(_expected("scales", self.scales, 0, what))
         problems += [
             _expected(field, getattr(self, field), 0, "integer ≥ 0")
             for field in ("tile", "tile_overlap")
@@ -207,6 +225,7 @@ class CFRGConfig:
             ("recovery_mse", 0),
             ("recovery_weights", 3),
             ("segmentation_weight", 0),
+            ("memory_weight", 0),
             ("coarse_weights", 3),
             ("smoothing_sigma", 0),
             ("score_fraction", 0),
@@ -224,6 +243,10 @@ class CFRGConfig:
         ]
         if _is_numbers(self.score_fraction, 0, least=0) and self.score_fraction > 1:
             problems.append(f"score_fraction is {self.score_fraction}, expected at most 1")
+        if not problems and self.memory_weight and not self.memory:
+            problems.append("memory_weight needs a memory, such as memory=15000")
+        if not problems and min(self.image_size) >> (count - 1) < 1:
+            problems.append(f"scales has {count} numbers, too many for {self.image_size}")
         if not problems and self.tile_overlap >= max(self.tile, 1):
             problems.append(
                 f"tile_overlap is {self.tile_overlap}, expected less than tile ({self.tile})"
@@ -249,10 +272,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "segmentation_weight": 2.0,
         "recovery_loss": "pixel",
         "recovery_mse": 0.5,
-        "recovery_distance": "euclidean",
-        "recovery_weights": (0.0, 1.0, 1.0),
+        "recovery_weights": (0.0, 0.0, 0.0),
         "calibrate_maps": True,
-        "smoothing_sigma": 2.0,
+        "scales": (1.0, 0.5),
+        "memory": 15_000,
+        "memory_weight": 1.0,
+        "score_fraction": 0.001,
     },
     "memory": {
         "teacher": "efficientnet_lite0",
@@ -261,6 +286,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         "score_fraction": 0.001,
     },
 }
+
+TILED: dict[str, Any] = {
+    "recovery_weights": (0.0, 1.0, 1.0),
+    "recovery_distance": "euclidean",
+    "smoothing_sigma": 2.0,
+    "score_fraction": 0.0,
+    "scales": (1.0,),
+    "memory": 0,
+    "memory_weight": 0.0,
+}
+"""What ``"lite"`` is instead where it sees tiles, which show no place of the part."""
 
 
 def _is_numbers(

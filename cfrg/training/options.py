@@ -13,7 +13,7 @@ from threecad.errors import UsageError
 
 __all__ = ["AREAS", "PRESETS", "TrainingOptions", "learning_rate"]
 
-AREAS = {"lite": 200**2, "memory": 512**2, "paper": 256**2}
+AREAS = {"lite": 512**2, "memory": 512**2, "paper": 256**2}
 """Pixels of an input whose size is chosen from the images, by preset: what their cost allows."""
 
 Precision = Literal["no", "bf16", "fp16"]
@@ -45,6 +45,8 @@ class TrainingOptions(Switches):
         seed: Seed of initial weights, order, defects and drop-connect.
         area: Pixels of the input whose height and width are chosen from the training images, their
             aspect kept (``cfrg.images.geometry``); 0 takes the network's ``image_size``.
+        crop: Side of the random crops of images at that size that are trained on; 0 trains on whole
+            images. The network reads whole images in either case.
         workers: Processes that draw pairs; 0 draws them in the training process.
         synthesis: Recipe of the synthetic defects. ``"paper"``: one patch of blended texture;
             ``"varied"``: up to three, of textures and of changed brightness, contrast or shape,
@@ -82,6 +84,7 @@ class TrainingOptions(Switches):
     compile: bool = False
     seed: int = 42
     area: int = 0
+    crop: int = 0
     workers: int = 0
     synthesis: Literal["paper", "varied"] = "paper"
     draw_defects_on: Literal["auto", "workers", "device"] = "auto"
@@ -100,6 +103,8 @@ class TrainingOptions(Switches):
                 raise UsageError(f"{name} is {getattr(self, name)}; expected 1 or more.")
         if self.area < 0:
             raise UsageError(f"area is {self.area}; expected 0 or a number of pixels.")
+        if self.crop and not 32 <= self.crop <= 8192:
+            raise UsageError(f"crop is {self.crop}; expected 0, or a side of 32 to 8192 pixels.")
         if not 0 <= self.average < 1:
             raise UsageError(f"average is {self.average}; expected 0 to below 1, such as 0.99.")
         for name in ("clean_share", "validation_fraction"):
@@ -154,6 +159,8 @@ class TrainingOptions(Switches):
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "lite": {
+        "area": AREAS["lite"],
+        "crop": 128,
         "steps": 1600,
         "batch_size": 16,
         "learning_rate": 2e-3,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from cfrg.memory.neighbours import NearestNeighbourMemory
 from cfrg.network import processing
 from cfrg.network.backbones import TEACHERS
 from cfrg.training.options import TrainingOptions
+from cfrg.training.reading import plain
 from threecad.dataset.pytorch import ThreeCAD
 from threecad.errors import UsageError
 
@@ -86,7 +87,7 @@ def fit_baseline(model: TrainedModel, good: Index, *, seed: int) -> NearestNeigh
         good: The good training images.
         seed: Seed of the memory.
     """
-    config = replace(model.config, memory=0, by_place=False)
+    config = plain(model.config)
     images = ImageCache(ThreeCAD(good), Tiling.from_config(config))
     memory = NearestNeighbourMemory(config, teacher=model.teacher, seed=seed)
     memory.fit(batches(images, memory))

@@ -25,6 +25,7 @@ from cfrg.network.pretrained import keep_own_card
 from cfrg.run_folder import RECORD, RunFolder
 from cfrg.training.logs import require_tensorboard
 from cfrg.training.loop import TrainingOptions, fit, make_accelerator, read_log
+from cfrg.training.reading import learn_to_read, plain
 from cfrg.training.recipes import make_defects
 from cfrg.training.remembering import batches, check_options, remember
 from cfrg.training.states import resumable
@@ -105,7 +106,7 @@ def train(
         if options.area:
             geometry = choose_geometry([read_size(s.image) for s in index], options.area)
             config = replace(config, image_size=geometry.size)
-        if config.memory:
+        if config.is_memory:
             check_options(options, config)
         ids = [sample.id for sample in index]
         training, held_out = hold_out(ThreeCAD(index), ids, options.validation_fraction)
@@ -118,8 +119,8 @@ def train(
         if options.tensorboard:
             require_tensorboard()
         torch.manual_seed(options.seed)
-        if not config.memory:
-            model = CFRG(config)
+        if not config.is_memory:
+            model = CFRG(plain(config))
             model.load_teacher(Path(teacher_weights) if teacher_weights else None)
         if accelerator.is_main_process:
             _claim(folder, record, resume=resume, force=force)
@@ -137,7 +138,7 @@ def train(
             unseen = images
             if len(held_out):
                 unseen = ImageCache(held_out, Tiling.from_config(config), workers=options.workers)
-            if config.memory:
+            if config.is_memory:
                 if accelerator.is_main_process:
                     _finish(remember(images, config, options, teacher_weights), place, folder)
                 return folder.path
@@ -155,7 +156,11 @@ def train(
             model, pairs, place.path, options, resume=resume, prepare=prepare, validation=validation
         )
         if accelerator.is_main_process:
-            model.fit_calibration(batches(unseen, model))
+            if config.memory_weight:
+                own = unseen if unseen is not images else None
+                learn_to_read(model, config, images, own, seed=options.seed)
+            else:
+                model.fit_calibration(batches(unseen, model))
             _finish(model, place, folder)
         accelerator.wait_for_everyone()
     return folder.path
@@ -317,10 +322,21 @@ def _pair(
         images,
         make_defect,
         seed=options.seed,
-        crop=config.image_size if config.tile else None,
+        crop=_crop(config, options),
+        scales=1 if config.tile or not options.crop else len(config.scales),
         parts=images.parts() if options.foreground else None,
         purpose=purpose,
     )
+
+
+def _crop(config: CFRGConfig, options: TrainingOptions) -> tuple[int, int] | None:
+    """Height and width of the crops that are trained on; ``None`` for whole images."""
+    if config.tile:
+        return config.image_size
+    if not options.crop:
+        return None
+    height, width = config.image_size
+    return min(options.crop, height), min(options.crop, width)
 
 
 def _draw_curve(run: RunFolder) -> None:
