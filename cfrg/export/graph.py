@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cfrg.network import processing
 from cfrg.network.folding import fold_batch_norms
+from cfrg.network.reading import Reading
 
 if TYPE_CHECKING:
     from cfrg.inference.loading import TrainedModel
@@ -107,6 +108,9 @@ class Network(nn.Module):
         self.model = fold_batch_norms(model)
         self.dtype = torch.float16 if half else torch.float32
         self.model.to(self.dtype)
+        for module in self.model.modules():
+            if isinstance(module, Reading):
+                module.float()  # distances are small differences of large numbers
         # torch.export.save takes weights in another memory format for parts of a larger tensor.
         self.model.to(memory_format=torch.contiguous_format)
 

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MapPredictor", "Prediction", "Predictor", "Prepared"]
 
+PIXELS_AT_A_TIME = 16 * 256**2
+"""Of the network's inputs on a CPU."""
+
 
 class MapPredictor(Protocol):
     """What can be asked for anomaly maps: ``CFRG``, ``NearestNeighbourMemory``."""
@@ -119,7 +122,8 @@ class Predictor:
     Args:
         detector: The trained model, or the memory.
         device: Where to compute; CUDA if there is one when ``None``.
-        batch_size: Images, or tiles, at a time.
+        batch_size: Images, or tiles, at a time, at most; on a CPU no more than ``PIXELS_AT_A_TIME``
+            together, which would take memory and save no time.
         workers: Processes that read files; 0 reads them in a thread.
         tile: Side of the tiles that images are cut into, in their pixels; 0 for whole images,
             ``None`` for what the model was made for.
@@ -151,6 +155,9 @@ class Predictor:
         compute_in_forked_children()
         self.device = find_device(device)
         self.detector, self.batch_size, self.workers = detector, batch_size, workers
+        if self.device.type == "cpu":
+            height, width = detector.config.image_size
+            self.batch_size = min(batch_size, max(1, PIXELS_AT_A_TIME // (height * width)))
         self.tiling = Tiling.from_config(detector.config, tile, overlap)
         if detector.config.by_place and self.tiling.tile:
             raise UsageError(

@@ -301,6 +301,8 @@ class CFRG(PretrainedModel):
             images: Batches of good images, as in ``forward``.
         """
         standardizers = [s for s in self.standardizers if isinstance(s, Standardizer)]
+        if not standardizers:
+            return
         moments = [Moments() for _ in standardizers]
         for image in images:
             features = self.teacher(_prepare(image))  # as they are before any standardizer

@@ -94,9 +94,14 @@ def fit_baseline(model: TrainedModel, good: Index, *, seed: int) -> NearestNeigh
     return memory if config.tile else memory.fit_places(batches(images, memory))
 
 
-def batches(images: ImageCache, model: TrainedModel, size: int = 32) -> Iterator[torch.Tensor]:
-    """Yield normalised batches (N, 3, H, W) of what the network sees, on the model's device."""
+def batches(images: ImageCache, model: TrainedModel) -> Iterator[torch.Tensor]:
+    """Yield normalised batches (N, 3, H, W) of what the network sees, on the model's device.
+
+    At most 32 images, and half a million pixels, come at a time.
+    """
     device, config = next(model.parameters()).device, model.config
+    height, width = config.image_size
+    size = min(32, max(1, 32 * 128**2 // (height * width)))
     tiles = images.tiles()
     while stack := list(islice(tiles, size)):
         batch = torch.stack(stack).contiguous(memory_format=torch.channels_last)
