@@ -56,12 +56,9 @@ def learn_to_read(
         seed: Of the choice of what is remembered.
     """
     good = _Good(model, images, held_out)
-    places = [_places(config.image_size, scale) for scale in range(len(config.scales))]
-    fewest = min(height * width for height, width in places)
-    config = replace(
-        config, by_place=False, memory=min(config.memory, fewest * len(good)) * bool(config.memory)
-    )
-    model.read_by(config)
+    height, width = (side // GRID for side in config.image_size)
+    memory = min(config.memory, height * width * len(good))
+    model.read_by(replace(config, by_place=False, memory=memory))
     owners = _remember(model, good, seed) if config.memory_weight else []
     by_place = False
     if len(good.studied) >= FEWEST and config.memory_weight:
@@ -100,12 +97,11 @@ class _Good:
         return processing.normalize(pixels.to(device), self.model.config)
 
 
-def _places(size: tuple[int, int], scale: int) -> tuple[int, int]:
-    return max(1, (size[0] >> scale) // GRID), max(1, (size[1] >> scale) // GRID)
-
-
 def _remember(model: CFRG, good: _Good, seed: int) -> list[Tensor]:
-    """Choose the features to remember at each scale; return the image each is from."""
+    """Choose the features to remember at each scale; return the image each is from.
+
+    On a smaller scale there may be fewer than there is room for: they fill it several times.
+    """
     owners = []
     for scale, reading in enumerate((model.calibration, *model.smaller)):
         features = (
@@ -113,8 +109,9 @@ def _remember(model: CFRG, good: _Good, seed: int) -> list[Tensor]:
             for i in tqdm(range(len(good)), "remember", unit="image", leave=False)
         )
         vectors, owner = choose_vectors(features, model.config.memory, seed)
-        reading.vectors.copy_(vectors)
-        owners.append(owner.to(reading.vectors.device))
+        filling = torch.arange(model.config.memory) % len(vectors)
+        reading.vectors.copy_(vectors[filling])
+        owners.append(owner[filling].to(reading.vectors.device))
     return owners
 
 
