@@ -140,6 +140,7 @@ def export_run(
         kept: list[ModelAndGraph] = []
         parity = compare(_keep(pairs, kept, precision != "float32" and material.index), limits)
         parity.check(TOLERANCES[precision], f"The {to} graph in {precision}")
+        figures = _score(material.index, kept) if kept and material.index else None
         move_into_place(written, path)
     return ExportReport(
         path=path,
@@ -149,7 +150,7 @@ def export_run(
         input_size=size,
         image_threshold=limits,
         parity=parity,
-        figures=_score(material.index, kept) if kept and material.index else None,
+        figures=figures,
     )
 
 
