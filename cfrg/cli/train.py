@@ -41,8 +41,8 @@ def _read_side(context: click.Context, option: click.Parameter, text: Any) -> An
     type=click.Choice(["lite", "memory", "paper"]),
     default="lite",
     show_default=True,
-    help="lite: small, 128 × 128, trains on a CPU. memory: a nearest-neighbour memory, no "
-    "training, seconds to minutes. paper: the published network, 256 × 256.",
+    help="lite: small, input size from the images, trains on a CPU. memory: a nearest-neighbour "
+    "memory, no training, seconds to minutes. paper: the published network, 256 × 256.",
 )
 @click.option(
     "--out",

@@ -324,8 +324,8 @@ class CFRG(PretrainedModel):
         for image in images:
             maps = torch.cat(list(self.branches(image).values()), 1)  # (N, 10, H, W)
             moments.add(maps.transpose(0, 1).flatten(1))  # (10, N·H·W)
-        self.calibration.mean.copy_(moments.mean)
-        self.calibration.std.copy_(moments.std)
+        self.calibration.mean[: len(BRANCHES)] = moments.mean
+        self.calibration.std[: len(BRANCHES)] = moments.std
 
     def _teach(self, image: Tensor) -> list[Tensor]:
         """Teacher features, without autograd."""

@@ -40,6 +40,7 @@ CONFIG = CFRGConfig.preset(
     decoder_widths=(8, 8, 8),
     decoder_channels=(8, 8, 16),
     unet_channels=(8, 8, 8, 8),
+    score_fraction=0.0,
 )
 
 Found = tuple[Any, float]

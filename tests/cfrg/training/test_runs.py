@@ -18,11 +18,11 @@ from threecad import scan
 from threecad.errors import ModelError, UsageError
 from threecad.images.files import read_image
 
-CONFIG = CFRGConfig.preset("lite", image_size=64)
+CONFIG = CFRGConfig.preset("lite", image_size=64, memory=100)
 
 
 def options(**changes: object) -> TrainingOptions:
-    values = {"steps": 2, "batch_size": 2, "device": "cpu"}
+    values = {"steps": 2, "batch_size": 2, "area": 0, "device": "cpu"}
     return TrainingOptions.preset("lite", **{**values, **changes})
 
 
