@@ -220,7 +220,7 @@ class _ModelHandler(_Handler):
     def do_GET(self) -> None:  # noqa: N802
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
         self.server.requests.append(path)
-        match = re.fullmatch(r"/([\w-]+/[\w-]+)/resolve/(\w+)/(.+)", path)
+        match = re.fullmatch(r"/([\w-]+/[\w.-]+)/resolve/(\w+)/(.+)", path)
         files = self.server.files.get(match[1]) if match else None
         if match is None or files is None:
             return self.refuse("RepoNotFound", 401)
@@ -329,6 +329,44 @@ def test_a_hub_that_is_overloaded_is_asked_again_and_never_believed(
     model_hub.statuses[name] = [403]  # asking again would not help
     with pytest.raises(ModelError, match=f"me/stator: {name} cannot be fetched"):
         CFRG.from_pretrained("me/stator", cache_dir=tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [
+        ("dinov2_s", "timm/vit_small_patch14_dinov2.lvd142m"),
+        ("dinov2_b", "timm/vit_base_patch14_dinov2.lvd142m"),
+    ],
+)
+def test_a_teacher_is_fetched_from_its_repository_once(
+    name: str,
+    repository: str,
+    tmp_path: Path,
+    model_hub: ModelHub,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("cfrg.network.hub_files.WAITS", (0.0, 0.0))
+    with pytest.raises(ModelError, match=r"not to be had\..*no such.*`teacher_weights=FILE`"):
+        backbones.find_weights(name)
+    model_hub.files[repository] = {"model.safetensors": b"weights"}
+    assert backbones.find_weights(name).read_bytes() == b"weights"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert backbones.find_weights(name).read_bytes() == b"weights"
+
+
+def test_a_fetched_teacher_is_read(
+    tmp_path: Path, model_hub: ModelHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    theirs = backbones.TEACHERS["dinov2_s"].build()
+    save_file(theirs.transformer.state_dict(), path := tmp_path / "model.safetensors")
+    model_hub.files["timm/vit_small_patch14_dinov2.lvd142m"] = {path.name: path.read_bytes()}
+    ours = backbones.TEACHERS["dinov2_s"].build()
+    assert backbones.load_teacher("dinov2_s", ours).name == "model.safetensors"
+    for key, value in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[key], value)
 
 
 def test_push_uploads_card_and_weights_privately(
