@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from cfrg.network import processing
 from cfrg.network.folding import fold_batch_norms
+from cfrg.network.layers import padded_size
+from cfrg.network.vision_transformer import VisionTransformer
 
 if TYPE_CHECKING:
     from cfrg.inference.loading import TrainedModel
@@ -105,6 +107,9 @@ class Network(nn.Module):
     def __init__(self, model: TrainedModel, *, half: bool = False) -> None:
         super().__init__()
         self.model = fold_batch_norms(model)
+        for module in self.model.modules():
+            if isinstance(module, VisionTransformer):
+                module.fix_size(*padded_size(*model.config.image_size))
         self.dtype = torch.float16 if half else torch.float32
         self.model.to(self.dtype)
         # torch.export.save takes weights in another memory format for parts of a larger tensor.

@@ -141,6 +141,7 @@ class Teacher:
         licence: Under which terms they are, for people.
         sha256: Of the published file, or how it begins; empty where nobody has said.
         extra: Extra of the package that brings what the module or its weights need.
+        measured: Whether figures of a detector with it are known, here or from its authors.
     """
 
     build: Callable[[], nn.Module]
@@ -154,14 +155,18 @@ class Teacher:
     licence: str
     sha256: str = ""
     extra: str = ""
+    measured: bool = True
 
-    def describe(self) -> dict[str, str | None]:
-        """What is known of its weights, as JSON holds it."""
+    def describe(self) -> dict[str, Any]:
+        """What people choose it by, as JSON holds it."""
         return {
+            "channels": list(self.channels),
             "origin": self.origin,
             "licence": self.licence,
             "sha256": self.sha256 or None,
+            "fetched": self.find is not None,
             "extra": self.extra or None,
+            "measured": self.measured,
         }
 
 
@@ -221,11 +226,18 @@ def _translate_lite(published: Mapping[str, Tensor], *, deepest: int) -> dict[st
     return {name: published[key] for name, key in renamed.items() if name is not None}
 
 
-def _resnet(weights: Any, block: ResidualBlock, blocks: Channels, **options: int) -> Teacher:
+def _resnet(
+    weights: Any,
+    block: ResidualBlock,
+    blocks: Channels,
+    *,
+    base_width: int = 64,
+    measured: bool = True,
+) -> Teacher:
     url = weights.IMAGENET1K_V1.url
     planes = block.expansion
     return Teacher(
-        build=partial(ResNet, block, blocks, **options),
+        build=partial(ResNet, block, blocks, base_width=base_width),
         channels=(64 * planes, 128 * planes, 256 * planes),
         nonnegative=True,
         find=partial(_find_torchvision, url),
@@ -233,6 +245,7 @@ def _resnet(weights: Any, block: ResidualBlock, blocks: Channels, **options: int
         origin=f"torchvision, ImageNet-1k V1 ({Path(url).name})",
         licence="that of torchvision (BSD-3-Clause); ImageNet-1k has terms of its own",
         sha256=Path(url).stem.split("-")[-1],
+        measured=measured,
     )
 
 
@@ -265,6 +278,7 @@ def _dinov2(size: str, width: int) -> Teacher:
         "LVD-142M",
         licence="Apache-2.0",
         extra="vit",
+        measured=False,
     )
 
 
@@ -278,13 +292,14 @@ def _dinov3(size: str, width: int) -> Teacher:
         f"dinov3_vit{size[0]}16_pretrain_lvd1689m, LVD-1689M",
         licence="DINOv3 License, https://ai.meta.com/resources/models-and-libraries/dinov3-license",
         extra="vit",
+        measured=False,
     )
 
 
 TEACHERS: dict[str, Teacher] = {
     "wide_resnet50_2": _resnet(Wide_ResNet50_2_Weights, Bottleneck, (3, 4, 6), base_width=128),
     "resnet18": _resnet(ResNet18_Weights, BasicBlock, (2, 2, 2)),
-    "resnet50": _resnet(ResNet50_Weights, Bottleneck, (3, 4, 6)),
+    "resnet50": _resnet(ResNet50_Weights, Bottleneck, (3, 4, 6), measured=False),
     "efficientnet_lite0": _lite(
         0, B0_STAGES, (2, 4, 10), (24, 40, 112),
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
@@ -333,7 +348,7 @@ def find_weights(name: str, weights: Path | None = None) -> Path:
             "file with `teacher_weights=FILE`."
         )
     path = weights or teacher.find()  # type: ignore[misc]
-    if not path.exists():
+    if not path.is_file():
         raise ModelError(f"{path}: no such file. Expected the weights of {name}: {teacher.origin}.")
     return path
 

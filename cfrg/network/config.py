@@ -127,7 +127,8 @@ class CFRGConfig:
 
         Args:
             name: ``"paper"``, the published network; ``"lite"``, the same algorithm at a size that
-                trains on a CPU; ``"memory"``, a nearest-neighbour memory, which learns nothing.
+                trains on a CPU; ``"memory"``, a nearest-neighbour memory, which learns nothing;
+                ``"dino"``, ``lite``'s algorithm on a transformer at 448 × 448, not measured yet.
             **overrides: Values of the fields to replace.
 
         Raises:
@@ -260,6 +261,20 @@ PRESETS: dict[str, dict[str, Any]] = {
         "smoothing_sigma": 4.0,
         "score_fraction": 0.001,
     },
+}
+
+# Not measured yet. The decoder is as wide as the features, and smoothing as wide in the part.
+PRESETS["dino"] = {
+    **PRESETS["lite"],
+    "image_size": 448,
+    "teacher": "dinov2_s",
+    "student": "efficientnet_b0",
+    "fusion_width": 256,
+    "fusion_channels": 512,
+    "decoder_widths": (96, 96, 96),
+    "decoder_channels": (384, 384, 384),
+    "unet_channels": (256, 128, 64, 32),
+    "smoothing_sigma": 7.0,
 }
 
 

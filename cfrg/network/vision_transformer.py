@@ -96,7 +96,7 @@ class VisionTransformer(nn.Module):
         return max(1, round(height / rows)) * rows, max(1, round(width / columns)) * columns
 
 
-def _fill_buffers(transformer: nn.Module) -> None:
+def _fill_buffers(transformer: Any) -> None:
     """Give its values to what is in no file, where the weights are on the meta device."""
     for module in transformer.modules():
         in_file = module.state_dict()

@@ -20,6 +20,7 @@ from cfrg.images.cache import ImageCache
 from cfrg.images.geometry import choose_geometry
 from cfrg.images.tiling import Tiling
 from cfrg.inference.thresholds import digest_weights
+from cfrg.network.backbones import find_weights
 from cfrg.network.model import CFRG
 from cfrg.network.pretrained import keep_own_card
 from cfrg.run_folder import RECORD, RunFolder
@@ -34,7 +35,7 @@ from threecad.dataset.samples import relative_path
 from threecad.dataset.scanning import Index, scan
 from threecad.errors import ModelError, UsageError
 from threecad.images.files import read_size
-from threecad.images.hashing import hash_files
+from threecad.images.hashing import hash_file, hash_files
 from threecad.system import atomic
 from threecad.system.versions import find_versions
 
@@ -117,10 +118,12 @@ def train(
         record["held_out"] = [ids[i] for i in held_out.indices]
         if options.tensorboard:
             require_tensorboard()
+        weights = find_weights(config.teacher, Path(teacher_weights) if teacher_weights else None)
+        record["teacher_weights"] = {"file": weights.name, "sha256": hash_file(weights)}
         torch.manual_seed(options.seed)
         if not config.memory:
             model = CFRG(config)
-            model.load_teacher(Path(teacher_weights) if teacher_weights else None)
+            model.load_teacher(weights)
         if accelerator.is_main_process:
             _claim(folder, record, resume=resume, force=force)
         accelerator.wait_for_everyone()
@@ -139,7 +142,7 @@ def train(
                 unseen = ImageCache(held_out, Tiling.from_config(config), workers=options.workers)
             if config.memory:
                 if accelerator.is_main_process:
-                    _finish(remember(images, config, options, teacher_weights), place, folder)
+                    _finish(remember(images, config, options, weights), place, folder)
                 return folder.path
             make_defect = make_defects(options, images, textures)
             pairs = _pair(images, make_defect, config, options)
