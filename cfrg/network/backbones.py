@@ -344,8 +344,8 @@ def find_weights(name: str, weights: Path | None = None) -> Path:
     if weights is None and teacher.find is None:
         raise ModelError(
             f"The weights of {name} are under terms that you have to accept yourself "
-            f"({teacher.licence}), so they are not fetched. Get {teacher.origin}, and give the "
-            "file with `teacher_weights=FILE`."
+            f"({teacher.licence}), so they are not fetched. Get them ({teacher.origin}) and give "
+            "the file with `teacher_weights=FILE`."
         )
     path = weights or teacher.find()  # type: ignore[misc]
     if not path.is_file():

@@ -191,6 +191,17 @@ def test_card_names_the_split_that_was_trained_on(model: CFRG) -> None:
     assert "Split" not in make_card(model.config, {"run.json": {"split_file": None, "fold": None}})
 
 
+def test_card_tells_the_terms_of_the_teacher_and_which_file_was_read() -> None:
+    card = make_card(CFRGConfig.preset("memory", teacher="dinov3_s"), {})
+    assert "Licence: DINOv3 License, https://ai.meta.com" in card
+    published = "95faca4d" + 56 * "0"
+    for digest, said in ((published, "the published file"), (64 * "1", "another file")):
+        record = {"teacher_weights": {"file": "wide.pth", "sha256": digest}}
+        card = make_card(CFRGConfig(), {"run.json": {"category": "X", **record}})
+        assert f"Read from wide.pth, SHA-256 {digest}, " in card
+        assert said in card
+
+
 def test_card_that_a_person_wrote_is_left_alone(model: CFRG, folder: Path) -> None:
     card = folder / "README.md"
     card.write_text("# Mine\n")
