@@ -51,6 +51,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "options": (dict,),
     "versions": (dict,),
     "imported_from": (dict,),
+    "teacher_weights": (dict,),
     "weights_digest": (str,),
 }
 """The fields of ``run.json`` that are looked at, where they are there."""

@@ -28,9 +28,9 @@ __all__ = ["CFRGDetector"]
 class CFRGDetector:
     """Trains a run in ``<trial's folder>/run``, or uses the one that is there.
 
-    Options (``--set cfrg.KEY=VALUE``): ``preset`` (``lite``; ``memory``, ``paper``); ``run``, a
-    finished run folder, in which ``{category}`` and ``{seed}`` are replaced; ``teacher``; anything
-    else is one of ``TrainingOptions``.
+    Options (``--set cfrg.KEY=VALUE``): ``preset`` (``lite``; ``dino``, ``memory``, ``paper``);
+    ``run``, a finished run folder, in which ``{category}`` and ``{seed}`` are replaced;
+    ``teacher``; anything else is one of ``TrainingOptions``.
 
     Args:
         trial: What to run.

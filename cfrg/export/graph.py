@@ -14,8 +14,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cfrg.network import processing
-from cfrg.network.folding import fold_batch_norms
+from cfrg.network.layers import padded_size
 from cfrg.network.reading import Reading
+from cfrg.teachers.folding import fold_batch_norms
+from cfrg.teachers.vision_transformer import VisionTransformer
 
 if TYPE_CHECKING:
     from cfrg.inference.loading import TrainedModel
@@ -106,6 +108,9 @@ class Network(nn.Module):
     def __init__(self, model: TrainedModel, *, half: bool = False) -> None:
         super().__init__()
         self.model = fold_batch_norms(model)
+        for module in self.model.modules():
+            if isinstance(module, VisionTransformer):
+                module.fix_size(*padded_size(*model.config.image_size))
         self.dtype = torch.float16 if half else torch.float32
         self.model.to(self.dtype)
         for module in self.model.modules():

@@ -160,7 +160,7 @@ class _Material:
 
     files: list[tuple[str, Path]]
     good: list[Path]
-    index: Index | None  # of the files, where their labels are known
+    index: Index | None  # of the files, where their labels say how good the run is
     network_size: Size
 
     def read(self, size: Size | None) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
@@ -216,6 +216,7 @@ def _gather(
     size = model.config.image_size
     category = model.companions.get("run.json", {}).get("category", "all")
     category = None if category == "all" else category
+    drawn = images is None
     if images is None:
         images = write_sample(folder / "sample", per_category=1, workers=0)
         category = None
@@ -228,7 +229,7 @@ def _gather(
         raise UsageError(f"{images} has no test images of {category}, which {run} was trained on.")
     good = [sample.image for sample in index.select(split="train", label=0)]
     files = [(sample.id, sample.image) for sample in test]
-    return _Material(files, good, Index(index.root, test), size)
+    return _Material(files, good, None if drawn else Index(index.root, test), size)
 
 
 def _write(

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfrg.network import processing
-from cfrg.network.backbones import TEACHERS, load_teacher
 from cfrg.network.layers import pad_to_stride
 from cfrg.network.neighbours import GRID, choose_vectors, join_levels, nearest_distances
 from cfrg.network.places import PlaceStandardizer, helps
 from cfrg.network.pretrained import PretrainedModel
+from cfrg.teachers.backbones import TEACHERS, load_teacher
 from threecad.errors import ModelError, UsageError
 
 if TYPE_CHECKING:

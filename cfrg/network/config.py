@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from cfrg.network.backbones import STUDENTS, TEACHERS
+from cfrg.teachers.backbones import STUDENTS, TEACHERS
 from threecad.errors import ModelError
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class CFRGConfig:
         tile: Side of the square tiles that a full-resolution image is cut into, in its pixels;
             each is resized to ``image_size``. 0 resizes the whole image.
         tile_overlap: Pixels of the full-resolution image that neighbouring tiles share.
-        teacher: Key of ``cfrg.network.backbones.TEACHERS``.
-        student: Key of ``cfrg.network.backbones.STUDENTS``.
+        teacher: Key of ``cfrg.teachers.backbones.TEACHERS``.
+        student: Key of ``cfrg.teachers.backbones.STUDENTS``.
         fusion_blocks: Bottleneck blocks of the feature fusion.
         fusion_width: Channels inside them.
         fusion_channels: Channels that leave them, at H/32.
@@ -133,7 +133,8 @@ class CFRGConfig:
 
         Args:
             name: ``"paper"``, the published network; ``"lite"``, the same algorithm at a size that
-                trains on a CPU; ``"memory"``, a nearest-neighbour memory, which learns nothing.
+                trains on a CPU; ``"memory"``, a nearest-neighbour memory, which learns nothing;
+                ``"dino"``, ``lite``'s algorithm on a transformer at 448 × 448, not measured yet.
             **overrides: Values of the fields to replace.
 
         Raises:
@@ -297,6 +298,21 @@ TILED: dict[str, Any] = {
     "memory_weight": 0.0,
 }
 """What ``"lite"`` is instead where it sees tiles, which show no place of the part."""
+
+# Not measured yet. The decoder is as wide as the features, and smoothing as wide in the part.
+PRESETS["dino"] = {
+    **PRESETS["lite"],
+    **TILED,  # a transformer sees whole images, and none of them like a crop
+    "image_size": 448,
+    "teacher": "dinov2_s",
+    "student": "efficientnet_b0",
+    "fusion_width": 256,
+    "fusion_channels": 512,
+    "decoder_widths": (96, 96, 96),
+    "decoder_channels": (384, 384, 384),
+    "unet_channels": (256, 128, 64, 32),
+    "smoothing_sigma": 7.0,
+}
 
 
 def _is_numbers(

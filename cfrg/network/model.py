@@ -23,9 +23,7 @@ from torch import Tensor, nn
 
 from cfrg.devices import compute_in_forked_children
 from cfrg.network import processing
-from cfrg.network.backbones import STUDENTS, TEACHERS, load_teacher
 from cfrg.network.config import CFRGConfig
-from cfrg.network.folding import fold_batch_norms
 from cfrg.network.layers import (
     Adapter,
     Decoder,
@@ -49,6 +47,8 @@ from cfrg.network.reading import (
     feature_distance,
     resize_branch,
 )
+from cfrg.teachers.backbones import STUDENTS, TEACHERS, load_teacher
+from cfrg.teachers.folding import fold_batch_norms
 from threecad.errors import ModelError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from threecad.errors import UsageError
 
 __all__ = ["AREAS", "PRESETS", "TrainingOptions", "learning_rate"]
 
-AREAS = {"lite": 512**2, "memory": 512**2, "paper": 256**2}
+AREAS = {"dino": 448**2, "lite": 512**2, "memory": 512**2, "paper": 256**2}
 """Pixels of an input whose size is chosen from the images, by preset: what their cost allows."""
 
 Precision = Literal["no", "bf16", "fp16"]
@@ -177,6 +177,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "memory": {"area": AREAS["memory"], "validation_fraction": 0.1},
 }
+PRESETS["dino"] = {**PRESETS["lite"], "area": 0, "crop": 0}
 
 
 def learning_rate(step: int, total: int, options: TrainingOptions) -> float:

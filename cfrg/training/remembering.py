@@ -14,7 +14,7 @@ from cfrg.images.cache import ImageCache
 from cfrg.images.tiling import Tiling
 from cfrg.memory.neighbours import NearestNeighbourMemory
 from cfrg.network import processing
-from cfrg.network.backbones import TEACHERS
+from cfrg.teachers.backbones import TEACHERS
 from cfrg.training.options import TrainingOptions
 from cfrg.training.reading import plain
 from threecad.dataset.pytorch import ThreeCAD

@@ -23,6 +23,7 @@ from cfrg.inference.thresholds import digest_weights
 from cfrg.network.model import CFRG
 from cfrg.network.pretrained import keep_own_card
 from cfrg.run_folder import RECORD, RunFolder
+from cfrg.teachers.backbones import find_weights
 from cfrg.training.logs import require_tensorboard
 from cfrg.training.loop import TrainingOptions, fit, make_accelerator, read_log
 from cfrg.training.reading import learn_to_read, plain
@@ -35,7 +36,7 @@ from threecad.dataset.samples import relative_path
 from threecad.dataset.scanning import Index, scan
 from threecad.errors import ModelError, UsageError
 from threecad.images.files import read_size
-from threecad.images.hashing import hash_files
+from threecad.images.hashing import hash_file, hash_files
 from threecad.system import atomic
 from threecad.system.versions import find_versions
 
@@ -118,10 +119,12 @@ def train(
         record["held_out"] = [ids[i] for i in held_out.indices]
         if options.tensorboard:
             require_tensorboard()
+        weights = find_weights(config.teacher, Path(teacher_weights) if teacher_weights else None)
+        record["teacher_weights"] = {"file": weights.name, "sha256": hash_file(weights)}
         torch.manual_seed(options.seed)
         if not config.is_memory:
             model = CFRG(plain(config))
-            model.load_teacher(Path(teacher_weights) if teacher_weights else None)
+            model.load_teacher(weights)
         if accelerator.is_main_process:
             _claim(folder, record, resume=resume, force=force)
         accelerator.wait_for_everyone()
@@ -140,7 +143,7 @@ def train(
                 unseen = ImageCache(held_out, Tiling.from_config(config), workers=options.workers)
             if config.is_memory:
                 if accelerator.is_main_process:
-                    _finish(remember(images, config, options, teacher_weights), place, folder)
+                    _finish(remember(images, config, options, weights), place, folder)
                 return folder.path
             make_defect = make_defects(options, images, textures)
             pairs = _pair(images, make_defect, config, options)

@@ -32,6 +32,7 @@ ORDER = {
     ),
     "cfrg": (
         ("devices", "run_folder"),
+        ("teachers",),
         ("network",),
         ("memory",),
         ("images",),

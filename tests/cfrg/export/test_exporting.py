@@ -325,6 +325,14 @@ def test_smaller_precisions(
 
 
 @needs_onnx
+def test_on_drawn_images_nothing_is_scored(run: Path, tmp_path: Path) -> None:
+    report = export_run(
+        run, "torch-export", out=tmp_path / "half.pt2", precision="float16", limit=2
+    )
+    assert report.parity.images == 2
+    assert report.figures is None
+
+
 def test_a_graph_that_differs_is_not_written(
     run: Path, sample_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
