@@ -36,8 +36,8 @@ ORDER = {
         ("memory",),
         ("images",),
         ("defects", "inference"),
-        ("training", "export", "app"),
-        ("calibration", "evaluation"),
+        ("training", "export", "server"),
+        ("calibration", "evaluation", "app"),
         ("cli",),
     ),
 }
