@@ -79,8 +79,9 @@ class Gate:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message = {**message, "headers": [*message.get("headers", []), *_HEADERS]}
-                # Who is still sending may hear no answer. Who expects one first is not sending.
-                if not heard and not header(scope, b"expect"):
+                # Who is still sending may hear no answer. Who expects one first is not sending, and
+                # who takes too long (408) has been heard long enough.
+                if not heard and status != 408 and not header(scope, b"expect"):
                     await _hear_out(receive)
             await send(message)
 

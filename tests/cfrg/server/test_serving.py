@@ -159,7 +159,7 @@ def test_of_several_images_one_may_be_broken(
     assert status == 200
     assert without_times(first) == predict(predictors["whole"], contents["a.png"], "a.png")[0]
     assert {*second} == {"id", "error"}
-    assert "PNG" in second["error"]
+    assert "no image format" in second["error"]
     assert without_times(third) == predict(predictors["whole"], contents["c.png"], "c.png")[0]
 
 
@@ -196,7 +196,7 @@ def test_runs_are_asked_by_name(server: DetectorServer) -> None:
         post = "predict" in path or "infer" in path
         status, said = server.post(path, png()) if post else server.get(path)
         assert status == expected, path
-        assert "whole" in said.get("error", "whole"), path
+        assert status != 404 or "whole" in said["error"], path
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_figures_count_what_was_asked_with_few_labels(server: DetectorServer) ->
     server.post("/predict?run=whole", b"no image")
     for number in range(20):
         server.ask(f"/nothing/{number}")
-        server.ask("/v2/models/%d" % number)
+        server.ask(f"/v2/models/{number}")
     after = read()
 
     def more(name: str) -> float:
