@@ -19,6 +19,7 @@ import numpy as np
 
 from cfrg.server.photographs import Photograph
 from cfrg.server.refusals import RefusedError
+from threecad.system.json_files import parse_object
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +76,7 @@ def parse(body: bytes, json_length: str | None, most: int) -> TensorRequest:
         length = int(json_length)
         if length > len(body):
             raise RefusedError(400, "Inference-Header-Content-Length is more than was sent.")
-    request = _object(_parse_json(body[:length]), "The request")
+    request = _parse(body[:length])
     inputs = request.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1:
         raise RefusedError(400, "`inputs` must list one tensor, image.")
@@ -147,11 +148,11 @@ def _pack(values: npt.NDArray[Any]) -> bytes:
     return values.astype("<f4").tobytes()
 
 
-def _parse_json(text: bytes) -> Any:
+def _parse(text: bytes) -> dict[str, Any]:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
-        raise RefusedError(400, "The request is no JSON.") from None
+        return parse_object(text.decode())
+    except ValueError as error:
+        raise RefusedError(400, f"The request cannot be read: {str(error)[:200]}.") from None
 
 
 def _object(value: Any, what: str) -> dict[str, Any]:

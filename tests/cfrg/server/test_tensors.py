@@ -152,7 +152,7 @@ def test_maps_of_several_sizes_fit_in_no_tensor(server: DetectorServer) -> None:
 @pytest.mark.parametrize(
     ("request_", "binary", "status", "sentence"),
     [
-        ([], b"", 400, "must be an object"),
+        ([], b"", 400, "expected an object"),
         ({"inputs": []}, b"", 400, "one tensor"),
         ({"inputs": [tensor(), tensor()]}, b"", 400, "one tensor"),
         ({"inputs": [tensor(name="x")]}, b"", 400, "called image"),
