@@ -151,7 +151,7 @@ def _pack(values: npt.NDArray[Any]) -> bytes:
 def _parse(text: bytes) -> dict[str, Any]:
     try:
         return parse_object(text.decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RefusedError(400, f"The request cannot be read: {str(error)[:200]}.") from None
 
 

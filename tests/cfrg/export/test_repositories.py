@@ -13,6 +13,7 @@ from detector_servers import write_run
 from PIL import Image
 
 from cfrg import Predictor
+from cfrg.export.repositories import _add_model
 from cfrg.export.runtimes import open_session
 
 needs_onnx = pytest.mark.skipif(
@@ -27,7 +28,16 @@ pytestmark = needs_onnx
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_run(tmp_path_factory.mktemp("runs") / "a stator", calibrated=True)
+    return write_run(
+        tmp_path_factory.mktemp("runs") / "a stator",
+        fusion_blocks=1,
+        fusion_width=16,
+        fusion_channels=32,
+        decoder_blocks=(1, 1, 1),
+        decoder_widths=(8, 8, 8),
+        decoder_channels=(8, 8, 16),
+        unet_channels=(8, 8, 8, 8),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,22 +52,20 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def triton(run: Path, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("triton")
-    for options in ("--name fixed --input-size 80x100", "--name any --dynamic"):
-        line = f"cfrg export '{run}' --for triton --images {photographs} --out {root} {options}"
-        result = run_line(line)
-        assert result.exit_code == 0, result.output
-        assert "config.pbtxt: for triton" in result.output
+    line = f"cfrg export '{run}' --for triton --images {photographs} --out {root} --name any"
+    result = run_line(f"{line} --dynamic")
+    assert result.exit_code == 0, result.output
+    assert "config.pbtxt: for triton, under the name any" in result.output
     return root
 
 
 def test_triton_finds_model_and_tensors(triton: Path) -> None:
-    for name, dims in (("fixed", "1, 80, 100, 3"), ("any", "-1, -1, -1, 3")):
-        session = open_session(triton / name / "1" / "model.onnx")
-        text = (triton / name / "config.pbtxt").read_text()
-        assert f'name: "{name}"\nbackend: "onnxruntime"\nmax_batch_size: 0\n' in text
-        assert f'name: "image"\n    data_type: TYPE_UINT8\n    dims: [ {dims} ]' in text
-        for output in session.outputs:
-            assert f'name: "{output}"' in text
+    session = open_session(triton / "any" / "1" / "model.onnx")
+    text = (triton / "any" / "config.pbtxt").read_text()
+    assert 'name: "any"\nbackend: "onnxruntime"\nmax_batch_size: 0\n' in text
+    assert 'name: "image"\n    data_type: TYPE_UINT8\n    dims: [ -1, -1, -1, 3 ]' in text
+    for output in session.outputs:
+        assert f'name: "{output}"' in text
 
 
 def test_triton_reads_the_configuration(triton: Path) -> None:
@@ -81,8 +89,9 @@ def test_openvino_model_server_finds_all_models_of_a_repository(
     root = tmp_path / "models"
     root.mkdir()
     other = {"config": {"name": "other", "base_path": "/models/other"}}
-    kept = {"model_config_list": [other], "mediapipe_config_list": []}
-    (root / "config.json").write_text(json.dumps(kept))
+    (root / "config.json").write_text(
+        json.dumps({"model_config_list": [other], "mediapipe_config_list": []})
+    )
     line = f"cfrg export '{run}' --for ovms --images {photographs} --out {root} --input-size 80x100"
     result = run_line(f"{line} --json")
     assert result.exit_code == 0, result.output
@@ -97,13 +106,13 @@ def test_openvino_model_server_finds_all_models_of_a_repository(
     (expected,) = Predictor.from_pretrained(run, device="cpu").predict([image])
     np.testing.assert_allclose(anomaly_map[0], expected.map, rtol=0, atol=1e-4)
     assert score[0] == pytest.approx(expected.score, abs=1e-4)
+    assert run_line(line).exit_code == 2  # it is there
 
-    # Again: refused, then replaced; what the user changed stays.
-    assert run_line(line).exit_code == 2
-    second["config"]["nireq"] = 4
-    (root / "config.json").write_text(json.dumps(said))
-    assert run_line(f"{line} --force").exit_code == 0
-    assert json.loads((root / "config.json").read_text()) == said
+
+def test_what_a_user_changed_in_a_configuration_stays() -> None:
+    known = {"model_config_list": [{"config": {"name": "part", "nireq": 4}}, "odd", {}]}
+    assert _add_model(known, "part") == known
+    assert len(_add_model(known, "other")["model_config_list"]) == 4
 
 
 @pytest.mark.parametrize(

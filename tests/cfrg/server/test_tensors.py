@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -199,7 +202,8 @@ def test_what_is_no_such_request_is_refused_in_a_sentence(
 
 
 def test_json_without_end_is_refused(server: DetectorServer) -> None:
-    for body in (b"", b"{", b"\xff", b"[" * 200_000, b'{"inputs": [1e999]}', b"NaN"):
+    nested = [b"[" * n + b"]" * n for n in (900, 960, 980, 990, 1000, 100_000)]
+    for body in (b"", b"{", b"\xff", b"[" * 200_000, b'{"inputs": [1e999]}', b"NaN", *nested):
         status, said = server.post("/v2/models/part/infer", body)
         assert status == 400, said
     for length in ("x", "-1", "99999999", "9" * 5000):
@@ -235,3 +239,43 @@ def test_tritons_own_client_is_answered(server: DetectorServer, expected: Any) -
     with pytest.raises(client_library.InferenceServerException, match="no run of this name"):
         client.infer("other", [given])
     client.close()
+
+
+KSERVE = """
+import asyncio, base64, json, sys
+import numpy as np
+from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
+
+async def ask(base, file, pixels):
+    client = InferenceRESTClient(RESTConfig(protocol="v2", timeout=60))
+    assert await client.is_server_ready(base)
+    assert await client.is_model_ready(base, "part")
+    array = InferInput("image", list(pixels.shape), "UINT8")
+    array.set_data_from_numpy(pixels, binary_data=False)
+    text = InferInput("image", [1], "BYTES", [base64.b64encode(file).decode()])
+    for given in (array, text):
+        answer = await client.infer(base, InferRequest("part", [given]), model_name="part")
+        said = {each.name: each.data for each in answer.outputs}
+        print(json.dumps([said["score"], said["decision"]]))
+
+asyncio.run(ask(sys.argv[1], open(sys.argv[2], "rb").read(), np.load(sys.argv[3])))
+"""
+
+
+def test_kserves_own_client_is_answered(
+    server: DetectorServer, expected: Any, tmp_path: Path
+) -> None:
+    if importlib.util.find_spec("kserve") is None:
+        pytest.skip("needs kserve")
+    (tmp_path / "a.png").write_bytes(PNG)
+    np.save(tmp_path / "a.npy", PIXELS)
+    # In a process of its own: its protocol buffers and Triton's do not bear each other.
+    files = [str(tmp_path / name) for name in ("a.png", "a.npy")]
+    answers = subprocess.run(
+        [sys.executable, "-c", KSERVE, f"http://{server.address}", *files],
+        capture_output=True,
+        text=True,
+    )
+    assert answers.returncode == 0, answers.stderr
+    for line in answers.stdout.splitlines()[-2:]:
+        assert json.loads(line) == [[expected.score], [expected.to_dict()["decision"]]]
