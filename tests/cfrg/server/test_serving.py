@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from browser import open_browser, requested_addresses
 from detector_servers import DetectorServer, finish, form, serving, write_run
 from PIL import Image
 
@@ -70,13 +71,12 @@ def server(
 
 
 @pytest.fixture(scope="module")
-def strict(
-    run: Path, tiled: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[DetectorServer]:
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DetectorServer]:
     """One that is small in everything, asks for a token and stands behind a proxy."""
-    options = "--queue 0 --timeout 2 --max-bytes 20000 --max-pixels 1000000 --root-path /parts"
+    options = "--queue 0 --timeout 5 --max-bytes 20000 --max-pixels 1000000 --root-path /parts"
+    tiles = write_run(tmp_path_factory.mktemp("runs") / "tiles", tile=64, tile_overlap=48)
     with serving(
-        tiled,
+        tiles,
         *options.split(),
         "--allow-host",
         "parts.example",
@@ -298,7 +298,7 @@ def test_behind_a_proxy_both_paths_lead_here(strict: DetectorServer) -> None:
 def test_a_full_queue_says_when_to_come_again(strict: DetectorServer) -> None:
     content = png(40, 40)
     with strict.half_a_request("/predict", content, Authorization=BEARER) as first:
-        deadline = time.monotonic() + 1.5
+        deadline = time.monotonic() + 4
         while (
             answer := strict.ask(
                 "/predict", content, Content_Type="image/png", Authorization=BEARER
@@ -317,9 +317,9 @@ def test_time_ends_for_a_slow_sender_and_for_many_tiles(strict: DetectorServer) 
         answer = slow.getresponse()
         assert answer.status == 408
     buffer = io.BytesIO()
-    Image.new("RGB", (1000, 1000)).save(buffer, "PNG")  # 441 tiles
+    Image.new("RGB", (1000, 1000)).save(buffer, "PNG")  # 3,600 tiles
     status, said = strict.post("/predict", buffer.getvalue(), Authorization=BEARER)
-    assert (status, said["error"]) == (504, "There was no answer within 2 s.")
+    assert (status, said["error"]) == (504, "There was no answer within 5 s.")
     assert strict.post("/predict", png(40, 40), Authorization=BEARER)[0] == 200
 
 
@@ -377,6 +377,17 @@ def test_the_page_of_the_api_needs_no_other_server(server: DetectorServer) -> No
             assert said["summary"]
             assert "200" in said["responses"]
             assert "422" not in said["responses"] or "broken" in str(said["responses"]["422"])
+
+
+def test_a_browser_asks_nobody_else_for_the_page(server: DetectorServer) -> None:
+    with open_browser() as driver:
+        driver.get(f"http://{server.address}/")
+        assert driver.current_url == f"http://{server.address}/docs"
+        assert "cfrg serve" in driver.find_element("tag name", "h1").text
+        for address in requested_addresses(driver):
+            assert address.startswith((f"http://{server.address}/", "data:"))
+        styled = driver.find_element("tag name", "pre").value_of_css_property("border-radius")
+        assert styled != "0px"
 
 
 def test_told_to_end_it_answers_who_waits_and_refuses_others(run: Path, tmp_path: Path) -> None:
