@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from cfrg.images.frames import to_rgb
 from cfrg.inference.predictor import Predictor, Prepared
 from cfrg.network import processing
 from cfrg.server.refusals import RefusedError
-from threecad.errors import ImageError, ImageSizeError
-from threecad.images.files import open_image, read_size, rgb_array
+from threecad.errors import ImageError, ImageSizeError, UsageError
+from threecad.images.files import open_image, read_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,21 +60,17 @@ class Photograph:
         """Return the image on its way to the network, or why it is not."""
         begun = time.perf_counter()
         try:
-            image = self._decode(max_pixels)
+            pixels: Any = self.content
+            if isinstance(pixels, bytes):
+                pixels = open_image("image", pixels, max_pixels=max_pixels)
+            image = to_rgb(pixels)  # as the predictor takes what is in memory
             canvas = processing.to_tensor(predictor.prepare(image))
-        except ImageError as error:
-            reason = f"The image cannot be used: {error.reason.rstrip('.')}."
+        except (ImageError, UsageError) as error:
+            said = getattr(error, "reason", str(error))
+            reason = f"The image cannot be used: {said.rstrip('.')}."
             return Prepared(self.id, None, (0, 0), time.perf_counter() - begun, reason)
         except MemoryError:
             reason = "There is not enough memory to read the image."
             return Prepared(self.id, None, (0, 0), time.perf_counter() - begun, reason)
         size = (image.shape[0], image.shape[1])
         return Prepared(self.id, canvas, size, time.perf_counter() - begun)
-
-    def _decode(self, max_pixels: int) -> npt.NDArray[np.uint8]:
-        if not isinstance(self.content, bytes):
-            return self.content
-        try:
-            return rgb_array(open_image("image", self.content, max_pixels=max_pixels))
-        except ValueError as error:  # such as floating-point values
-            raise ImageError(str(error)) from None

@@ -129,7 +129,7 @@ class _Ending:
         self._desk.close()
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # between two steps of the loop
+        except RuntimeError:  # it has not begun, or has ended
             self._server.should_exit = True
         else:
             loop.call_soon_threadsafe(self._begin)

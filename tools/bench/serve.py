@@ -50,7 +50,7 @@ def main() -> None:
         ask_all(addresses, contents, options.clients, options.clients)  # warm
         memory = [resident(servers)]
         begun, computed = time.perf_counter(), processor_seconds(servers)
-        answers = ask_all(addresses, contents, 200, options.clients)
+        answers = ask_all(addresses, contents, min(200, options.requests), options.clients)
         memory.append(resident(servers))
         rest = max(0, options.requests - 200)
         answers += ask_all(addresses, contents, rest, options.clients)
