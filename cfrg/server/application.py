@@ -203,8 +203,7 @@ def make_application(service: Service) -> FastAPI:
         title="cfrg serve",
         version=__version__,
         description=descriptions.SERVER,
-        docs_url=None,
-        redoc_url=None,
+        openapi_url=None,  # which turns off FastAPI's own pages, too
         lifespan=live,
     )
     for method, path, answer, said in (
@@ -236,11 +235,20 @@ def make_application(service: Service) -> FastAPI:
         page = render_template("api.html", api=application.openapi(), address=address)
         return HTMLResponse(page, headers={"Content-Security-Policy": descriptions.POLICY})
 
+    async def describe_api(request: Request) -> JSONResponse:
+        root = request.scope["root_path"]
+        servers = {"servers": [{"url": root}]} if root else {}
+        return JSONResponse({**application.openapi(), **servers})
+
     async def show_start(request: Request) -> RedirectResponse:
         return RedirectResponse(f"{request.scope['root_path']}/docs")
 
-    application.add_api_route("/docs", show_api, include_in_schema=False)
-    application.add_api_route("/", show_start, include_in_schema=False)
+    for path, answer in (
+        ("/", show_start),
+        ("/docs", show_api),
+        ("/openapi.json", describe_api),
+    ):
+        application.add_api_route(path, answer, response_model=None, include_in_schema=False)
     application.add_exception_handler(RefusedError, _answer_refusal)
     application.add_exception_handler(ClientGoneError, _answer_nobody)
     application.add_exception_handler(Exception, _answer_fault)
