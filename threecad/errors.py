@@ -4,6 +4,7 @@
     ├── DataError            the data on disk are not what they should be
     │   ├── LayoutError      a tree, folder or file name
     │   ├── ImageError       an image that cannot be decoded
+    │   │   └── ImageSizeError  … since its header declares too many pixels
     │   └── MaskError        a mask that cannot be decoded or does not fit its image
     ├── DownloadError        a transfer that failed
     │   └── TransferInterrupted  … for a reason that may pass
@@ -34,6 +35,7 @@ __all__ = [
     "EvaluationError",
     "ExtractionError",
     "ImageError",
+    "ImageSizeError",
     "LayoutError",
     "MaskError",
     "ModelError",
@@ -67,6 +69,10 @@ class ImageError(DataError):
     def __init__(self, message: str, *, reason: str = "") -> None:
         super().__init__(message)
         self.reason = reason or message
+
+
+class ImageSizeError(ImageError):
+    """The header of an image declares more pixels than are decoded."""
 
 
 class MaskError(DataError):

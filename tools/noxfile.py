@@ -57,7 +57,8 @@ EXTRAS = {
         "threecad/evaluation/test_metrics_distributed.py",
     ],
     "onnx": ["cfrg/export/test_exporting.py"],
-    "openvino": ["cfrg/export/test_exporting.py"],
+    "openvino": ["cfrg/export/test_exporting.py", "cfrg/export/test_repositories.py"],
+    "serve": ["cfrg/server"],
 }
 """The tests of each extra, in the versions it resolves to: one may ask for an older library."""
 

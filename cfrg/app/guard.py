@@ -17,6 +17,9 @@ from urllib.parse import parse_qs, urlencode
 
 from cfrg.app.events import SESSION, EventError, rewrite_event
 from cfrg.app.uploads import MAX_UPLOAD
+from cfrg.server.bodies import BoundedBody
+from cfrg.server.listening import Names, header
+from cfrg.server.refusals import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -26,10 +29,7 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[dict[str, Any]]]
     Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-__all__ = ["Guard", "is_own_host"]
-
-LOCAL = ("localhost", "127.0.0.1", "::1")
-"""Names of this machine for itself."""
+__all__ = ["Guard"]
 
 PATIENCE = 60
 """Seconds a visitor has to send a request's body."""
@@ -64,16 +64,6 @@ _HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
 )
 
-_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
-
-
-class _RefusedError(Exception):
-    """An answer in place of gradio's."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-
 
 class Guard:
     """The page behind a list of what it answers (ASGI middleware).
@@ -98,8 +88,7 @@ class Guard:
         self.app = app
         self.page = page
         self.uploads = uploads
-        self._allowed = {name.strip("[]").lower() for name in allow_hosts}
-        self._hosts = {*LOCAL, host.lower(), *self._allowed}
+        self._names = Names(host, allow_hosts)
         self._sessions: OrderedDict[str, None] = OrderedDict()
         self._receiving = 0
 
@@ -123,28 +112,10 @@ class Guard:
             await send(message)
 
         try:
-            self._check_sender(scope)
+            self._names.check(scope, _UNKNOWN)
             await self._answer(scope, receive, send_with_headers)
-        except _RefusedError as refusal:
+        except RefusedError as refusal:
             await _reply(send_with_headers, refusal.status, str(refusal))
-
-    def _check_sender(self, scope: dict[str, Any]) -> None:
-        """Refuse who calls the page by another's name, or speaks for another site."""
-        # The address that the visitor reached is nobody else's.
-        hosts = {*self._hosts, (scope.get("server") or ("",))[0]}
-        names = _header(scope, b"host")
-        forwarded = _header(scope, b"x-forwarded-host")
-        if len(names) != 1:
-            raise _RefusedError(400, "One Host is expected.")
-        if not all(is_own_host(name, hosts) for name in (*names, *forwarded)):
-            raise _RefusedError(
-                403, "The page is not known by this name; `cfrg app --allow-host` adds it."
-            )
-        # Another port is another site. Behind a server in front, a name without one is known.
-        own = {name.lower() for name in (*names, *forwarded, *self._allowed)}
-        for origin in _header(scope, b"origin"):
-            if origin.partition("://")[2].lower() not in own:
-                raise _RefusedError(403, "Scripts of other sites have no access.")
 
     async def _answer(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
@@ -155,21 +126,21 @@ class Guard:
             self._remember(session)
             await self._pass(scope, _once(event, receive), send, length=len(event))
         elif method not in ("GET", "HEAD"):
-            raise _RefusedError(405, "The page does not do this.")
+            raise RefusedError(405, "The page does not do this.")
         elif path == "/gradio_api/queue/data":
             await self._pass(scope, receive, send, query={"session_hash": self._session(scope)})
         elif path == "/gradio_api/upload_progress":
             await _reply(send, 200, 'data: {"msg": "done"}\n\n', b"text/event-stream")
         elif path.startswith(_FILE):
             if not self.uploads.serves(path[len(_FILE) :]):
-                raise _RefusedError(403, "This is no file of the page.")
+                raise RefusedError(403, "This is no file of the page.")
             await self._pass(scope, receive, send)
         elif path == "/":
             await self._pass(scope, receive, _Homely(send))
         elif _PAGE.fullmatch(path) and ".." not in path:
             await self._pass(scope, receive, send)
         else:
-            raise _RefusedError(404, "There is nothing here.")
+            raise RefusedError(404, "There is nothing here.")
 
     async def _pass(
         self,
@@ -199,7 +170,7 @@ class Guard:
 
     async def _take_event(self, receive: Receive) -> tuple[str, bytes]:
         body = b""
-        source = _Bounded(receive, MAX_EVENT)
+        source = _bounded(receive, MAX_EVENT)
         while (message := await source())["type"] == "http.request":
             body += message.get("body", b"")
             if not message.get("more_body"):
@@ -208,7 +179,7 @@ class Guard:
         try:
             return rewrite_event(body, self.page, self.uploads)
         except EventError as error:
-            raise _RefusedError(error.status, str(error)) from None
+            raise RefusedError(error.status, str(error)) from None
 
     async def _take_upload(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Keep the file of a form as gradio's own upload does, and answer with its path."""
@@ -216,28 +187,28 @@ class Guard:
         from starlette.requests import ClientDisconnect, Request
 
         if not any(
-            kind.startswith("multipart/form-data") for kind in _header(scope, b"content-type")
+            kind.startswith("multipart/form-data") for kind in header(scope, b"content-type")
         ):
-            raise _RefusedError(400, "A form with one file is expected.")
+            raise RefusedError(400, "A form with one file is expected.")
         if self._receiving >= AT_ONCE:
-            raise _RefusedError(503, "The page is busy with other uploads. Try again.")
+            raise RefusedError(503, "The page is busy with other uploads. Try again.")
         self._receiving += 1
-        source = _Bounded(receive, MAX_UPLOAD + (16 << 10))
+        source = _bounded(receive, MAX_UPLOAD + (16 << 10))
         try:
             async with Request(scope, source).form(max_files=1, max_fields=1) as form:
                 file = form.get("files")
                 if not hasattr(file, "file"):
-                    raise _RefusedError(400, "A form with one file is expected.")
+                    raise RefusedError(400, "A form with one file is expected.")
                 if (file.size or 0) > MAX_UPLOAD:
-                    raise _RefusedError(413, _TOO_LARGE)
+                    raise RefusedError(413, _TOO_LARGE)
                 path = await asyncio.to_thread(self.uploads.add, file.filename or "", file.file)
         except ClientDisconnect:
             return
         except (MultiPartException, ValueError, LookupError):  # by the version of starlette
             await source.drop()
-            raise _RefusedError(400, "A form with one file is expected.") from None
+            raise RefusedError(400, "A form with one file is expected.") from None
         except OSError:
-            raise _RefusedError(507, "There is no room for the file.") from None
+            raise RefusedError(507, "There is no room for the file.") from None
         finally:
             self._receiving -= 1
         self.page.upload_file_set.add(path)  # so gradio removes it once it is old
@@ -247,7 +218,7 @@ class Guard:
         query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=20)
         session: str = query.get("session_hash", [""])[0]
         if not SESSION.fullmatch(session) or session not in self._sessions:
-            raise _RefusedError(404, "This session has asked for nothing.")
+            raise RefusedError(404, "This session has asked for nothing.")
         return session
 
     def _remember(self, session: str) -> None:
@@ -259,37 +230,7 @@ class Guard:
 
 _TOO_LARGE = f"The page takes files up to {MAX_UPLOAD >> 20} MB."
 
-
-class _Bounded:
-    """The body of a request, which ends in time and within a number of bytes."""
-
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self._receive = receive
-        self._left = limit
-        self._ended = False
-        self._until = asyncio.get_running_loop().time() + PATIENCE
-
-    async def __call__(self) -> dict[str, Any]:
-        message = await self._next()
-        self._left -= len(message.get("body", b""))
-        if self._left < 0:
-            await self.drop()
-            raise _RefusedError(413, _TOO_LARGE)
-        return message
-
-    async def drop(self) -> None:
-        """Read what else comes and keep nothing: who is still sending hears no answer."""
-        while not self._ended:
-            await self._next()
-
-    async def _next(self) -> dict[str, Any]:
-        try:
-            left = self._until - asyncio.get_running_loop().time()
-            message = await asyncio.wait_for(self._receive(), max(left, 0))
-        except asyncio.TimeoutError:
-            raise _RefusedError(408, "The request took too long.") from None
-        self._ended = not message.get("more_body")
-        return message
+_UNKNOWN = "The page is not known by this name; `cfrg app --allow-host` adds it."
 
 
 class _Homely:
@@ -319,14 +260,8 @@ class _Homely:
         await self._send({**message, "body": own})
 
 
-def is_own_host(name: str, hosts: Iterable[str]) -> bool:
-    """Return whether the value of a ``Host`` header names one of the hosts, on any port."""
-    parts = _HOST.fullmatch(name)
-    return parts is not None and (parts[1] or parts[2]).lower() in hosts
-
-
-def _header(scope: dict[str, Any], name: bytes) -> list[str]:
-    return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
+def _bounded(receive: Receive, limit: int) -> BoundedBody:
+    return BoundedBody(receive, limit, PATIENCE, _TOO_LARGE)
 
 
 def _once(body: bytes, receive: Receive) -> Receive:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections import OrderedDict
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from cfrg.inference.deadlines import ending
 from cfrg.inference.overlays import colour_scale
 from cfrg.inference.predictor import Predictor
 from cfrg.inference.regions import find_regions
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
-    import torch
 
-    from cfrg.inference.predictor import MapPredictor
     from cfrg.inference.regions import FlaggedRegion
     from threecad.dataset.samples import Index, Sample
 
@@ -123,9 +121,7 @@ class Inspector:
             TimeoutError: If there are tiles left to compute then.
         """
         image = read_image(path)
-        predictor = copy.copy(self.predictor)
-        predictor._network = _Ending(predictor._network, until)
-        (prediction,) = predictor.predict([image])
+        (prediction,) = ending(self.predictor, until).predict([image])
         if prediction.map is None:
             raise ImageError(str(prediction.error))
         return Inspection(shrink(image), prediction.map, prediction.score, prediction.size)
@@ -151,19 +147,6 @@ class Inspector:
         return overlay(
             inspection.image, inspection.map, vmin=low, vmax=high, threshold=pixel_threshold
         )
-
-
-class _Ending:
-    """A detector that says no more from some moment on."""
-
-    def __init__(self, detector: MapPredictor, until: float) -> None:
-        self.config = detector.config
-        self._detector, self._until = detector, until
-
-    def predict_maps(self, image: torch.Tensor) -> torch.Tensor:
-        if time.monotonic() > self._until:
-            raise TimeoutError
-        return self._detector.predict_maps(image)
 
 
 class Inspections:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from cfrg.app.guard import SESSIONS, Guard
 from cfrg.app.page import STYLE, import_gradio, make_app
 from cfrg.app.uploads import MAX_UPLOAD, Uploads
-from threecad.errors import UsageError
+from cfrg.server.listening import address_of, listen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +51,7 @@ def serve(
     Raises:
         UsageError: If gradio is not installed, or the address cannot be listened on.
     """
-    with _listen(host, port) as listener:
+    with listen(host, port) as listener:
         gradio = import_gradio()
         import uvicorn
 
@@ -61,8 +60,7 @@ def serve(
             page, server = _mount(gradio, inspectors)
         uploads = Uploads(Path(os.environ["GRADIO_TEMP_DIR"]))
         guard = Guard(server, page, uploads, host=host, allow_hosts=allow_hosts)
-        name = f"[{host}]" if ":" in host else host
-        print(f"http://{name}:{listener.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
+        print(f"{address_of(host, listener)}/ (Ctrl-C ends it)", flush=True)
         # Ended by the system, the command cleans up as it does after Ctrl-C.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         # Gradio's own launch would ask itself over HTTP, which a proxy or a busy machine breaks.
@@ -76,20 +74,6 @@ def serve(
         )
         with suppress(KeyboardInterrupt):
             uvicorn.Server(settings).run(sockets=[listener])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens, on a free port for 0."""
-    try:
-        return socket.create_server((host, port), family=_family(host))
-    except OSError as error:
-        raise UsageError(
-            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another `port`."
-        ) from None
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _mount(gradio: Any, inspectors: Sequence[Inspector]) -> tuple[Any, Any]:

@@ -15,6 +15,7 @@ from cfrg.cli.export import export
 from cfrg.cli.import_checkpoint import import_checkpoint
 from cfrg.cli.info import info
 from cfrg.cli.predict import predict
+from cfrg.cli.serve import serve
 from cfrg.cli.train import train
 from threecad.cli.group import FriendlyGroup
 
@@ -39,6 +40,7 @@ for command in (
     import_checkpoint,
     info,
     predict,
+    serve,
     train,
 ):
     main.add_command(command)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from threecad.cli.group import examples, force_option, json_option, print_json
 
 if TYPE_CHECKING:
+    from cfrg.export.repositories import ModelServer
     from cfrg.export.writing import ExportReport, Format, Precision
 
 __all__ = ["export"]
@@ -31,20 +32,27 @@ def parse_size(
     epilog=examples(
         "cfrg export run --to onnx --out detector.onnx",
         "cfrg export run --to torch-export --dynamic --images 3cad",
+        "cfrg export run --for triton --out models --name stator",
     )
 )
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--to",
-    required=True,
     type=click.Choice(["onnx", "openvino", "torch-export"]),
-    help="Format of the file.",
+    help="Format of the file; this or --for is needed.",
 )
 @click.option(
+    "--for",
+    "server",
+    type=click.Choice(["ovms", "triton"]),
+    help="Write a model repository for OpenVINO Model Server, or for Triton.",
+)
+@click.option("--name", help="Of the model in the repository.  [default: that of RUN]")
+@click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="The file, ending in .onnx, .xml or .pt2.  [default: in RUN/export]",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The file, ending in .onnx, .xml or .pt2, or the repository.  [default: in RUN/export]",
 )
 @click.option("--fp16", "precision", flag_value="float16", help="Network in half precision.")
 @click.option(
@@ -81,7 +89,9 @@ def parse_size(
 @json_option
 def export(
     run: Path,
-    to: Format,
+    to: Format | None,
+    server: ModelServer | None,
+    name: str | None,
     out: Path | None,
     precision: Precision | None,
     input_size: tuple[int, int] | None,
@@ -96,23 +106,36 @@ def export(
     Resizing, normalisation, smoothing, score and threshold are inside. The file is written only if
     it computes what the model computes on the images compared.
     """
-    from cfrg.export.writing import export_run
+    if (to is None) == (server is None):
+        raise click.UsageError("Say --to FORMAT for a file, or --for SERVER for a repository.")
+    if name is not None and server is None:
+        raise click.UsageError("--name is for a model repository: say --for, too.")
+    options: dict[str, Any] = {
+        "out": out,
+        "images": images,
+        "precision": precision or "float32",
+        "input_size": input_size,
+        "dynamic": dynamic,
+        "limit": limit,
+        "force": force,
+    }
+    if to is not None:
+        from cfrg.export.writing import export_run
 
-    report = export_run(
-        run,
-        to,
-        out=out,
-        images=images,
-        precision=precision or "float32",
-        input_size=input_size,
-        dynamic=dynamic,
-        limit=limit,
-        force=force,
-    )
+        report = export_run(run, to, **options)
+        said = report.to_dict()
+    else:
+        from cfrg.export.repositories import export_for_server
+
+        assert server is not None
+        repository = export_for_server(run, server, name=name, **options)
+        report, said = repository.report, repository.to_dict()
     if as_json:
-        print_json(report.to_dict())
+        print_json(said)
     else:
         _print_report(report)
+        if server is not None:
+            print(f"{said['configuration']}: for {server}, under the name {said['name']}")
 
 
 def _print_report(report: ExportReport) -> None:

@@ -37,8 +37,8 @@ ORDER = {
         ("memory",),
         ("images",),
         ("defects", "inference"),
-        ("training", "export", "app"),
-        ("calibration", "evaluation"),
+        ("training", "export", "server"),
+        ("calibration", "evaluation", "app"),
         ("cli",),
     ),
 }

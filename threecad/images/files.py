@@ -33,7 +33,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from threecad.errors import ImageError
+from threecad.errors import ImageError, ImageSizeError
 from threecad.images.damage import describe_damage
 from threecad.system import atomic
 
@@ -201,7 +201,7 @@ def open_image(
 
     Raises:
         ImageError: If there is no such file, it has none of ``FORMATS``, is damaged, or its header
-            declares more pixels; ``reason`` says which.
+            declares more pixels (``ImageSizeError``); ``reason`` says which.
     """
     with _decoding(path, content) as file:
         image = _open_header(path, file, MAX_PIXELS if max_pixels is None else max_pixels)
@@ -266,12 +266,14 @@ def _open_header(
     if image.width * image.height > max_pixels:
         size = f"{image.width} × {image.height} pixels"
         reason = f"it declares {size}, more than the {max_pixels:,} that are allowed"
-        raise _error(path, reason, "Crop or scale it first.")
+        raise _error(path, reason, "Crop or scale it first.", ImageSizeError)
     return image
 
 
-def _error(path: str | os.PathLike[str], reason: str, advice: str) -> ImageError:
-    return ImageError(f"{Path(path)} cannot be read as an image: {reason}. {advice}", reason=reason)
+def _error(
+    path: str | os.PathLike[str], reason: str, advice: str, kind: type[ImageError] = ImageError
+) -> ImageError:
+    return kind(f"{Path(path)} cannot be read as an image: {reason}. {advice}", reason=reason)
 
 
 _ours: ContextVar[bool] = ContextVar("decoding for threecad", default=False)

@@ -32,10 +32,11 @@ from PIL import Image
 
 from cfrg import CFRG, CFRGConfig, Predictor
 from cfrg.app import inspector as inspection_module
-from cfrg.app.guard import MAX_EVENT, is_own_host
+from cfrg.app.guard import MAX_EVENT
 from cfrg.app.inspector import Inspections, Inspector
 from cfrg.app.server import WAITING
 from cfrg.app.uploads import PER_SESSION, Uploads
+from cfrg.server.listening import is_own_host
 from threecad.errors import ImageError
 
 SECRET = b"a secret of the user's\n"

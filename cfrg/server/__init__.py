@@ -1,0 +1,1 @@
+"""Detectors over HTTP, for other programs: photographs in, predictions out."""
