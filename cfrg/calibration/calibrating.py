@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from cfrg.images.appearance import Appearance
     from threecad.dataset.samples import Index
 
     Values = npt.NDArray[np.float64]
@@ -113,7 +114,7 @@ def calibrate(
     predictor = Predictor.from_pretrained(run, calibrated=False, **options)
     model: Any = predictor.detector
     digest = digest_weights(model)
-    scores, peaks = _measure(predictor, files)
+    scores, peaks, appearance = _measure(predictor, files)
     ordered = np.sort(scores), np.sort(peaks)
     image_threshold, pixel_threshold = (float(values[rank - 1]) for values in ordered)
     enough = average_rank(len(files), false_alarm_rate)
@@ -137,6 +138,7 @@ def calibrate(
         else (float(ordered[0][enough - 1]), float(ordered[1][enough - 1])),
         scores=scores,
         peaks=peaks,
+        appearance=appearance,
         defect_scores=_score_defects(predictor, files, seed),
         warning=chosen.warning,
     )
@@ -229,20 +231,23 @@ def _say_too_few(number: int, copies: int, rate: float) -> str:
     )
 
 
-def _measure(predictor: Predictor, files: Sequence[tuple[str, Path]]) -> tuple[Values, Values]:
-    """Return the score of each file and the highest value of its map."""
+def _measure(
+    predictor: Predictor, files: Sequence[tuple[str, Path]]
+) -> tuple[Values, Values, list[Appearance]]:
+    """Return the score of each file, the highest value of its map, and what it looks like."""
     bad: list[str] = []
-    values = []
+    values, appearance = [], []
     predictions = predictor.predict_files(files)
     for prediction in tqdm(predictions, total=len(files), desc="good images", unit="image"):
-        if prediction.map is None:
+        if prediction.map is None or prediction.appearance is None:
             bad.append(f"{prediction.id}: {prediction.error}")
             continue
         values.append((prediction.score, float(prediction.map.max())))
+        appearance.append(prediction.appearance)
     if bad:
         raise DataError(join_errors(bad))
     scores, peaks = np.array(values, np.float64).T
-    return scores, peaks
+    return scores, peaks, appearance
 
 
 class _Canvases:

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cfrg.calibration.tolerance import CONFIDENCE, clopper_pearson
+from cfrg.images.appearance import STATISTICS
 from cfrg.network import processing
 from threecad.pages.figures import PALETTE, styled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
     from matplotlib.figure import Figure
 
+    from cfrg.images.appearance import Appearance
     from cfrg.inference.thresholds import Threshold
 
     Values = npt.NDArray[np.float64]
@@ -38,6 +42,7 @@ class Calibration:
             calibrations and not with confidence; ``None`` where there are too few images.
         scores: Image scores of the good images.
         peaks: The highest values of their maps.
+        appearance: What they look like; ``cfrg monitor`` compares production with it.
         defect_scores: Image scores of synthetic defects drawn on these images.
         warning: What is questionable about the images.
     """
@@ -46,6 +51,7 @@ class Calibration:
     average: tuple[float, float] | None
     scores: Values
     peaks: Values
+    appearance: Sequence[Appearance]
     defect_scores: Values
     warning: str | None
 
@@ -72,6 +78,12 @@ class Calibration:
                 "interval": [low, high],
             },
             "warning": self.warning,
+            "reference": {
+                "score": self.scores.tolist(),
+                **{
+                    name: [look.to_dict()[name] for look in self.appearance] for name in STATISTICS
+                },
+            },
         }
 
     def __str__(self) -> str:
