@@ -14,6 +14,7 @@ from cfrg.cli.evaluate import evaluate
 from cfrg.cli.export import export
 from cfrg.cli.import_checkpoint import import_checkpoint
 from cfrg.cli.info import info
+from cfrg.cli.monitor import monitor
 from cfrg.cli.predict import predict
 from cfrg.cli.train import train
 from threecad.cli.group import FriendlyGroup
@@ -38,6 +39,7 @@ for command in (
     export,
     import_checkpoint,
     info,
+    monitor,
     predict,
     train,
 ):

@@ -37,7 +37,7 @@ ORDER = {
         ("images",),
         ("defects", "inference"),
         ("training", "export", "app"),
-        ("calibration", "evaluation"),
+        ("calibration", "evaluation", "monitoring"),
         ("cli",),
     ),
 }
