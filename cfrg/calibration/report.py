@@ -45,6 +45,7 @@ class Calibration:
         appearance: What they look like; ``cfrg monitor`` compares production with it.
         defect_scores: Image scores of synthetic defects drawn on these images.
         warning: What is questionable about the images.
+        hard_negatives: How many of them an earlier detector had wrongly stopped.
     """
 
     threshold: Threshold
@@ -54,6 +55,7 @@ class Calibration:
     appearance: Sequence[Appearance]
     defect_scores: Values
     warning: str | None
+    hard_negatives: int = 0
 
     @property
     def missed(self) -> int:
@@ -72,6 +74,7 @@ class Calibration:
             "confidence": CONFIDENCE,
             "method": METHOD,
             "on_average": average,
+            "hard_negatives": self.hard_negatives,
             "synthetic_defects": {
                 "drawn": len(self.defect_scores),
                 "missed": self.missed,
@@ -80,9 +83,7 @@ class Calibration:
             "warning": self.warning,
             "reference": {
                 "score": self.scores.tolist(),
-                **{
-                    name: [look.to_dict()[name] for look in self.appearance] for name in STATISTICS
-                },
+                **{name: [look.to_dict()[name] for look in self.appearance] for name in STATISTICS},
             },
         }
 
@@ -94,7 +95,8 @@ class Calibration:
         image, pixel = ("–", "–") if not self.average else map("{:.5g}".format, self.average)
         return "\n".join(
             [
-                f"{_say_images(threshold.images, threshold.copies)} ({threshold.source})",
+                f"{_say_images(threshold.images, threshold.copies)} ({threshold.source})"
+                + (f", {self.hard_negatives:,} hard negatives" if self.hard_negatives else ""),
                 f"image threshold  {threshold.image_threshold:.5g}  (on average enough: {image})",
                 f"pixel threshold  {threshold.pixel_threshold:.5g}  (on average enough: {pixel})",
                 f"false alarms     at most {threshold.false_alarm_rate:.2%} with "

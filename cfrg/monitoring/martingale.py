@@ -57,8 +57,8 @@ def bet_on_ranks(ranks: Values) -> Values:
 
     The bets are the densities 1 ± (p - ½), for shifts that last, and ½/√p and ½/√(1 - p), for
     values beyond nearly all before. Money is invested a little at each step, so that a change after
-    thousands of parts is not met by capital that was lost before: after t steps 1/(1 + ln(1 + t)) is
-    still in the purse.
+    thousands of parts is not met by capital that was lost before: after t steps 1/(1 + ln(1 + t))
+    is still in the purse.
     """
     p = np.clip(ranks, 1e-12, 1 - 1e-12)
     bets = np.stack([0.5 + p, 1.5 - p, 0.5 / np.sqrt(p), 0.5 / np.sqrt(1 - p)], axis=1)

@@ -297,4 +297,6 @@ def _say_scores(score: Watched, *, alone: bool) -> str:
         if score.rises
         else "defects may be missed; send some to a person, and calibrate again"
     )
-    return f"Since about part {score.since:,} scores {direction} while images look the same: {advice}."
+    return (
+        f"Since about part {score.since:,} scores {direction} while images look the same: {advice}."
+    )

@@ -234,7 +234,9 @@ def _write_cvat(images: Sequence[_Image], folder: Path) -> None:
             ET.SubElement(polygon, "attribute", name="score").text = shape.said
     ET.indent(root)
     text = ET.tostring(root, encoding="unicode")
-    atomic.write_text(folder / "annotations.xml", f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n')
+    atomic.write_text(
+        folder / "annotations.xml", f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
+    )
     score = {"name": "score", "input_type": "text", "mutable": False, "values": [""]}
     label = {"name": LABEL, "type": "any", "attributes": [{**score, "default_value": ""}]}
     atomic.write_json(folder / "labels.json", [label])
