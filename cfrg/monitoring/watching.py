@@ -220,7 +220,7 @@ def monitor(
     below = reference.values["score"] < limit
     report = Report(
         run=os.fspath(run),
-        files=tuple(map(os.fspath, predictions)),
+        files=tuple(os.fspath(file) for file in predictions),
         parts=len(stream),
         broken=stream.broken,
         reference=int(below.sum()),

@@ -12,7 +12,6 @@ standing is then a mask.
 
 from __future__ import annotations
 
-import json
 import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
@@ -155,7 +154,7 @@ def _write_coco(images: Sequence[_Image], folder: Path) -> None:
 
 def _write_labelme(images: Sequence[_Image], folder: Path) -> None:
     for image in images:
-        shapes = [
+        shapes: list[dict[str, Any]] = [
             {
                 "label": LABEL,
                 "points": [list(corner) for corner in shape.corners],
@@ -168,7 +167,7 @@ def _write_labelme(images: Sequence[_Image], folder: Path) -> None:
             }
             for shape in image.shapes
         ]
-        document = {
+        document: dict[str, Any] = {
             "version": "5.5.0",
             "flags": {},
             "shapes": shapes,
