@@ -42,20 +42,20 @@ class Calibration:
             calibrations and not with confidence; ``None`` where there are too few images.
         scores: Image scores of the good images.
         peaks: The highest values of their maps.
-        appearance: What they look like; ``cfrg monitor`` compares production with it.
         defect_scores: Image scores of synthetic defects drawn on these images.
         warning: What is questionable about the images.
         hard_negatives: How many of them an earlier detector had wrongly stopped.
+        appearance: What the good images look like; ``cfrg monitor`` compares production with it.
     """
 
     threshold: Threshold
     average: tuple[float, float] | None
     scores: Values
     peaks: Values
-    appearance: Sequence[Appearance]
     defect_scores: Values
     warning: str | None
     hard_negatives: int = 0
+    appearance: Sequence[Appearance] = ()
 
     @property
     def missed(self) -> int:
