@@ -47,6 +47,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "split_file": (str, type(None)),
     "fold": (int, type(None)),
     "held_out": (list,),
+    "hard_negatives": (int,),
     "config": (dict,),
     "options": (dict,),
     "versions": (dict,),

@@ -24,6 +24,7 @@ from cfrg.inference.predictor import Predictor, Prepared
 from cfrg.inference.thresholds import Threshold, digest_weights
 from cfrg.network.processing import to_tensor
 from cfrg.run_folder import RunFolder, writes_run
+from cfrg.training.hard_negatives import FOLDER, read_hard_negatives
 from cfrg.training.options import TrainingOptions
 from cfrg.training.recipes import make_defects
 from cfrg.training.runs import read_run, read_trained_on
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from cfrg.images.appearance import Appearance
     from threecad.dataset.samples import Index
 
     Values = npt.NDArray[np.float64]
@@ -73,6 +75,7 @@ def calibrate(
     split_file: str | os.PathLike[str] | None = None,
     errata: str | os.PathLike[str] | None = None,
     fold: int | None = None,
+    hard_negatives: str | os.PathLike[str] | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Calibration:
@@ -91,6 +94,7 @@ def calibrate(
         split_file: Take the splits from this file.
         errata: Apply the corrections in this file.
         fold: Held-out fold, for a k-fold split file.
+        hard_negatives: The folder that the run was trained with, where some of it was held out.
         seed: Seed of the synthetic defects.
         **options: Given to ``Predictor``: device, batch size, tiles.
 
@@ -102,7 +106,7 @@ def calibrate(
     """
     needed(false_alarm_rate)  # a rate that is impossible is said before anything takes time
     selection = Selection(root, split_file=split_file, errata=errata, fold=fold)
-    chosen = _choose_images(Path(run), on, selection)
+    chosen = _choose_images(Path(run), on, selection, hard_negatives)
     originals = find_originals(chosen.files, progress=True)
     files = [(name, path) for name, path in chosen.files if originals[name] == name]
     copies = len(chosen.files) - len(files)
@@ -113,7 +117,7 @@ def calibrate(
     predictor = Predictor.from_pretrained(run, calibrated=False, **options)
     model: Any = predictor.detector
     digest = digest_weights(model)
-    scores, peaks = _measure(predictor, files)
+    scores, peaks, appearance = _measure(predictor, files)
     ordered = np.sort(scores), np.sort(peaks)
     image_threshold, pixel_threshold = (float(values[rank - 1]) for values in ordered)
     enough = average_rank(len(files), false_alarm_rate)
@@ -137,8 +141,10 @@ def calibrate(
         else (float(ordered[0][enough - 1]), float(ordered[1][enough - 1])),
         scores=scores,
         peaks=peaks,
+        appearance=appearance,
         defect_scores=_score_defects(predictor, files, seed),
         warning=chosen.warning,
+        hard_negatives=sum(f"/{FOLDER}/" in name for name, _ in files),
     )
     folder = RunFolder(run)
     atomic.write_json(folder.calibration, calibration.to_dict())
@@ -155,7 +161,9 @@ class _Chosen(NamedTuple):
     warning: str | None = None
 
 
-def _choose_images(run: Path, on: str, selection: Selection) -> _Chosen:
+def _choose_images(
+    run: Path, on: str, selection: Selection, hard_negatives: str | os.PathLike[str] | None
+) -> _Chosen:
     record = read_run(run)
     if on not in ("held-out", *WARNINGS):
         if is_tree(Path(on)):
@@ -166,6 +174,9 @@ def _choose_images(run: Path, on: str, selection: Selection) -> _Chosen:
         return _choose_others(run, on)
     index = selection.scan()
     if on == "held-out":
+        if hard_negatives is not None:
+            joined = read_hard_negatives(index, hard_negatives, record["category"])
+            index = index.with_samples([*index, *joined.samples])
         chosen, source = _find_held_out(run, record, index)
     else:
         category = None if record["category"] == "all" else record["category"]
@@ -199,6 +210,11 @@ def _choose_others(run: Path, on: str) -> _Chosen:
 def _find_held_out(run: Path, record: dict[str, Any], index: Index) -> tuple[Index, str]:
     if ids := record.get("held_out"):
         if missing := [name for name in ids if name not in index]:
+            if f"/{FOLDER}/" in missing[0]:
+                raise DataError(
+                    f"The training of {run} held out {len(missing)} hard negatives that are not "
+                    f"here, first {missing[0]}. Name their folder: `hard_negatives=FOLDER`."
+                )
             raise DataError(
                 f"{index.root} lacks {len(missing)} of the {len(ids)} images that the training of "
                 f"{run} held out, first {missing[0]}. Name the tree that it was trained on."
@@ -229,20 +245,23 @@ def _say_too_few(number: int, copies: int, rate: float) -> str:
     )
 
 
-def _measure(predictor: Predictor, files: Sequence[tuple[str, Path]]) -> tuple[Values, Values]:
-    """Return the score of each file and the highest value of its map."""
+def _measure(
+    predictor: Predictor, files: Sequence[tuple[str, Path]]
+) -> tuple[Values, Values, list[Appearance]]:
+    """Return the score of each file, the highest value of its map, and what it looks like."""
     bad: list[str] = []
-    values = []
+    values, appearance = [], []
     predictions = predictor.predict_files(files)
     for prediction in tqdm(predictions, total=len(files), desc="good images", unit="image"):
-        if prediction.map is None:
+        if prediction.map is None or prediction.appearance is None:
             bad.append(f"{prediction.id}: {prediction.error}")
             continue
         values.append((prediction.score, float(prediction.map.max())))
+        appearance.append(prediction.appearance)
     if bad:
         raise DataError(join_errors(bad))
     scores, peaks = np.array(values, np.float64).T
-    return scores, peaks
+    return scores, peaks, appearance
 
 
 class _Canvases:

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cfrg.calibration.tolerance import CONFIDENCE, clopper_pearson
+from cfrg.images.appearance import STATISTICS
 from cfrg.network import processing
 from threecad.pages.figures import PALETTE, styled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
     from matplotlib.figure import Figure
 
+    from cfrg.images.appearance import Appearance
     from cfrg.inference.thresholds import Threshold
 
     Values = npt.NDArray[np.float64]
@@ -40,6 +44,8 @@ class Calibration:
         peaks: The highest values of their maps.
         defect_scores: Image scores of synthetic defects drawn on these images.
         warning: What is questionable about the images.
+        hard_negatives: How many of them an earlier detector had wrongly stopped.
+        appearance: What the good images look like; ``cfrg monitor`` compares production with it.
     """
 
     threshold: Threshold
@@ -48,6 +54,8 @@ class Calibration:
     peaks: Values
     defect_scores: Values
     warning: str | None
+    hard_negatives: int = 0
+    appearance: Sequence[Appearance] = ()
 
     @property
     def missed(self) -> int:
@@ -66,12 +74,17 @@ class Calibration:
             "confidence": CONFIDENCE,
             "method": METHOD,
             "on_average": average,
+            "hard_negatives": self.hard_negatives,
             "synthetic_defects": {
                 "drawn": len(self.defect_scores),
                 "missed": self.missed,
                 "interval": [low, high],
             },
             "warning": self.warning,
+            "reference": {
+                "score": self.scores.tolist(),
+                **{name: [look.to_dict()[name] for look in self.appearance] for name in STATISTICS},
+            },
         }
 
     def __str__(self) -> str:
@@ -82,7 +95,8 @@ class Calibration:
         image, pixel = ("–", "–") if not self.average else map("{:.5g}".format, self.average)
         return "\n".join(
             [
-                f"{_say_images(threshold.images, threshold.copies)} ({threshold.source})",
+                f"{_say_images(threshold.images, threshold.copies)} ({threshold.source})"
+                + (f", {self.hard_negatives:,} hard negatives" if self.hard_negatives else ""),
                 f"image threshold  {threshold.image_threshold:.5g}  (on average enough: {image})",
                 f"pixel threshold  {threshold.pixel_threshold:.5g}  (on average enough: {pixel})",
                 f"false alarms     at most {threshold.false_alarm_rate:.2%} with "

@@ -44,6 +44,12 @@ __all__ = ["calibrate"]
     help="Good images: held-out (of the training), test-good, train-good, or a folder.",
 )
 @selection_options(category=None)
+@click.option(
+    "--hard-negatives",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="What RUN was trained with, where some of it was held out.",
+)
 @tile_options
 @computing_options
 @seed_option

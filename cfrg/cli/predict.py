@@ -67,6 +67,11 @@ __all__ = ["predict"]
 )
 @click.option("--masks", is_flag=True, help="Write masks of the regions, too.")
 @click.option("--overlays", is_flag=True, help="Write the maps over their images, too.")
+@click.option(
+    "--annotations",
+    type=click.Choice(["coco", "labelme", "label-studio", "cvat"]),
+    help="Write outlines of the regions for this annotation tool, to correct by hand.",
+)
 @computing_options
 @force_option
 def predict(

@@ -119,6 +119,12 @@ def _read_side(context: click.Context, option: click.Parameter, text: Any) -> An
 )
 @click.option("--tensorboard", is_flag=True, default=None, help="Log for TensorBoard, too.")
 @selection_options(category=None)
+@click.option(
+    "--hard-negatives",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Good parts that were wrongly stopped; they join the good images.",
+)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @force_option
 def train(
@@ -133,6 +139,7 @@ def train(
     teacher: str | None,
     teacher_weights: Path | None,
     textures: Path | None,
+    hard_negatives: Path | None,
     resume: bool,
     force: bool,
     **training: Any,
@@ -175,6 +182,7 @@ def train(
             options=options,
             textures=textures,
             **selection.arguments(),
+            hard_negatives=hard_negatives,
             teacher_weights=teacher_weights,
             resume=resume,
             force=force,

@@ -5,6 +5,7 @@
     OUT/scores.csv                 ids and scores, once all are there
     OUT/masks/<id>.png             0 and 255 at the size of the image, where asked for
     OUT/overlays/<id>.jpg          the map over the image, where asked for
+    OUT/annotations/               outlines of the regions for an annotation tool, where asked for
 
 Maps and scores are what ``threecad evaluate`` reads.
 """
@@ -23,12 +24,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from cfrg.images.sources import find_images
+from cfrg.inference.outlines import outline_regions
 from cfrg.inference.overlays import draw_overlay
 from cfrg.inference.predictor import Predictor
 from cfrg.inference.regions import flag_pixels
 from cfrg.inference.streaming import WriteBehind
 from threecad.errors import UsageError
 from threecad.evaluation.predictions import MapFormat, PredictionWriter
+from threecad.formats.suggestions import SuggestionWriter
 from threecad.images.files import read_image, write_png
 from threecad.system import atomic
 from threecad.system.locking import is_leftover, writing_alone
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cfrg.inference.predictor import Prediction
+    from threecad.formats.suggestions import Tool
 
 __all__ = [
     "FolderWriter",
@@ -55,7 +59,7 @@ __all__ = [
 WAITING = 8  # predictions that may wait for the writer
 
 NAMES = (
-    *("maps", "masks", "overlays"),
+    *("maps", "masks", "overlays", "annotations"),
     *("predictions.jsonl", "scores.csv", "scores.jsonl", "meta.json"),
 )
 
@@ -85,10 +89,11 @@ class FolderWriter:
         map_format: As ``PredictionWriter`` takes it.
         masks: Whether to write masks.
         overlays: Whether to write overlays; then ``add`` needs the images.
-        pixel_threshold: For masks and overlays.
+        annotations: The annotation tool to write outlines for; then ``add`` needs image files.
+        pixel_threshold: For masks, overlays and outlines.
 
     Raises:
-        UsageError: If masks or overlays are asked for without a threshold.
+        UsageError: If masks, overlays or outlines are asked for without a threshold.
     """
 
     def __init__(
@@ -98,17 +103,21 @@ class FolderWriter:
         map_format: MapFormat = "npy",
         masks: bool = False,
         overlays: bool = False,
+        annotations: Tool | None = None,
         pixel_threshold: float | None = None,
     ) -> None:
-        if (masks or overlays) and pixel_threshold is None:
+        if (masks or overlays or annotations) and pixel_threshold is None:
             raise UsageError(
-                "Masks and overlays need a threshold for pixels. Run `cfrg calibrate`, or give "
-                "`pixel_threshold`."
+                "Masks, overlays and annotations need a threshold for pixels. Run `cfrg "
+                "calibrate`, or give `pixel_threshold`."
             )
         self.folder = Path(folder)
         self.masks, self.overlays = masks, overlays
         self.pixel_threshold = pixel_threshold or 0.0
         self.written = Written()
+        self._suggestions = None
+        if annotations:
+            self._suggestions = SuggestionWriter(self.folder / "annotations", annotations)
         self._predictions = PredictionWriter(folder, map_format=map_format)
 
     def add(
@@ -118,7 +127,7 @@ class FolderWriter:
 
         Args:
             prediction: What the predictor said.
-            image: The image or its file; only looked at for overlays.
+            image: The image or its file; only looked at for overlays and outlines.
 
         Raises:
             UsageError: If the id of an earlier one leads out of the folder or was there before.
@@ -146,6 +155,8 @@ class FolderWriter:
         trace: TracebackType | None,
     ) -> None:
         self._open.__exit__(kind, error, trace)
+        if self._suggestions and kind is None:
+            self._suggestions.write()
 
     def _write(self, prediction: Prediction, image: Path | npt.NDArray[np.uint8] | None) -> None:
         anomaly_map = prediction.map
@@ -161,6 +172,9 @@ class FolderWriter:
                 path = self.folder / "overlays" / f"{prediction.id}.jpg"
                 with atomic.replacing(path, durable=False) as temporary:
                     Image.fromarray(picture).save(temporary, quality=92)
+            if self._suggestions and isinstance(image, Path):
+                outlines = outline_regions(anomaly_map, prediction.size, self.pixel_threshold)
+                self._suggestions.add(prediction.id, image, outlines)
         line = json.dumps(prediction.to_dict(), ensure_ascii=False, allow_nan=False)
         self._lines.write(f"{line}\n")
         self._lines.flush()
@@ -210,6 +224,7 @@ def write_predictions(
     map_format: MapFormat = "npy",
     masks: bool = False,
     overlays: bool = False,
+    annotations: Tool | None = None,
 ) -> Written:
     """Predict (id, file) pairs and write what is found; reading, computing and writing overlap.
 
@@ -220,15 +235,17 @@ def write_predictions(
         map_format: Format of the maps.
         masks: Whether to write masks.
         overlays: Whether to write overlays.
+        annotations: The annotation tool to write outlines of the regions for.
 
     Raises:
-        UsageError: If masks or overlays are asked for and the predictor has no threshold.
+        UsageError: If masks, overlays or outlines are asked for without a threshold.
     """
     writer = FolderWriter(
         folder,
         map_format=map_format,
         masks=masks,
         overlays=overlays,
+        annotations=annotations,
         pixel_threshold=predictor.pixel_threshold,
     )
     predictions = tqdm(
@@ -254,6 +271,7 @@ def predict_to_folder(
     map_format: MapFormat = "npy",
     masks: bool = False,
     overlays: bool = False,
+    annotations: Tool | None = None,
     force: bool = False,
     **options: Any,
 ) -> Written:
@@ -272,6 +290,8 @@ def predict_to_folder(
         map_format: Format of the maps.
         masks: Whether to write masks.
         overlays: Whether to write overlays.
+        annotations: The annotation tool to write outlines of the regions for: ``"coco"``,
+            ``"labelme"``, ``"label-studio"``, ``"cvat"``.
         force: Replace predictions that are there.
         **options: Given to ``Predictor``.
 
@@ -298,5 +318,11 @@ def predict_to_folder(
         )
         clear_folder(out)  # now that nothing but the images themselves can be wrong
         return write_predictions(
-            predictor, files, out, map_format=map_format, masks=masks, overlays=overlays
+            predictor,
+            files,
+            out,
+            map_format=map_format,
+            masks=masks,
+            overlays=overlays,
+            annotations=annotations,
         )

@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import Dataset
 
 from cfrg.devices import compute_in_forked_children, find_device
+from cfrg.images.appearance import describe
 from cfrg.images.frames import to_rgb
 from cfrg.images.sources import each_image
 from cfrg.images.tiling import Mosaic, Tiling
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
+    from cfrg.images.appearance import Appearance
     from cfrg.network.config import CFRGConfig
 
     Source = npt.NDArray[np.uint8] | torch.Tensor | Image.Image | str | os.PathLike[str]
@@ -62,6 +64,7 @@ class Prepared(NamedTuple):
         size: Height and width of the image; (0, 0) if it is broken.
         seconds: Time to read and resize it.
         error: Why there is no canvas.
+        appearance: What the image looks like; ``None`` if it is broken or drawn.
     """
 
     id: str
@@ -69,6 +72,7 @@ class Prepared(NamedTuple):
     size: tuple[int, int]
     seconds: float
     error: str | None = None
+    appearance: Appearance | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ class Prediction:
         defective: Whether the score is above the threshold; ``None`` without one.
         regions: Where the map is above the pixel threshold; ``None`` without one.
         seconds: Time by step: ``read``, ``network`` (its share of the batch), ``regions``.
+        appearance: What the image looks like, for ``cfrg monitor``.
     """
 
     id: str
@@ -96,6 +101,7 @@ class Prediction:
     defective: bool | None = None
     regions: tuple[FlaggedRegion, ...] | None = None
     seconds: tuple[tuple[str, float], ...] = ()
+    appearance: Appearance | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return all but the map as JSON-able data, times in milliseconds."""
@@ -108,6 +114,7 @@ class Prediction:
             "decision": decision,
             "size": [self.size[1], self.size[0]],
             "regions": None if self.regions is None else [r.to_dict() for r in self.regions],
+            "appearance": None if self.appearance is None else self.appearance.to_dict(),
             "milliseconds": {step: round(1000 * seconds, 2) for step, seconds in self.seconds},
         }
 
@@ -328,6 +335,7 @@ class Predictor:
                 ("network", pending.seconds),
                 ("regions", time.perf_counter() - begun),
             ),
+            appearance=image.appearance,
         )
 
 
@@ -376,12 +384,14 @@ def _prepare(name: str, read: Callable[[], npt.NDArray[np.uint8]], tiling: Tilin
         image = read()
         size = (image.shape[0], image.shape[1])
         canvas = processing.to_tensor(tiling.place(image))
+        appearance = describe(image)
     except (ImageError, UsageError) as error:
         return Prepared(name, None, (0, 0), time.perf_counter() - begun, str(error))
     except MemoryError:
         reason = f"There is not enough memory to read {name}."
         return Prepared(name, None, (0, 0), time.perf_counter() - begun, reason)
-    return Prepared(name, canvas, size, time.perf_counter() - begun)
+    seconds = time.perf_counter() - begun
+    return Prepared(name, canvas, size, seconds, appearance=appearance)
 
 
 def _until_failure(items: Iterable[Prepared], failures: list[Exception]) -> Iterator[Prepared]:

@@ -24,6 +24,7 @@ from cfrg.network.model import CFRG
 from cfrg.network.pretrained import keep_own_card
 from cfrg.run_folder import RECORD, RunFolder
 from cfrg.teachers.backbones import find_weights
+from cfrg.training.hard_negatives import read_hard_negatives
 from cfrg.training.logs import require_tensorboard
 from cfrg.training.loop import TrainingOptions, fit, make_accelerator, read_log
 from cfrg.training.reading import learn_to_read, plain
@@ -63,6 +64,7 @@ def train(
     split_file: str | os.PathLike[str] | None = None,
     errata: str | os.PathLike[str] | None = None,
     fold: int | None = None,
+    hard_negatives: str | os.PathLike[str] | None = None,
     teacher_weights: str | os.PathLike[str] | None = None,
     resume: bool = False,
     force: bool = False,
@@ -81,17 +83,21 @@ def train(
         split_file: Take the splits from this file.
         errata: Apply the corrections in this file.
         fold: Held-out fold, for a k-fold split file.
+        hard_negatives: Folder of good parts that were wrongly stopped; they join the good images,
+            in training and among those held out.
         teacher_weights: File of the teacher's weights, where they cannot be fetched.
         resume: Go on with an interrupted run.
         force: Replace the run that is there, in one step when this one is finished. Until then it
             grows in ``.<name>.partial`` beside it, where ``resume`` finds it.
-        say: Is told which input size was chosen and why, where one is chosen.
+        say: Is told which input size was chosen and why, where one is chosen, and how many hard
+            negatives there are.
 
     Returns:
         The run folder.
 
     Raises:
         UsageError: If the folder holds a run and neither ``resume`` nor ``force`` is given.
+        DataError: If a hard negative is a copy of a test image.
         BusyError: If another process trains, calibrates or evaluates this run.
         ModelError: If the disk is full; the state that was saved last stays whole.
         Interrupted: If asked to stop; the state is saved.
@@ -103,6 +109,12 @@ def train(
         if not isinstance(root, Index):
             root = scan(root, split_file=split_file, errata=errata, fold=fold)
         index = good_images(root, category)
+        joined = None
+        if hard_negatives is not None:
+            joined = read_hard_negatives(root, hard_negatives, category)
+            index = index.with_samples([*index, *joined.samples])
+            if accelerator.is_main_process and say:
+                say(str(joined))
         geometry = None
         if options.area:
             geometry = choose_geometry([read_size(s.image) for s in index], options.area)
@@ -116,6 +128,8 @@ def train(
             record["geometry"] = geometry.reason
             if accelerator.is_main_process and say:
                 say(geometry.reason)
+        if joined:
+            record["hard_negatives"] = len(joined.samples)
         record["held_out"] = [ids[i] for i in held_out.indices]
         if options.tensorboard:
             require_tensorboard()

@@ -38,7 +38,7 @@ ORDER = {
         ("images",),
         ("defects", "inference"),
         ("training", "export", "server"),
-        ("calibration", "evaluation", "app"),
+        ("calibration", "evaluation", "app", "monitoring"),
         ("cli",),
     ),
 }
