@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cfrg.images.appearance import describe
 from cfrg.images.frames import to_rgb
 from cfrg.inference.predictor import Predictor, Prepared
 from cfrg.network import processing
@@ -72,5 +73,5 @@ class Photograph:
         except MemoryError:
             reason = "There is not enough memory to read the image."
             return Prepared(self.id, None, (0, 0), time.perf_counter() - begun, reason)
-        size = (image.shape[0], image.shape[1])
-        return Prepared(self.id, canvas, size, time.perf_counter() - begun)
+        size, seconds = (image.shape[0], image.shape[1]), time.perf_counter() - begun
+        return Prepared(self.id, canvas, size, seconds, appearance=describe(image))
