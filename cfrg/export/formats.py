@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cfrg.export.graph import MAX_SIDE
+from cfrg.export.resizing import MAX_SIDE
 from cfrg.export.runtimes import METADATA_KEY, import_extra
 from threecad.system import atomic
 

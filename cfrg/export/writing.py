@@ -18,9 +18,10 @@ from cfrg.export.formats import (
     write_onnx,
     write_torch_export,
 )
-from cfrg.export.graph import MAX_SIDE, DetectionGraph
+from cfrg.export.graph import DetectionGraph
 from cfrg.export.parity import TOLERANCES, ModelAndGraph, Parity, compare, compare_each
 from cfrg.export.quantization import quantize
+from cfrg.export.resizing import MAX_SIDE
 from cfrg.export.runtimes import open_session
 from cfrg.images.sources import find_images, is_tree
 from cfrg.inference.loading import TrainedModel, load_model
