@@ -53,7 +53,7 @@ class ResizeAxis(nn.Module):
             rows = weights[first : first + BLOCK]
             used = rows.sum(0).nonzero().flatten()
             start, stop = int(used[0]), int(used[-1]) + 1
-            block = _split(rows[:, start:stop], self.digits, self.bits).contiguous()
+            block = torch.cat(_split(rows[:, start:stop], self.digits, self.bits))
             self.register_buffer(f"block_{len(self.starts)}", block)
             self.starts.append(start)
 
@@ -61,7 +61,7 @@ class ResizeAxis(nn.Module):
         """(N, 3, H, W) float32 with whole values → the same with ``outputs`` along the axis."""
         if self.inputs is None:
             weights = _resizing_weights(x.shape[self.axis], self.outputs)
-            return self._multiply(_split(weights, self.digits, self.bits), x)
+            return self._multiply(torch.cat(_split(weights, self.digits, self.bits)), x)
         blocks = [self.get_buffer(f"block_{i}") for i in range(len(self.starts))]
         bands = [
             x.narrow(self.axis, start, block.shape[1])
@@ -115,25 +115,23 @@ class ScaleAxis(nn.Module):
         distance = ((2 * taps + 1) * length - centre[:, None]).abs()
         parts = (2 * larger - distance).clamp_min(0)
         weights = _shares(torch.where(taps < inputs, parts, torch.zeros_like(parts)))
-        digits = _split(weights, self.digits, self.bits)  # (digits · n, taps)
-        digits = digits if self.axis == -1 else digits[..., None]
+        digits = _split(weights if self.axis == -1 else weights[..., None], self.digits, self.bits)
         sums: list[Any] = [0] * self.digits
         for tap in range(self.taps):
             pixels = x.index_select(self.axis, taps[:, tap].clamp_max(inputs - 1))
-            each = digits[:, tap].chunk(self.digits)
-            sums = [total + digit * pixels for total, digit in zip(sums, each, strict=True)]
+            sums = [total + d[:, tap] * pixels for total, d in zip(sums, digits, strict=True)]
         return _join(sums, self.bits)
 
 
-def _split(weights: Tensor, digits: int, bits: int) -> Tensor:
-    """Weights (rows, inputs) int32 → digits (digits · rows, inputs) float32, low ones first."""
+def _split(weights: Tensor, digits: int, bits: int) -> list[Tensor]:
+    """Weights int32 → their digits, float32, low ones first."""
     base = 2**bits
     parts = []
     for _ in range(digits - 1):
         rest = torch.div(weights, base, rounding_mode="trunc")
-        parts.append(weights - rest * base)
+        parts.append((weights - rest * base).float())
         weights = rest
-    return torch.cat([*parts, weights]).float()
+    return [*parts, weights.float()]
 
 
 def _join(sums: Sequence[Tensor], bits: int) -> Tensor:

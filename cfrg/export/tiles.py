@@ -58,7 +58,8 @@ class TiledGraph(nn.Module):
         """Cut, answer, blend, score and decide."""
         pixels = image[0].permute(2, 0, 1).float()  # (3, H, W)
         height, width = self.rows.scaled(pixels.shape[1]), self.columns.scaled(pixels.shape[2])
-        maps = self._answer(self._place(pixels, height, width), height, width)
+        canvas = processing.normalize(self._place(pixels, height, width)[None], self.config)[0]
+        maps = self._answer(canvas, height, width)
         blended = self._blend(maps, height, width)
         return self.postprocessing.judge(blended[None, None])
 
@@ -81,8 +82,7 @@ class TiledGraph(nn.Module):
         def answer(carry: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
             tile = canvas.index_select(1, start[0] + torch.arange(self.rows.side))
             tile = tile.index_select(2, start[1] + torch.arange(self.columns.side))
-            raw = self.network(processing.normalize(tile[None], self.config))
-            return carry.clone(), raw[0, 0]
+            return carry.clone(), self.network(tile[None])[0, 0]
 
         _, maps = scan(answer, torch.zeros(1), torch.stack([tops, lefts], 1))
         return processing.smooth(maps[:, None], self.config)[:, 0]
@@ -97,7 +97,12 @@ class TiledGraph(nn.Module):
             for column, x, horizontal in self.columns.covering(width):
                 value = values[line[:, None] + (column * area + x)]
                 total = total + vertical[:, None] * horizontal * value
-        blended: Tensor = total[:height, :width]
+        blended: Tensor = total
+        for axis, length in enumerate((height, width)):
+            # A length that was read from a tensor may be 1; of another one torch.export denies it.
+            kept: Any = torch.full((), length).item()
+            torch._check(kept >= 1)
+            blended = blended.index_select(axis, torch.arange(kept))
         return blended
 
 

@@ -153,7 +153,9 @@ def score_maps(maps: Tensor, fraction: float) -> Tensor:
         ``(N,)`` scores.
     """
     pixels = maps.flatten(1)  # (N, H·W)
-    count = max(1, round(fraction * pixels.shape[1])) if fraction else 1
+    if not fraction:
+        return pixels.amax(1)
+    count = max(1, round(fraction * pixels.shape[1]))
     return pixels.topk(count).values.mean(1)
 
 
