@@ -125,8 +125,9 @@ def _copy(source: Path, target: Path) -> None:
 def _trace(
     graph: nn.Module, example: Tensor, free: tuple[str, ...]
 ) -> torch.export.ExportedProgram:
+    longest = getattr(graph, "longest_side", MAX_SIDE)
     dimensions = {
-        axis: torch.export.Dim(name, min=1, max=MAX_BATCH if name == "batch" else MAX_SIDE)
+        axis: torch.export.Dim(name, min=1, max=MAX_BATCH if name == "batch" else longest)
         for axis, name in enumerate(free)
         if name
     }

@@ -46,6 +46,7 @@ class TiledGraph(nn.Module):
         super().__init__()
         self.config = model.config
         self.tiling = Tiling.from_config(model.config)
+        self.longest_side = longest_side(self.tiling)
         self.network = Network(model, half=half)
         self.postprocessing = Postprocessing(model.config, image_threshold)
         height, width = self.tiling.image_size
@@ -74,17 +75,17 @@ class TiledGraph(nn.Module):
     def _answer(self, canvas: Tensor, height: Any, width: Any) -> Tensor:
         """The smoothed maps of a canvas' tiles (tiles, h, w), row by row."""
         across = self.columns.count(width)
-        number = torch.arange(self.rows.count(height) * across)
+        number = torch.arange(_free(self.rows.count(height) * across))
         row = torch.div(number, across, rounding_mode="trunc")
         tops = self.rows.starts(row, height)
         lefts = self.columns.starts(number - row * across, width)
 
-        def answer(carry: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        def answer(canvas: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
             tile = canvas.index_select(1, start[0] + torch.arange(self.rows.side))
             tile = tile.index_select(2, start[1] + torch.arange(self.columns.side))
-            return carry.clone(), self.network(tile[None])[0, 0]
+            return canvas.clone(), self.network(tile[None])[0, 0]
 
-        _, maps = scan(answer, torch.zeros(1), torch.stack([tops, lefts], 1))
+        _, maps = scan(answer, canvas, torch.stack([tops, lefts], 1))
         return processing.smooth(maps[:, None], self.config)[:, 0]
 
     def _blend(self, maps: Tensor, height: Any, width: Any) -> Tensor:
@@ -99,11 +100,15 @@ class TiledGraph(nn.Module):
                 total = total + vertical[:, None] * horizontal * value
         blended: Tensor = total
         for axis, length in enumerate((height, width)):
-            # A length that was read from a tensor may be 1; of another one torch.export denies it.
-            kept: Any = torch.full((), length).item()
-            torch._check(kept >= 1)
-            blended = blended.index_select(axis, torch.arange(kept))
+            blended = blended.index_select(axis, torch.arange(_free(length)))
         return blended
+
+
+def _free(length: Any) -> Any:
+    """Return a length that may be 1: torch.export denies it of all that it can compute itself."""
+    read = torch.full((), length).item()
+    torch._check(read >= 1)
+    return read
 
 
 class _Axis(nn.Module):
