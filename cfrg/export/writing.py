@@ -113,7 +113,8 @@ def export_run(
         precision: Of the network; ``int8`` needs ``images``, in a tree the good training images,
             in a folder all, to measure the range of its activations.
         input_size: Height and width of the camera's images; the network's own when ``None``.
-        dynamic: Take any number of images, and of any size unless ``input_size`` is given.
+        dynamic: Take any number of images, and of any size unless ``input_size`` is given. The
+            graph of a run with tiles takes one image, of any size unless that is given.
         limit: Compare at most this many images, spread evenly; 0 for all.
         force: Replace files.
 
@@ -234,8 +235,8 @@ def _check_tiles(model: TrainedModel, precision: Precision, size: Size | None) -
 def _read_valid_threshold(run: Path, model: TrainedModel) -> Threshold | None:
     if model.config.tile and model.config.score_fraction:
         raise UsageError(
-            f"{run} scores an image by a share of its pixels (score_fraction), which the graph of a "
-            "run with tiles does not do. Set it to 0 in config.json, and calibrate again."
+            f"{run} scores an image by a share of its pixels (score_fraction), which the graph of "
+            "a run with tiles does not do. Set it to 0 in config.json, and calibrate again."
         )
     threshold = read_threshold(run)
     if threshold is not None:
