@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cfrg.export.graph import MAX_SIDE
+from cfrg.export.resizing import MAX_SIDE
 from cfrg.export.runtimes import METADATA_KEY, import_extra
 from threecad.system import atomic
 
@@ -125,8 +125,9 @@ def _copy(source: Path, target: Path) -> None:
 def _trace(
     graph: nn.Module, example: Tensor, free: tuple[str, ...]
 ) -> torch.export.ExportedProgram:
+    longest = getattr(graph, "longest_side", MAX_SIDE)
     dimensions = {
-        axis: torch.export.Dim(name, min=1, max=MAX_BATCH if name == "batch" else MAX_SIDE)
+        axis: torch.export.Dim(name, min=1, max=MAX_BATCH if name == "batch" else longest)
         for axis, name in enumerate(free)
         if name
     }

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from cfrg.inference.predictor import Predictor
 from cfrg.network import processing
 from threecad.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import numpy.typing as npt
 
     from cfrg.export.runtimes import Session
     from cfrg.inference.loading import TrainedModel
+
+    Predict = Callable[[npt.NDArray[np.uint8]], tuple[npt.NDArray[np.float32], float]]
 
 __all__ = ["TOLERANCES", "ModelAndGraph", "Parity", "Tolerance", "compare", "compare_each"]
 
@@ -132,18 +135,39 @@ def compare_each(
         model: The model, which resizes with Pillow, normalises, and keeps its batch normalisations.
         images: Ids and images (H, W, 3) of the size that the graph takes.
     """
+    predict = _whole(model) if not model.config.tile else _in_tiles(model)
     for name, image in images:
-        with torch.inference_mode():
-            maps, scores = model.predict(processing.prepare(image, model.config))
+        expected, score = predict(image)
         found = dict(zip(session.outputs, session.run(image[None]), strict=False))
         yield ModelAndGraph(
             id=name,
-            expected=maps[0, 0].numpy(),
+            expected=expected,
             found=found["anomaly_map"][0],
-            expected_score=float(scores[0]),
+            expected_score=score,
             found_score=float(found["score"][0]),
             decision=bool(found["decision"][0]) if "decision" in found else None,
         )
+
+
+def _whole(model: TrainedModel) -> Predict:
+    def predict(image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], float]:
+        with torch.inference_mode():
+            maps, scores = model.predict(processing.prepare(image, model.config))
+        return maps[0, 0].numpy(), float(scores[0])
+
+    return predict
+
+
+def _in_tiles(model: TrainedModel) -> Predict:
+    predictor = Predictor(model, device="cpu", batch_size=1)
+
+    def predict(image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], float]:
+        prediction = next(predictor.predict([image]))
+        if prediction.map is None:
+            raise ModelError(f"The model has no answer to compare with: {prediction.error}")
+        return prediction.map, prediction.score
+
+    return predict
 
 
 def compare(comparisons: Iterable[ModelAndGraph], image_threshold: float | None) -> Parity:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,11 +19,14 @@ from cfrg.export.formats import (
     write_onnx,
     write_torch_export,
 )
-from cfrg.export.graph import MAX_SIDE, DetectionGraph
+from cfrg.export.graph import DetectionGraph
 from cfrg.export.parity import TOLERANCES, ModelAndGraph, Parity, compare, compare_each
 from cfrg.export.quantization import quantize
+from cfrg.export.resizing import MAX_SIDE
 from cfrg.export.runtimes import open_session
+from cfrg.export.tiles import TiledGraph, longest_side
 from cfrg.images.sources import find_images, is_tree
+from cfrg.images.tiling import Tiling
 from cfrg.inference.loading import TrainedModel, load_model
 from cfrg.inference.thresholds import Threshold, digest_weights, read_threshold
 from threecad.dataset.samples import Index
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
+    from torch import nn
 
 __all__ = ["FORMATS", "ExportReport", "Format", "Precision", "export_run"]
 
@@ -108,7 +113,8 @@ def export_run(
         precision: Of the network; ``int8`` needs ``images``, in a tree the good training images,
             in a folder all, to measure the range of its activations.
         input_size: Height and width of the camera's images; the network's own when ``None``.
-        dynamic: Take any number of images, and of any size unless ``input_size`` is given.
+        dynamic: Take any number of images, and of any size unless ``input_size`` is given. The
+            graph of a run with tiles takes one image, of any size unless that is given.
         limit: Compare at most this many images, spread evenly; 0 for all.
         force: Replace files.
 
@@ -127,16 +133,19 @@ def export_run(
             f"{precision} they would be lost. Export it in float32."
         )
     threshold = _read_valid_threshold(run, model)
-    size = input_size or (None if dynamic else model.config.image_size)
+    _check_tiles(model, precision, input_size)
+    free = dynamic or model.config.tile
+    size = input_size or (None if free else model.config.image_size)
     with tempfile.TemporaryDirectory(prefix="cfrg-export-") as folder:
         material = _gather(images, run, model, Path(folder), limit)
         written = Path(folder, "graph").with_suffix(FORMATS[to])
         _write(model, threshold, to, precision, size, dynamic, material, written)
         session = open_session(written)
         limits = None if threshold is None else threshold.image_threshold
-        pairs = compare_each(
-            session, model, tqdm(material.read(size), "compare", len(material.files))
-        )
+        compared = material.read(size)
+        if model.config.tile and not size:
+            compared = chain(compared, material.read_sizes(model.config.tile))
+        pairs = compare_each(session, model, tqdm(compared, "compare", len(material.files)))
         kept: list[ModelAndGraph] = []
         parity = compare(_keep(pairs, kept, precision != "float32" and material.index), limits)
         parity.check(TOLERANCES[precision], f"The {to} graph in {precision}")
@@ -168,6 +177,14 @@ class _Material:
         for name, path in self.files:
             yield name, _fit(read_image(path), size)
 
+    def read_sizes(self, tile: int) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+        """Yield the first image at sizes with which tiles differ: less than one, one, and more."""
+        name, path = self.files[0]
+        image = read_image(path)
+        for size in ((tile // 2, tile // 3), (tile, tile), (2 * tile + 1, tile - 1)):
+            fitted = _fit(image, (max(1, size[0]), max(1, size[1])))
+            yield f"{name} ({size[0]}×{size[1]})", fitted
+
 
 def _check_arguments(
     path: Path,
@@ -198,15 +215,33 @@ def _check_arguments(
         )
 
 
-def _read_valid_threshold(run: Path, model: TrainedModel) -> Threshold | None:
-    if model.config.tile:
+def _check_tiles(model: TrainedModel, precision: Precision, size: Size | None) -> None:
+    """Refuse what the graph of a run with tiles cannot be.
+
+    Raises:
+        UsageError: Says what instead.
+    """
+    if not model.config.tile:
+        return
+    if precision == "int8":
+        raise UsageError("A run with tiles is exported in float32 or float16, not in integers.")
+    most = longest_side(Tiling.from_config(model.config))
+    if size and max(size) > most:
         raise UsageError(
-            f"{run} cuts images into tiles of {model.config.tile} pixels, which an exported graph "
-            "does not do. Export a run that was trained on whole images."
+            f"Images of {size[0]}×{size[1]} are too large for the graph of this run with tiles. "
+            f"Expected sides of at most {most:,} pixels."
+        )
+
+
+def _read_valid_threshold(run: Path, model: TrainedModel) -> Threshold | None:
+    if model.config.tile and model.config.score_fraction:
+        raise UsageError(
+            f"{run} scores an image by a share of its pixels (score_fraction), which the graph of "
+            "a run with tiles does not do. Set it to 0 in config.json, and calibrate again."
         )
     threshold = read_threshold(run)
     if threshold is not None:
-        threshold.check(digest_weights(model), 0, 0)
+        threshold.check(digest_weights(model), model.config.tile, model.config.tile_overlap)
     return threshold
 
 
@@ -243,17 +278,19 @@ def _write(
     path: Path,
 ) -> None:
     half = precision == "float16"
-    graph = DetectionGraph(
-        model,
-        None if threshold is None else threshold.image_threshold,
-        input_size=size,
-        half=half and to != "openvino",  # which converts by itself
-    )
-    height, width = size or (model.config.image_size[0] + 32, model.config.image_size[1] + 64)
-    example = torch.zeros(2 if dynamic else 1, height, width, 3, dtype=torch.uint8)
-    free: tuple[str, ...] = ()
-    if dynamic:
-        free = ("batch",) if size else ("batch", "height", "width")
+    limit = None if threshold is None else threshold.image_threshold
+    network_half = half and to != "openvino"  # which converts by itself
+    tile = model.config.tile
+    graph: nn.Module
+    if tile:
+        graph = TiledGraph(model, limit, half=network_half)
+        height, width = size or (2 * tile + 37, 3 * tile + 67)  # several tiles along both axes
+    else:
+        graph = DetectionGraph(model, limit, input_size=size, half=network_half)
+        height, width = size or (model.config.image_size[0] + 32, model.config.image_size[1] + 64)
+    many = dynamic and not tile
+    example = torch.zeros(2 if many else 1, height, width, 3, dtype=torch.uint8)
+    free = ("batch" if many else "", *(("", "") if size else ("height", "width")))
     metadata = _describe(model, threshold, precision, size)
     if to == "torch-export":
         write_torch_export(graph, example, path, metadata, free)
