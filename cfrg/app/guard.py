@@ -286,7 +286,7 @@ class _Bounded:
         try:
             left = self._until - asyncio.get_running_loop().time()
             message = await asyncio.wait_for(self._receive(), max(left, 0))
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise _RefusedError(408, "The request took too long.") from None
         self._ended = not message.get("more_body")
         return message
