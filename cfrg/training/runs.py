@@ -23,11 +23,11 @@ from cfrg.inference.thresholds import digest_weights
 from cfrg.network.model import CFRG
 from cfrg.network.pretrained import keep_own_card
 from cfrg.run_folder import RECORD, RunFolder
-from cfrg.training.logs import require_tensorboard
 from cfrg.training.loop import TrainingOptions, fit, make_accelerator, read_log
 from cfrg.training.recipes import make_defects
 from cfrg.training.remembering import batches, check_options, remember
 from cfrg.training.states import resumable
+from cfrg.training.trackers import require_trackers
 from cfrg.training.validation import Validation
 from threecad.dataset.pytorch import ThreeCAD
 from threecad.dataset.samples import relative_path
@@ -115,8 +115,7 @@ def train(
             if accelerator.is_main_process and say:
                 say(geometry.reason)
         record["held_out"] = [ids[i] for i in held_out.indices]
-        if options.tensorboard:
-            require_tensorboard()
+        require_trackers(options.trackers)
         torch.manual_seed(options.seed)
         if not config.memory:
             model = CFRG(config)
@@ -290,6 +289,7 @@ def _check_same_run(run: RunFolder, now: dict[str, Any]) -> None:
     now = json.loads(json.dumps(now))
     free = {
         "workers", "device", "draw_defects_on", "log_every", "checkpoint_every", "tensorboard",
+        "log_with",
     }  # fmt: skip
     differences = [
         key for key in ("category", "data_fingerprint", "config") if before.get(key) != now[key]
