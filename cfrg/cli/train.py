@@ -117,6 +117,12 @@ def _read_side(context: click.Context, option: click.Parameter, text: Any) -> An
     metavar="NAME=VALUE",
     help="Any other field of CFRGConfig or TrainingOptions; can be repeated.",
 )
+@click.option(
+    "--log-with",
+    multiple=True,
+    type=click.Choice(["comet", "mlflow", "tensorboard", "trackio", "wandb"]),
+    help="An experiment tracker that gets the log, too; can be repeated.",
+)
 @click.option("--tensorboard", is_flag=True, default=None, help="Log for TensorBoard, too.")
 @selection_options(category=None)
 @click.option(
@@ -172,6 +178,7 @@ def train(
         "image_size": image_size, "tile": tile, "tile_overlap": overlap, "teacher": teacher,
     }  # fmt: skip
     for_network, for_training = parse_settings(settings)
+    training["log_with"] = training["log_with"] or None
     config = CFRGConfig.preset(preset, **_merge(network, for_network))
     options = TrainingOptions.preset(preset, **_merge(training, for_training))
     try:

@@ -28,8 +28,7 @@ from threecad.errors import ModelError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-    from typing_extensions import Self
+    from typing import Self
 
     from cfrg.network.config import CFRGConfig
 

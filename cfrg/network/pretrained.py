@@ -29,8 +29,7 @@ from threecad.system.json_files import read_object
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
-
-    from typing_extensions import Self
+    from typing import Self
 
 __all__ = ["COMPANIONS", "PretrainedModel", "find_config", "read_config", "write_card"]
 

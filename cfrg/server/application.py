@@ -170,8 +170,9 @@ class Service:
         answer = asyncio.wrap_future(self.desk.ask(run, photographs, until))
         hung_up = asyncio.ensure_future(request.receive())  # the body is read: only that can come
         try:
+            waited: set[asyncio.Future[Any]] = {answer, hung_up}
             await asyncio.wait(
-                {answer, hung_up},
+                waited,
                 timeout=until - time.monotonic(),
                 return_when=asyncio.FIRST_COMPLETED,
             )

@@ -67,6 +67,7 @@ class TrainingOptions(Switches):
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between lines of the log.
         tensorboard: Also write the log for TensorBoard, to ``RUN/tensorboard/``.
+        log_with: Experiment trackers that also get the log, such as ``("mlflow",)``.
     """
 
     steps: int | None = None
@@ -96,6 +97,7 @@ class TrainingOptions(Switches):
     checkpoint_every: int = 200
     log_every: int = 10
     tensorboard: bool = False
+    log_with: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "checkpoint_every", "log_every"):
@@ -150,6 +152,11 @@ class TrainingOptions(Switches):
             return self.steps
         per_step = self.batch_size * self.accumulate * processes
         return max(1, -(-self.epochs * images // per_step))
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The trackers asked for, each once."""
+        return tuple(dict.fromkeys((*self.log_with, *("tensorboard",) * self.tensorboard)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as JSON-able data."""

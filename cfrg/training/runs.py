@@ -25,12 +25,12 @@ from cfrg.network.pretrained import keep_own_card
 from cfrg.run_folder import RECORD, RunFolder
 from cfrg.teachers.backbones import find_weights
 from cfrg.training.hard_negatives import read_hard_negatives
-from cfrg.training.logs import require_tensorboard
 from cfrg.training.loop import TrainingOptions, fit, make_accelerator, read_log
 from cfrg.training.reading import learn_to_read, plain
 from cfrg.training.recipes import make_defects
 from cfrg.training.remembering import batches, check_options, remember
 from cfrg.training.states import resumable
+from cfrg.training.trackers import require_trackers
 from cfrg.training.validation import Validation
 from threecad.dataset.pytorch import ThreeCAD
 from threecad.dataset.samples import relative_path
@@ -131,8 +131,7 @@ def train(
         if joined:
             record["hard_negatives"] = len(joined.samples)
         record["held_out"] = [ids[i] for i in held_out.indices]
-        if options.tensorboard:
-            require_tensorboard()
+        require_trackers(options.trackers)
         weights = find_weights(config.teacher, Path(teacher_weights) if teacher_weights else None)
         record["teacher_weights"] = {"file": weights.name, "sha256": hash_file(weights)}
         torch.manual_seed(options.seed)
@@ -312,6 +311,7 @@ def _check_same_run(run: RunFolder, now: dict[str, Any]) -> None:
     now = json.loads(json.dumps(now))
     free = {
         "workers", "device", "draw_defects_on", "log_every", "checkpoint_every", "tensorboard",
+        "log_with",
     }  # fmt: skip
     differences = [
         key for key in ("category", "data_fingerprint", "config") if before.get(key) != now[key]

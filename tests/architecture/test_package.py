@@ -76,7 +76,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     declared = {name.replace("_", "-").lower() for name in re.findall(r'"([\w-]+)[^"]*>=', text)}
     # By fastapi, anomalib and torch, as part of what these offer.
-    brought = {"starlette", "lightning", "typing-extensions"}
+    brought = {"starlette", "lightning"}
     offered = packages_distributions()
     for path in (path for package in PACKAGES for path in sources(package)):
         for top in {name.partition(".")[0] for name in imports(path)} - {*PACKAGES}:

@@ -1,4 +1,4 @@
-"""A run with tiles as one file: the same map, score and decision as ``Predictor``, seams included."""
+"""A run with tiles as one file: the map, score and decision of ``Predictor``, seams included."""
 
 from __future__ import annotations
 
@@ -100,9 +100,7 @@ def test_the_graph_cuts_and_blends_as_the_predictor_does(
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino", "torch-export"])
-def test_one_file_takes_images_of_any_size(
-    run: Path, model: CFRG, tmp_path: Path, to: Any
-) -> None:
+def test_one_file_takes_images_of_any_size(run: Path, model: CFRG, tmp_path: Path, to: Any) -> None:
     for package in {"onnx": ["onnxscript", "onnxruntime"], "openvino": ["openvino"]}.get(to, []):
         if find_spec(package) is None:
             pytest.skip(f"not installed: {package}")
