@@ -133,7 +133,7 @@ def export_run(
         written = Path(folder, "graph").with_suffix(FORMATS[to])
         _write(model, threshold, to, precision, size, dynamic, material, written)
         session = open_session(written)
-        limits = None if threshold is None else threshold.image_threshold
+        limits = _graph_threshold(threshold)
         pairs = compare_each(
             session, model, tqdm(material.read(size), "compare", len(material.files))
         )
@@ -243,7 +243,7 @@ def _write(
     half = precision == "float16"
     graph = DetectionGraph(
         model,
-        None if threshold is None else threshold.image_threshold,
+        _graph_threshold(threshold),
         input_size=size,
         half=half and to != "openvino",  # which converts by itself
     )
@@ -257,7 +257,7 @@ def _write(
         write_torch_export(graph, example, path, metadata, free)
         return
     onnx = path if to == "onnx" else path.with_name("source.onnx")
-    outputs = OUTPUTS if threshold is not None else OUTPUTS[:2]
+    outputs = OUTPUTS if _graph_threshold(threshold) is not None else OUTPUTS[:2]
     if precision == "int8":
         source = path.with_name("float32.onnx")
         write_onnx(graph, example, source, metadata, free, outputs)
@@ -270,6 +270,13 @@ def _write(
         write_onnx(graph, example, onnx, metadata, free, outputs)
     if to == "openvino":
         onnx_to_openvino(onnx, path, metadata, half=half)
+
+
+def _graph_threshold(threshold: Threshold | None) -> float | None:
+    """Return what the graph itself decides by; with a least area it takes regions, too."""
+    if threshold is None or threshold.policy.least_area:
+        return None
+    return threshold.policy.defective
 
 
 def _describe(

@@ -145,7 +145,7 @@ class DecisionPolicy:
 
     @classmethod
     def strictest(cls, categories: Mapping[str, DecisionPolicy]) -> DecisionPolicy:
-        """Return the policy of several categories: each its own, the lowest thresholds for the rest.
+        """Return the policies of several categories as one; the lowest thresholds for the rest.
 
         Raises:
             UsageError: If there is none.

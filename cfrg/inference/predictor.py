@@ -6,7 +6,6 @@ import math
 import os
 import time
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -20,8 +19,9 @@ from cfrg.images.frames import to_rgb
 from cfrg.images.sources import each_image
 from cfrg.images.tiling import Mosaic, Tiling
 from cfrg.images.workers import read_in_workers
-from cfrg.inference.policy import Decision, DecisionPolicy
-from cfrg.inference.regions import FlaggedRegion, find_regions
+from cfrg.inference.policy import DecisionPolicy
+from cfrg.inference.prediction import Prediction
+from cfrg.inference.regions import find_regions
 from cfrg.inference.streaming import read_ahead
 from cfrg.inference.thresholds import Threshold, digest_weights
 from cfrg.network import processing
@@ -67,52 +67,6 @@ class Prepared(NamedTuple):
     size: tuple[int, int]
     seconds: float
     error: str | None = None
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a detector says about one image.
-
-    Attributes:
-        id: Sample id, or relative path without suffix for a loose file.
-        map: (h, w) float32 smoothed anomaly map at the size of the network's input, or of the
-            canvas that tiles are cut from; higher is more anomalous. ``None`` when the image could
-            not be read.
-        score: The image score.
-        error: Why there is no map.
-        size: Height and width of the image.
-        decision: ``"good"``, ``"review"`` or ``"defective"``; ``None`` without a threshold.
-        regions: Where the map is above the pixel threshold, those below the least area left out;
-            ``None`` without a threshold.
-        seconds: Time by step: ``read``, ``network`` (its share of the batch), ``regions``.
-    """
-
-    id: str
-    map: npt.NDArray[np.float32] | None
-    score: float
-    error: str | None = None
-    size: tuple[int, int] = (0, 0)
-    decision: Decision | None = None
-    regions: tuple[FlaggedRegion, ...] | None = None
-    seconds: tuple[tuple[str, float], ...] = ()
-
-    @property
-    def defective(self) -> bool | None:
-        """Whether the image is called defective; ``None`` without a threshold."""
-        return None if self.decision is None else self.decision == "defective"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all but the map as JSON-able data, times in milliseconds."""
-        if self.error is not None:
-            return {"id": self.id, "error": self.error}
-        return {
-            "id": self.id,
-            "score": self.score,
-            "decision": self.decision,
-            "size": [self.size[1], self.size[0]],
-            "regions": None if self.regions is None else [r.to_dict() for r in self.regions],
-            "milliseconds": {step: round(1000 * seconds, 2) for step, seconds in self.seconds},
-        }
 
 
 class Predictor:

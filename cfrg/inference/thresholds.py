@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cfrg.inference.policy import DecisionPolicy
@@ -67,7 +67,7 @@ class Threshold:
     tile_overlap: int = 0
     copies: int = 0
     version: str
-    policy: DecisionPolicy = DecisionPolicy()
+    policy: DecisionPolicy = field(default_factory=DecisionPolicy)
 
     def __post_init__(self) -> None:
         if self.policy.defective is None:
