@@ -75,7 +75,8 @@ def find_policy(
     """Return the policy that good images support.
 
     At most ``false_alarm_rate`` of later good images are above the upper threshold, and at most
-    ``review_rate`` between both, each with 95 % confidence and in each category by itself.
+    ``review_rate`` between both, each with 95 % confidence and in each category by itself. Regions
+    begin where review does: whoever reviews an image is to see why.
 
     Args:
         groups: The category of each image; ``None`` where all are taken together.
@@ -96,13 +97,11 @@ def find_policy(
         chosen = np.flatnonzero(names == name)
         ordered, highest = np.sort(scores[chosen]), np.sort(peaks[chosen])
         rank = _rank(len(chosen), false_alarm_rate)
-        review = None
-        if review_rate is not None:
-            review = float(ordered[review_rank(rank, len(chosen), review_rate) - 1])
+        lower = rank if review_rate is None else review_rank(rank, len(chosen), review_rate)
         policies[name] = DecisionPolicy(
             defective=float(ordered[rank - 1]),
-            review=review,
-            pixel_threshold=float(highest[rank - 1]),
+            review=None if review_rate is None else float(ordered[lower - 1]),
+            pixel_threshold=float(highest[lower - 1]),
             least_area=least_area,
             false_alarm_rate=false_alarm_rate,
             review_rate=review_rate,

@@ -24,13 +24,15 @@ from cfrg.export.quantization import quantize
 from cfrg.export.runtimes import open_session
 from cfrg.images.sources import find_images, is_tree
 from cfrg.inference.loading import TrainedModel, load_model
+from cfrg.inference.policy import DecisionPolicy
 from cfrg.inference.thresholds import Threshold, digest_weights, read_threshold
 from threecad.dataset.samples import Index
 from threecad.dataset.scanning import scan
-from threecad.errors import UsageError
+from threecad.errors import ModelError, UsageError
 from threecad.images.files import read_image
 from threecad.procedural import write_sample
 from threecad.system import atomic
+from threecad.system.json_files import read_object
 from threecad.system.versions import find_version
 
 if TYPE_CHECKING:
@@ -39,7 +41,15 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["FORMATS", "ExportReport", "Format", "Precision", "export_run"]
+__all__ = [
+    "FORMATS",
+    "ExportReport",
+    "Format",
+    "Precision",
+    "export_run",
+    "policy_file",
+    "read_policy_of",
+]
 
 Format = Literal["onnx", "openvino", "torch-export"]
 Precision = Literal["float32", "float16", "int8"]
@@ -141,6 +151,8 @@ def export_run(
         parity = compare(_keep(pairs, kept, precision != "float32" and material.index), limits)
         parity.check(TOLERANCES[precision], f"The {to} graph in {precision}")
         move_into_place(written, path)
+        if threshold is not None:
+            atomic.write_json(policy_file(path), threshold.policy.to_dict())
     return ExportReport(
         path=path,
         size=sum(p.stat().st_size for p in (path, path.with_suffix(".bin")) if p.exists()),
@@ -270,6 +282,27 @@ def _write(
         write_onnx(graph, example, onnx, metadata, free, outputs)
     if to == "openvino":
         onnx_to_openvino(onnx, path, metadata, half=half)
+
+
+def policy_file(path: Path) -> Path:
+    """Return where the policy of an exported file lies: thresholds can be changed there."""
+    return path.with_suffix(".policy.json")
+
+
+def read_policy_of(path: str | os.PathLike[str]) -> DecisionPolicy | None:
+    """Return the policy that lies beside an exported file; ``None`` if there is none.
+
+    Raises:
+        ModelError: If it is damaged.
+    """
+    beside = policy_file(Path(path))
+    try:
+        values = read_object(beside)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{beside} cannot be read: {error}. Export the run again.") from None
+    return DecisionPolicy.from_dict(values, str(beside))
 
 
 def _graph_threshold(threshold: Threshold | None) -> float | None:

@@ -39,7 +39,8 @@ class Threshold:
         image_threshold: For image scores. With 95 % confidence, at most ``false_alarm_rate`` of
             unseen good images are above.
         pixel_threshold: For anomaly maps. With 95 % confidence, at most ``false_alarm_rate`` of
-            unseen good images have any pixel above.
+            unseen good images have any pixel above; where some are sent to review, at most as
+            many as both rates together, with 90 % confidence.
         false_alarm_rate: The rate that was asked for.
         interval: The rate that ``image_threshold`` reaches on unseen good images: 95 % interval.
         images: Number of different good images it was found on.
