@@ -153,6 +153,8 @@ def export_run(
         move_into_place(written, path)
         if threshold is not None:
             atomic.write_json(policy_file(path), threshold.policy.to_dict())
+        else:  # that of an earlier export
+            policy_file(path).unlink(missing_ok=True)
     return ExportReport(
         path=path,
         size=sum(p.stat().st_size for p in (path, path.with_suffix(".bin")) if p.exists()),
