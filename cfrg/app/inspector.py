@@ -17,6 +17,7 @@ import numpy as np
 
 from cfrg.inference.deadlines import ending
 from cfrg.inference.overlays import colour_scale
+from cfrg.inference.policy import DecisionPolicy
 from cfrg.inference.predictor import Predictor
 from cfrg.inference.regions import find_regions
 from cfrg.inference.thresholds import Threshold
@@ -108,6 +109,21 @@ class Inspector:
     def scale(self) -> tuple[float, float]:
         """The values that are black and pale yellow."""
         return colour_scale(self.pixel_threshold)
+
+    def policy(self, threshold: float, pixel_threshold: float | None = None) -> DecisionPolicy:
+        """Return what decides where the page's thresholds have been moved to.
+
+        Args:
+            threshold: For image scores. Review begins where it was calibrated, or there if lower.
+            pixel_threshold: For anomaly maps; the inspector's own when ``None``.
+        """
+        own = self.predictor.policy
+        return DecisionPolicy(
+            defective=threshold,
+            review=None if own.review is None else min(own.review, threshold),
+            pixel_threshold=self.pixel_threshold if pixel_threshold is None else pixel_threshold,
+            least_area=own.least_area,
+        )
 
     def inspect(self, path: str | os.PathLike[str], until: float = math.inf) -> Inspection:
         """Return what the detector says about an image file.

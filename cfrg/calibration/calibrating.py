@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from cfrg.calibration.labelled import LabelledDefects, count_labelled
+from cfrg.calibration.policies import check_numbers, check_rates, find_interval, find_policy
 from cfrg.calibration.report import Calibration, _say_images, draw_scores
 from cfrg.calibration.tolerance import (
     CONFIDENCE,
     average_rank,
     needed,
-    rate_interval,
     tolerance_rank,
 )
 from cfrg.defects.pairs import PairKey, random_stream
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cfrg.images.appearance import Appearance
+    from cfrg.inference.policy import DecisionPolicy
     from threecad.dataset.samples import Index
 
     Values = npt.NDArray[np.float64]
@@ -71,6 +73,10 @@ def calibrate(
     root: str | os.PathLike[str] | None = None,
     *,
     false_alarm_rate: float = 0.01,
+    review_rate: float | None = None,
+    least_area: int = 0,
+    per_category: bool = False,
+    defects: bool = False,
     on: str = "held-out",
     split_file: str | os.PathLike[str] | None = None,
     errata: str | os.PathLike[str] | None = None,
@@ -87,6 +93,12 @@ def calibrate(
         run: The run folder.
         root: The tree; the default root when ``None``. Not looked at where ``on`` is a path.
         false_alarm_rate: Largest share of good images that may be called defective.
+        review_rate: Largest share of good images that may be sent to review, beside those called
+            defective; no image is reviewed when ``None``.
+        least_area: Regions of fewer pixels of the full image do not count: an image without a
+            larger one is good.
+        per_category: Find the thresholds of each category on its own good images.
+        defects: Count, too, what is said of the defective test images of the tree.
         on: Which good images: ``"held-out"``, those that training held out, or the split ``val``
             of a split file; ``"test-good"`` or ``"train-good"``, at the price of a warning; or a
             file, folder or pattern of other good images, of which those that the run was trained
@@ -99,12 +111,14 @@ def calibrate(
         **options: Given to ``Predictor``: device, batch size, tiles.
 
     Raises:
-        UsageError: If all good images were trained on, too few of them are different for the rate,
-            or the run folder cannot be written.
+        UsageError: If all good images were trained on, too few of them, or of a category, are
+            different for the rates, the rates exceed 1 together, or the run folder cannot be
+            written.
         BusyError: If another process trains, calibrates or evaluates the run.
         DataError: If an image cannot be read or is no longer there.
     """
-    needed(false_alarm_rate)  # a rate that is impossible is said before anything takes time
+    # What is impossible is said before anything takes time.
+    check_rates(false_alarm_rate, review_rate)
     selection = Selection(root, split_file=split_file, errata=errata, fold=fold)
     chosen = _choose_images(Path(run), on, selection, hard_negatives)
     originals = find_originals(chosen.files, progress=True)
@@ -113,20 +127,33 @@ def calibrate(
     rank = tolerance_rank(len(files), false_alarm_rate)
     if rank is None:
         raise UsageError(_say_too_few(len(files), copies, false_alarm_rate))
+    groups: list[str | None] = [None] * len(files)
+    if per_category:
+        groups = [_category_of(name) for name, _ in files]
+    check_numbers(groups, false_alarm_rate, review_rate)
     atomic.check_writable(run)
     predictor = Predictor.from_pretrained(run, calibrated=False, **options)
     model: Any = predictor.detector
     digest = digest_weights(model)
     scores, peaks, appearance = _measure(predictor, files)
     ordered = np.sort(scores), np.sort(peaks)
-    image_threshold, pixel_threshold = (float(values[rank - 1]) for values in ordered)
+    policy = find_policy(
+        groups,
+        scores,
+        peaks,
+        false_alarm_rate=false_alarm_rate,
+        review_rate=review_rate,
+        least_area=least_area,
+    )
+    assert policy.defective is not None
+    assert policy.pixel_threshold is not None
     enough = average_rank(len(files), false_alarm_rate)
     calibration = Calibration(
         threshold=Threshold(
-            image_threshold=image_threshold,
-            pixel_threshold=pixel_threshold,
+            image_threshold=policy.defective,
+            pixel_threshold=policy.pixel_threshold,
             false_alarm_rate=false_alarm_rate,
-            interval=rate_interval(rank, len(files)),
+            interval=find_interval(groups, false_alarm_rate),
             images=len(files),
             copies=copies,
             source=chosen.source,
@@ -135,6 +162,7 @@ def calibrate(
             tile=predictor.tiling.tile,
             tile_overlap=predictor.tiling.overlap,
             version=__version__,
+            policy=policy,
         ),
         average=None
         if enough is None
@@ -145,6 +173,7 @@ def calibrate(
         defect_scores=_score_defects(predictor, files, seed),
         warning=chosen.warning,
         hard_negatives=sum(f"/{FOLDER}/" in name for name, _ in files),
+        labelled=_count_defects(predictor, policy, selection, run) if defects else None,
     )
     folder = RunFolder(run)
     atomic.write_json(folder.calibration, calibration.to_dict())
@@ -231,6 +260,31 @@ def _find_held_out(run: Path, record: dict[str, Any], index: Index) -> tuple[Ind
         "split 'val', or name other good images: `on=FOLDER`; `on=test-good`, which uses these up; "
         "`on=train-good`, which gives more false alarms than asked for."
     )
+
+
+def _count_defects(
+    predictor: Predictor, policy: DecisionPolicy, selection: Selection, run: str | os.PathLike[str]
+) -> LabelledDefects:
+    record = read_run(Path(run))
+    category = None if record["category"] == "all" else record["category"]
+    predictor.policy = policy
+    return count_labelled(
+        predictor, list(selection.scan().select(category=category, split="test", label=1))
+    )
+
+
+def _category_of(name: str) -> str:
+    """Return the category in a sample id.
+
+    Raises:
+        UsageError: If it is no sample id.
+    """
+    category, separator, _ = name.partition("/")
+    if not separator:
+        raise UsageError(
+            f"The category of {name} is not known. Thresholds of each category need a tree."
+        )
+    return category
 
 
 def _say_too_few(number: int, copies: int, rate: float) -> str:

@@ -25,6 +25,7 @@ __all__ = ["calibrate"]
 @click.command(
     epilog=examples(
         "cfrg calibrate run 3cad --false-alarm-rate 0.3 --on test-good",
+        "cfrg calibrate run 3cad --false-alarm-rate 0.3 --review-rate 0.3 --on test-good --defects",
     )
 )
 @click.argument("run", type=click.Path(path_type=Path))
@@ -35,6 +36,26 @@ __all__ = ["calibrate"]
     show_default=True,
     metavar="R",
     help="Largest share of good images that may be called defective.",
+)
+@click.option(
+    "--review-rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="R2",
+    help="Largest share of good images that may be sent to review.  [default: no review]",
+)
+@click.option(
+    "--least-area",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="PX",
+    help="Regions of fewer pixels of the full image stop no part.",
+)
+@click.option(
+    "--per-category", is_flag=True, help="Find thresholds of each category on its good images."
+)
+@click.option(
+    "--defects", is_flag=True, help="Count how the tree's defective test images are decided."
 )
 @click.option(
     "--on",

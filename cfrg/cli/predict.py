@@ -103,6 +103,8 @@ def predict(
     for prediction in written.broken:
         click.echo(f"{prediction.id}: {prediction.error}", err=True)
     decided = "" if written.defective is None else f", {written.defective:,} defective"
+    if written.review:
+        decided += f", {written.review:,} to review"
     click.echo(f"{out}: {written.images:,} images{decided}, {len(written.broken):,} broken")
     if written.broken:
         raise SystemExit(1)

@@ -28,13 +28,15 @@ from cfrg.export.tiles import TiledGraph, longest_side
 from cfrg.images.sources import find_images, is_tree
 from cfrg.images.tiling import Tiling
 from cfrg.inference.loading import TrainedModel, load_model
+from cfrg.inference.policy import DecisionPolicy
 from cfrg.inference.thresholds import Threshold, digest_weights, read_threshold
 from threecad.dataset.samples import Index
 from threecad.dataset.scanning import scan
-from threecad.errors import UsageError
+from threecad.errors import ModelError, UsageError
 from threecad.images.files import read_image
 from threecad.procedural import write_sample
 from threecad.system import atomic
+from threecad.system.json_files import read_object
 from threecad.system.versions import find_version
 
 if TYPE_CHECKING:
@@ -44,7 +46,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import nn
 
-__all__ = ["FORMATS", "ExportReport", "Format", "Precision", "export_run"]
+__all__ = [
+    "FORMATS",
+    "ExportReport",
+    "Format",
+    "Precision",
+    "export_run",
+    "policy_file",
+    "read_policy_of",
+]
 
 Format = Literal["onnx", "openvino", "torch-export"]
 Precision = Literal["float32", "float16", "int8"]
@@ -141,7 +151,7 @@ def export_run(
         written = Path(folder, "graph").with_suffix(FORMATS[to])
         _write(model, threshold, to, precision, size, dynamic, material, written)
         session = open_session(written)
-        limits = None if threshold is None else threshold.image_threshold
+        limits = _graph_threshold(threshold)
         compared = material.read(size)
         if model.config.tile and not size:
             compared = chain(compared, material.read_sizes(model.config.tile))
@@ -151,6 +161,10 @@ def export_run(
         parity.check(TOLERANCES[precision], f"The {to} graph in {precision}")
         figures = _score(material.index, kept) if kept and material.index else None
         move_into_place(written, path)
+        if threshold is not None:
+            atomic.write_json(policy_file(path), threshold.policy.to_dict())
+        else:  # that of an earlier export
+            policy_file(path).unlink(missing_ok=True)
     return ExportReport(
         path=path,
         size=sum(p.stat().st_size for p in (path, path.with_suffix(".bin")) if p.exists()),
@@ -278,7 +292,7 @@ def _write(
     path: Path,
 ) -> None:
     half = precision == "float16"
-    limit = None if threshold is None else threshold.image_threshold
+    limit = _graph_threshold(threshold)
     network_half = half and to != "openvino"  # which converts by itself
     tile = model.config.tile
     graph: nn.Module
@@ -296,7 +310,7 @@ def _write(
         write_torch_export(graph, example, path, metadata, free)
         return
     onnx = path if to == "onnx" else path.with_name("source.onnx")
-    outputs = OUTPUTS if threshold is not None else OUTPUTS[:2]
+    outputs = OUTPUTS if _graph_threshold(threshold) is not None else OUTPUTS[:2]
     if precision == "int8":
         source = path.with_name("float32.onnx")
         write_onnx(graph, example, source, metadata, free, outputs)
@@ -309,6 +323,34 @@ def _write(
         write_onnx(graph, example, onnx, metadata, free, outputs)
     if to == "openvino":
         onnx_to_openvino(onnx, path, metadata, half=half)
+
+
+def policy_file(path: Path) -> Path:
+    """Return where the policy of an exported file lies: thresholds can be changed there."""
+    return path.with_suffix(".policy.json")
+
+
+def read_policy_of(path: str | os.PathLike[str]) -> DecisionPolicy | None:
+    """Return the policy that lies beside an exported file; ``None`` if there is none.
+
+    Raises:
+        ModelError: If it is damaged.
+    """
+    beside = policy_file(Path(path))
+    try:
+        values = read_object(beside)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{beside} cannot be read: {error}. Export the run again.") from None
+    return DecisionPolicy.from_dict(values, str(beside))
+
+
+def _graph_threshold(threshold: Threshold | None) -> float | None:
+    """Return what the graph itself decides by; with a least area it takes regions, too."""
+    if threshold is None or threshold.policy.least_area:
+        return None
+    return threshold.policy.defective
 
 
 def _describe(

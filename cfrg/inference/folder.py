@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cfrg.inference.predictor import Prediction
+    from cfrg.inference.prediction import Prediction
     from threecad.formats.suggestions import Tool
 
 __all__ = [
@@ -71,11 +71,13 @@ class Written:
     Attributes:
         images: Number of images predicted.
         defective: Number of those called defective; ``None`` without a threshold.
+        review: Number of those to be reviewed; ``None`` without a threshold.
         broken: The images that could not be read.
     """
 
     images: int = 0
     defective: int | None = None
+    review: int | None = None
     broken: list[Prediction] = field(default_factory=list)
 
 
@@ -136,8 +138,9 @@ class FolderWriter:
             self.written.broken.append(prediction)
         else:
             self.written.images += 1
-            if prediction.defective is not None:
-                self.written.defective = (self.written.defective or 0) + prediction.defective
+            if (decision := prediction.decision) is not None:
+                self.written.defective = (self.written.defective or 0) + (decision == "defective")
+                self.written.review = (self.written.review or 0) + (decision == "review")
         self._behind(self._write, prediction, image)
 
     def __enter__(self) -> FolderWriter:
@@ -316,6 +319,8 @@ def predict_to_folder(
             fold=fold,
             besides=out,  # overlays of an earlier prediction are no photographs
         )
+        if category is not None:
+            predictor.policy = predictor.policy.of(category)
         clear_folder(out)  # now that nothing but the images themselves can be wrong
         return write_predictions(
             predictor,

@@ -6,7 +6,6 @@ import math
 import os
 import time
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -21,7 +20,9 @@ from cfrg.images.frames import to_rgb
 from cfrg.images.sources import each_image
 from cfrg.images.tiling import Mosaic, Tiling
 from cfrg.images.workers import read_in_workers
-from cfrg.inference.regions import FlaggedRegion, find_regions
+from cfrg.inference.policy import DecisionPolicy
+from cfrg.inference.prediction import Prediction
+from cfrg.inference.regions import find_regions
 from cfrg.inference.streaming import read_ahead
 from cfrg.inference.thresholds import Threshold, digest_weights
 from cfrg.network import processing
@@ -75,50 +76,6 @@ class Prepared(NamedTuple):
     appearance: Appearance | None = None
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a detector says about one image.
-
-    Attributes:
-        id: Sample id, or relative path without suffix for a loose file.
-        map: (h, w) float32 smoothed anomaly map at the size of the network's input, or of the
-            canvas that tiles are cut from; higher is more anomalous. ``None`` when the image could
-            not be read.
-        score: The image score.
-        error: Why there is no map.
-        size: Height and width of the image.
-        defective: Whether the score is above the threshold; ``None`` without one.
-        regions: Where the map is above the pixel threshold; ``None`` without one.
-        seconds: Time by step: ``read``, ``network`` (its share of the batch), ``regions``.
-        appearance: What the image looks like, for ``cfrg monitor``.
-    """
-
-    id: str
-    map: npt.NDArray[np.float32] | None
-    score: float
-    error: str | None = None
-    size: tuple[int, int] = (0, 0)
-    defective: bool | None = None
-    regions: tuple[FlaggedRegion, ...] | None = None
-    seconds: tuple[tuple[str, float], ...] = ()
-    appearance: Appearance | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all but the map as JSON-able data, times in milliseconds."""
-        if self.error is not None:
-            return {"id": self.id, "error": self.error}
-        decision = {None: None, True: "defective", False: "good"}[self.defective]
-        return {
-            "id": self.id,
-            "score": self.score,
-            "decision": decision,
-            "size": [self.size[1], self.size[0]],
-            "regions": None if self.regions is None else [r.to_dict() for r in self.regions],
-            "appearance": None if self.appearance is None else self.appearance.to_dict(),
-            "milliseconds": {step: round(1000 * seconds, 2) for step, seconds in self.seconds},
-        }
-
-
 class Predictor:
     """Runs a detector on files, arrays or a stream of images, in batches.
 
@@ -136,8 +93,9 @@ class Predictor:
             ``None`` for what the model was made for.
         overlap: Pixels that neighbouring tiles share; ``None`` for what the model was made for, or
             a quarter of the ``tile`` given.
-        threshold: Image scores above it mean a defect; no decisions when ``None``.
-        pixel_threshold: Map values above it belong to a region; no regions when ``None``.
+        threshold: Image scores above it mean a defect; that of the policy when ``None``.
+        pixel_threshold: Map values above it belong to a region; that of the policy when ``None``.
+        policy: What decides, where no threshold is given; no decisions and regions when ``None``.
 
     Raises:
         UsageError: If the overlap is not smaller than the tile, a threshold is not finite, or
@@ -155,10 +113,9 @@ class Predictor:
         overlap: int | None = None,
         threshold: float | None = None,
         pixel_threshold: float | None = None,
+        policy: DecisionPolicy | None = None,
     ) -> None:
-        for name, value in (("threshold", threshold), ("pixel threshold", pixel_threshold)):
-            if value is not None and not math.isfinite(value):
-                raise UsageError(f"A {name} of {value} decides nothing. Expected a finite number.")
+        self.policy = (policy or DecisionPolicy()).with_given(threshold, pixel_threshold)
         compute_in_forked_children()
         self.device = find_device(device)
         self.detector, self.batch_size, self.workers = detector, batch_size, workers
@@ -171,7 +128,6 @@ class Predictor:
                 "This memory knows what is usual at each place of a whole image, so it cannot be "
                 "asked about tiles. Leave the tiles out."
             )
-        self.threshold, self.pixel_threshold = threshold, pixel_threshold
         if isinstance(detector, torch.nn.Module):
             detector.to(self.device).eval()
         folded = getattr(detector, "folded", None)  # the same maps with less to compute
@@ -203,16 +159,24 @@ class Predictor:
         network = load_model(model, revision=revision)
         predictor = cls(network, **options)
         stored = network.companions.get("calibration.json")
-        given = None not in (predictor.threshold, predictor.pixel_threshold)
-        if calibrated and stored is not None and not given:
+        given = options.get("threshold"), options.get("pixel_threshold")
+        wanted = options.get("policy") is None and None in given
+        if calibrated and stored is not None and wanted:
             threshold = Threshold.from_dict(stored, f"{model}/calibration.json")
             tiles = predictor.tiling
             threshold.check(digest_weights(network), tiles.tile, tiles.overlap)
-            if predictor.threshold is None:
-                predictor.threshold = threshold.image_threshold
-            if predictor.pixel_threshold is None:
-                predictor.pixel_threshold = threshold.pixel_threshold
+            predictor.policy = threshold.policy.with_given(*given)
         return predictor
+
+    @property
+    def threshold(self) -> float | None:
+        """Image scores above it mean a defect."""
+        return self.policy.defective
+
+    @property
+    def pixel_threshold(self) -> float | None:
+        """Map values above it belong to a region."""
+        return self.policy.pixel_threshold
 
     @property
     def category(self) -> str | None:
@@ -320,15 +284,17 @@ class Predictor:
             reason = "The network's answer is not a number. Its weights may be damaged."
             return Prediction(image.id, None, float("nan"), error=reason)
         begun = time.perf_counter()
+        policy = self.policy.of(self.policy.category_of(image.id))
         regions = None
-        if self.pixel_threshold is not None:
-            regions = find_regions(anomaly_map, image.size, self.pixel_threshold)
+        if policy.pixel_threshold is not None:
+            found = find_regions(anomaly_map, image.size, policy.pixel_threshold)
+            regions = policy.count(found)
         return Prediction(
             image.id,
             anomaly_map,
             score,
             size=image.size,
-            defective=None if self.threshold is None else processing.decide(score, self.threshold),
+            decision=None if policy.defective is None else policy.decide(score, regions=regions),
             regions=regions,
             seconds=(
                 ("read", image.seconds),

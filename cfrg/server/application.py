@@ -26,7 +26,7 @@ from threecad.version import __version__
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from cfrg.inference.predictor import Prediction
+    from cfrg.inference.prediction import Prediction
     from cfrg.server.desk import Desk
     from cfrg.server.meters import Meters
     from cfrg.server.photographs import Photograph

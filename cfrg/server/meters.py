@@ -18,7 +18,7 @@ from prometheus_client import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cfrg.inference.predictor import Prediction
+    from cfrg.inference.prediction import Prediction
     from cfrg.server.desk import Desk
 
 __all__ = ["Meters"]

@@ -24,8 +24,8 @@ from cfrg.export.formats import write_onnx
 from cfrg.export.graph import DetectionGraph, Preprocessing
 from cfrg.export.parity import TOLERANCES, ModelAndGraph, compare
 from cfrg.export.runtimes import open_session
-from cfrg.export.writing import ExportReport, export_run
-from cfrg.inference.thresholds import Threshold, digest_weights
+from cfrg.export.writing import ExportReport, export_run, policy_file, read_policy_of
+from cfrg.inference.thresholds import Threshold, digest_weights, read_policy
 from cfrg.network import processing
 from cfrg.network.config import CFRGConfig
 from cfrg.network.model import CFRG
@@ -211,6 +211,25 @@ def test_onnx_gives_map_score_and_decision(
     np.testing.assert_allclose(anomaly_map, maps[:, 0].numpy(), atol=1e-4)
     np.testing.assert_allclose(score, scores.numpy(), atol=1e-4)
     assert decision.tolist() == [bool(scores[0] > onnx_report.image_threshold)]
+
+
+@needs_onnx
+def test_thresholds_beside_the_file_change_without_a_new_export(
+    onnx_report: ExportReport, run: Path, tmp_path: Path
+) -> None:
+    beside = policy_file(onnx_report.path)
+    policy = read_policy_of(onnx_report.path)
+    assert policy == read_policy(run)
+    copy = tmp_path / "model.onnx"
+    assert read_policy_of(copy) is None
+    changed = {**json.loads(beside.read_text()), "defective": 9.0, "review": 1.0}
+    policy_file(copy).write_text(json.dumps(changed))
+    policy = read_policy_of(copy)
+    assert policy is not None
+    assert [policy.decide(score) for score in (0.5, 5.0, 9.5)] == ["good", "review", "defective"]
+    policy_file(copy).write_text("{")
+    with pytest.raises(ModelError, match="Export the run again"):
+        read_policy_of(copy)
 
 
 @needs_onnx

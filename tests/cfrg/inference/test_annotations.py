@@ -15,7 +15,7 @@ from PIL import Image
 
 from cfrg.inference.folder import FolderWriter
 from cfrg.inference.outlines import outline_regions
-from cfrg.inference.predictor import Prediction
+from cfrg.inference.prediction import Prediction
 from threecad import scan
 from threecad.dataset.samples import read_sample_mask
 from threecad.errors import UsageError
