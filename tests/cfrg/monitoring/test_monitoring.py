@@ -218,7 +218,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         monitor(run, [lines])
     for damage in ({"score": [1.0]}, {"x": None}, {"y": [float("inf")] * 200}, {"x": ["a"] * 200}):
         path.write_text(json.dumps({**content, "reference": {**reference, **damage}}))
-        with pytest.raises(ModelError, match="calibration.json"):
+        with pytest.raises(ModelError, match=r"calibration\.json"):
             monitor(run, [lines])
 
 
