@@ -90,7 +90,7 @@ def test_corrected_annotations_come_back_as_masks(tool: Tool, tmp_path: Path) ->
     types = {sample.id: sample.defect_type for sample in index}
     assert types == {
         "Part/test/defect/line__1": "defect",
-        "Part/test/good/line__2": "good",
+        "Part/train/good/line__2": "good",
         "Part/test/defect/3": "defect",
     }
     flagged[60:] = False  # what the person removed
