@@ -103,7 +103,7 @@ def _print(report: Report) -> None:
     if report.watched:
         table = Table(box=None, pad_edge=False)
         table.add_column("")
-        for head in ("usual", "now", "since part", "noticed at", "capital of that needed"):
+        for head in ("usual", "found", "since part", "noticed at", "capital of that needed"):
             table.add_column(head, justify="right")
         for watched in report.watched:
             table.add_row(*describe_watched(watched).values())

@@ -67,7 +67,7 @@ def _draw_capital(axis: Axes, watched: Watched) -> None:
     colour = PALETTE[3] if watched.alarm else PALETTE[0]
     axis.plot(watched.parts, watched.capital / math.log(10), color=colour)
     axis.axhline(watched.needed / math.log(10), color="black", linewidth=0.8, linestyle=":")
-    axis.set_title("log₁₀ of the capital, and where it alarms")
+    axis.set_title("log₁₀ of the capital")
 
 
 def write_report(report: Report, path: str | os.PathLike[str]) -> None:

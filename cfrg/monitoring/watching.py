@@ -80,8 +80,9 @@ class Watched:
 
     @property
     def now(self) -> float:
-        """Median, or share of those stopped, since the change; of all parts without an alarm."""
-        chosen = self.values[self.parts >= (self.since or 0)]
+        """Median, or share of those stopped, from the change to the alarm; of all without one."""
+        seen = self.parts <= (self.alarm or np.inf)
+        chosen = self.values[seen & (self.parts >= (self.since or 0))]
         if not len(chosen):
             return math.nan
         return float(chosen.mean() if self.name == STOPPED else np.median(chosen))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from cfrg.images.cache import join_errors
 from cfrg.images.sources import find_images, is_tree
 from threecad.dataset.duplicates.copies import find_originals
 from threecad.dataset.samples import GOOD, Sample
@@ -71,17 +72,19 @@ def read_hard_negatives(
     groups: dict[str, list[Sample]] = {}
     for sample in there:
         groups.setdefault(originals[sample.id.replace("/", ":")], []).append(sample)
-    kept = []
+    kept, copies = [], []
     for sample in found:
         alike = groups.setdefault(originals[sample.id.replace("/", ":")], [])
         if tests := [other for other in alike if other.split == "test"]:
-            raise DataError(
-                f"{sample.image} shows the same photograph as {tests[0].id}, a test image. Who "
-                "trains on it cannot be tested with it. Remove it from the folder."
-            )
+            copies.append(f"{sample.image} shows the same photograph as {tests[0].id}.")
         if not alike:
             kept.append(sample)
         alike.append(sample)
+    if copies:
+        raise DataError(
+            f"{join_errors(copies)}\nWho trains on a test image cannot be tested with it: remove "
+            f"what shows one from {folder}."
+        )
     return HardNegatives(kept, len(found) - len(kept))
 
 

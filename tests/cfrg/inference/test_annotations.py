@@ -19,8 +19,8 @@ from cfrg.inference.prediction import Prediction
 from threecad import scan
 from threecad.dataset.samples import read_sample_mask
 from threecad.errors import UsageError
-from threecad.formats import convert
 from threecad.formats.suggestions import TOOLS, Suggestion, SuggestionWriter, Tool
+from threecad.images.files import read_size
 
 SIZE = (90, 120)
 
@@ -84,12 +84,13 @@ def _correct(folder: Path, tool: Tool) -> None:
 def test_corrected_annotations_come_back_as_masks(tool: Tool, tmp_path: Path) -> None:
     folder, flagged = _predict(tmp_path, tool)
     _correct(folder, tool)
-    convert(folder, tmp_path / "tree", to_format="3cad", from_format=tool, category="Part")
+    result = run_line(f"threecad import {folder} {tmp_path}/tree --from {tool} --category Part")
+    assert result.exit_code == 0, result.output
     index = scan(tmp_path / "tree")
     types = {sample.id: sample.defect_type for sample in index}
     assert types == {
         "Part/test/defect/line__1": "defect",
-        "Part/test/good/line__2": "good",
+        "Part/train/good/line__2": "good",
         "Part/test/defect/3": "defect",
     }
     flagged[60:] = False  # what the person removed
@@ -114,7 +115,7 @@ def test_scores_stand_beside_the_outlines(tool: Tool, tmp_path: Path) -> None:
     assert "4" in written
     assert "score" in written
     assert (folder / "images" / "3.png").is_file()  # as stored, since viewers would turn it
-    assert Image.open(folder / "images" / "3.png").size == SIZE[::-1]
+    assert read_size(folder / "images" / "3.png") == SIZE
 
 
 def test_names_never_meet(tmp_path: Path) -> None:
