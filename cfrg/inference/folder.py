@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from cfrg.images.frames import to_rgb
 from cfrg.images.sources import find_images
 from cfrg.inference.overlays import draw_overlay
 from cfrg.inference.predictor import Predictor
@@ -29,7 +30,7 @@ from cfrg.inference.regions import flag_pixels
 from cfrg.inference.streaming import WriteBehind
 from threecad.errors import UsageError
 from threecad.evaluation.predictions import MapFormat, PredictionWriter
-from threecad.images.files import read_image, write_png
+from threecad.images.files import write_png
 from threecad.system import atomic
 from threecad.system.locking import is_leftover, writing_alone
 
@@ -86,6 +87,7 @@ class FolderWriter:
         masks: Whether to write masks.
         overlays: Whether to write overlays; then ``add`` needs the images.
         pixel_threshold: For masks and overlays.
+        bits: Of 16 that the images have a channel, how many are used; 8 for any image.
 
     Raises:
         UsageError: If masks or overlays are asked for without a threshold.
@@ -99,6 +101,7 @@ class FolderWriter:
         masks: bool = False,
         overlays: bool = False,
         pixel_threshold: float | None = None,
+        bits: int = 8,
     ) -> None:
         if (masks or overlays) and pixel_threshold is None:
             raise UsageError(
@@ -107,7 +110,7 @@ class FolderWriter:
             )
         self.folder = Path(folder)
         self.masks, self.overlays = masks, overlays
-        self.pixel_threshold = pixel_threshold or 0.0
+        self.pixel_threshold, self.bits = pixel_threshold or 0.0, bits
         self.written = Written()
         self._predictions = PredictionWriter(folder, map_format=map_format)
 
@@ -156,7 +159,7 @@ class FolderWriter:
                 path = self.folder / "masks" / f"{prediction.id}.png"
                 write_png(path, flagged.astype(np.uint8) * np.uint8(255))
             if self.overlays and image is not None:
-                pixels = read_image(image) if isinstance(image, Path) else image
+                pixels = to_rgb(image, self.bits)
                 picture = draw_overlay(pixels, anomaly_map, self.pixel_threshold)
                 path = self.folder / "overlays" / f"{prediction.id}.jpg"
                 with atomic.replacing(path, durable=False) as temporary:
@@ -230,6 +233,7 @@ def write_predictions(
         masks=masks,
         overlays=overlays,
         pixel_threshold=predictor.pixel_threshold,
+        bits=predictor.tiling.bits,
     )
     predictions = tqdm(
         predictor.predict_files(files), total=len(files), desc="predict", unit="image"

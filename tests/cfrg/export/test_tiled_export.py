@@ -100,9 +100,7 @@ def test_the_graph_cuts_and_blends_as_the_predictor_does(
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino", "torch-export"])
-def test_one_file_takes_images_of_any_size(
-    run: Path, model: CFRG, tmp_path: Path, to: Any
-) -> None:
+def test_one_file_takes_images_of_any_size(run: Path, model: CFRG, tmp_path: Path, to: Any) -> None:
     for package in {"onnx": ["onnxscript", "onnxruntime"], "openvino": ["openvino"]}.get(to, []):
         if find_spec(package) is None:
             pytest.skip(f"not installed: {package}")
