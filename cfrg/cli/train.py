@@ -166,7 +166,8 @@ def train(
     elif image_size is not None or any(one.startswith("image_size=") for one in settings):
         training["area"] = 0
     network = {
-        "image_size": image_size, "tile": tile, "tile_overlap": overlap, "bits": bits, "teacher": teacher,
+        "image_size": image_size, "tile": tile, "tile_overlap": overlap, "bits": bits,
+        "teacher": teacher,
     }  # fmt: skip
     for_network, for_training = parse_settings(settings)
     config = CFRGConfig.preset(preset, **_merge(network, for_network))

@@ -1,4 +1,4 @@
-"""A run with tiles as one file: the same map, score and decision as ``Predictor``, seams included."""
+"""A run with tiles as one file: map and score as ``Predictor`` gives them, seams included."""
 
 from __future__ import annotations
 

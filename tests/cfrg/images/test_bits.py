@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import Dataset
 
 from cfrg.export.graph import DetectionGraph
 from cfrg.images.cache import ImageCache
@@ -37,6 +39,19 @@ def model() -> CFRG:
     return CFRG(config).eval()
 
 
+class Paths(Dataset[dict[str, Any]]):
+    """A dataset of files."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        return {"path": self.files[position]}
+
+
 def photographs() -> tuple[np.ndarray, np.ndarray]:
     """The same picture of 8 bits, and of 12 with noise below them."""
     rng = np.random.default_rng(0)
@@ -58,7 +73,7 @@ def test_twelve_bits_answer_as_their_upper_eight(model: CFRG, tmp_path: Path) ->
         with torch.inference_mode():
             exported, _ = graph(torch.from_numpy(twelve)[None])
         cache = ImageCache(
-            [{"path": tmp_path / "deep.png"}],  # type: ignore[arg-type]
+            Paths([tmp_path / "deep.png"]),
             Tiling.from_config(model.config),
             folder=tmp_path / "cache",
         )
