@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from cfrg.inference.regions import find_regions
 from cfrg.inference.thresholds import Threshold
 from threecad.dataset.samples import GOOD
 from threecad.errors import ImageError, UsageError
-from threecad.images.files import read_image, read_size
+from threecad.images.files import read_size
 from threecad.pages.figures import heatmap, overlay
 
 if TYPE_CHECKING:
@@ -136,8 +136,10 @@ class Inspector:
             ImageError: If the file is no image, is damaged or is too large.
             TimeoutError: If there are tiles left to compute then.
         """
-        image = read_image(path)
-        (prediction,) = ending(self.predictor, until).predict([image])
+        predictor = ending(self.predictor, until)
+        image = predictor.tiling.read(path)
+        predictor.tiling = replace(predictor.tiling, bits=8)  # those of the image by now
+        (prediction,) = predictor.predict([image])
         if prediction.map is None:
             raise ImageError(str(prediction.error))
         return Inspection(shrink(image), prediction.map, prediction.score, prediction.size)

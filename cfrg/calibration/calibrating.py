@@ -32,7 +32,6 @@ from cfrg.training.runs import read_run, read_trained_on
 from threecad.dataset.duplicates.copies import find_originals
 from threecad.dataset.scanning import Selection
 from threecad.errors import DataError, UsageError
-from threecad.images.files import read_image
 from threecad.images.hashing import hash_file
 from threecad.pages.figures import save_figure
 from threecad.system import atomic
@@ -328,7 +327,7 @@ class _Canvases:
         return len(self.files)
 
     def __getitem__(self, position: int, /) -> npt.NDArray[np.uint8]:
-        return self.predictor.prepare(read_image(self.files[position][1]))
+        return self.predictor.prepare(self.predictor.tiling.read(self.files[position][1]))
 
 
 def _score_defects(predictor: Predictor, files: Sequence[tuple[str, Path]], seed: int) -> Values:

@@ -70,6 +70,12 @@ def _read_side(context: click.Context, option: click.Parameter, text: Any) -> An
     help="Train on crops of S × S pixels of the full image instead of on whole images.",
 )
 @click.option(
+    "--bits",
+    type=click.IntRange(8, 16),
+    metavar="N",
+    help="Of 16 that images have a channel, how many the camera uses.",
+)
+@click.option(
     "--overlap",
     type=click.IntRange(min=0),
     metavar="K",
@@ -140,6 +146,7 @@ def train(
     preset: str,
     image_size: int | Literal["auto"] | None,
     tile: int | None,
+    bits: int | None,
     overlap: int | None,
     settings: tuple[str, ...],
     teacher: str | None,
@@ -175,7 +182,8 @@ def train(
     elif tile or image_size is not None or any(s.startswith("image_size=") for s in settings):
         training["area"] = 0
     network = {
-        "image_size": image_size, "tile": tile, "tile_overlap": overlap, "teacher": teacher,
+        "image_size": image_size, "tile": tile, "tile_overlap": overlap, "bits": bits,
+        "teacher": teacher,
     }  # fmt: skip
     for_network, for_training = parse_settings(settings)
     training["log_with"] = training["log_with"] or None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cfrg.inference.loading import TrainedModel
     from cfrg.network.config import CFRGConfig
 
-__all__ = ["DetectionGraph", "Network", "Postprocessing", "Preprocessing"]
+__all__ = ["DetectionGraph", "Network", "Postprocessing", "Preprocessing", "upper_eight"]
 
 Size = tuple[int, int]
 
@@ -82,13 +82,20 @@ class Preprocessing(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Resize and normalise."""
-        pixels = image.permute(0, 3, 1, 2).float()  # (N, 3, H, W)
+        pixels = upper_eight(image, self.config).permute(0, 3, 1, 2)  # (N, 3, H, W)
         resized = self.resize(pixels)
         if self.asks_for_order:
             columns, rows = self.resize
             height_first = takes_height_first(pixels, *self.config.image_size)
             resized = torch.where(height_first, columns(rows(pixels)), resized)
         return processing.normalize(resized, self.config)
+
+
+def upper_eight(image: Tensor, config: CFRGConfig) -> Tensor:
+    """Return images, uint8 or uint16 of more bits, as float32 from 0 to 255."""
+    if config.bits == 8:
+        return image.float()
+    return torch.floor(image.float() * 2.0 ** (8 - config.bits))
 
 
 class Network(nn.Module):

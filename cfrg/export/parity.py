@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -138,7 +138,13 @@ def compare_each(
     predict = _whole(model) if not model.config.tile else _in_tiles(model)
     for name, image in images:
         expected, score = predict(image)
-        found = dict(zip(session.outputs, session.run(image[None]), strict=False))
+        found = dict(
+            zip(
+                session.outputs,
+                session.run(_as_taken(image, model.config.bits)[None]),
+                strict=False,
+            )
+        )
         yield ModelAndGraph(
             id=name,
             expected=expected,
@@ -147,6 +153,12 @@ def compare_each(
             found_score=float(found["score"][0]),
             decision=bool(found["decision"][0]) if "decision" in found else None,
         )
+
+
+def _as_taken(image: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[Any]:
+    """Return an image as the camera of the run gives it, all bits below the eight set."""
+    below = bits - 8
+    return image.astype(np.uint16) << below | (1 << below) - 1 if below else image
 
 
 def _whole(model: TrainedModel) -> Predict:
@@ -160,6 +172,7 @@ def _whole(model: TrainedModel) -> Predict:
 
 def _in_tiles(model: TrainedModel) -> Predict:
     predictor = Predictor(model, device="cpu", batch_size=1)
+    predictor.tiling = replace(predictor.tiling, bits=8)  # those of the images given
 
     def predict(image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], float]:
         prediction = next(predictor.predict([image]))

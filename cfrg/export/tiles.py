@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 
-from cfrg.export.graph import Network, Postprocessing
+from cfrg.export.graph import Network, Postprocessing, upper_eight
 from cfrg.export.resizing import MAX_SIDE, ScaleAxis, asks_for_order, takes_height_first
 from cfrg.images.tiling import Tiling, squared_sine
 from cfrg.network import processing
@@ -57,7 +57,7 @@ class TiledGraph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Cut, answer, blend, score and decide."""
-        pixels = image[0].permute(2, 0, 1).float()  # (3, H, W)
+        pixels = upper_eight(image, self.config)[0].permute(2, 0, 1)  # (3, H, W)
         height, width = self.rows.scaled(pixels.shape[1]), self.columns.scaled(pixels.shape[2])
         canvas = processing.normalize(self._place(pixels, height, width)[None], self.config)[0]
         maps = self._answer(canvas, height, width)

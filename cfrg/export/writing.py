@@ -185,16 +185,17 @@ class _Material:
     good: list[Path]
     index: Index | None  # of the files, where their labels say how good the run is
     network_size: Size
+    bits: int  # of the files
 
     def read(self, size: Size | None) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
         """Yield ids and images as the graph takes them."""
         for name, path in self.files:
-            yield name, _fit(read_image(path), size)
+            yield name, _fit(read_image(path, self.bits), size)
 
     def read_sizes(self, tile: int) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
         """Yield the first image at sizes with which tiles differ: less than one, one, and more."""
         name, path = self.files[0]
-        image = read_image(path)
+        image = read_image(path, self.bits)
         for size in ((tile // 2, tile // 3), (tile, tile), (2 * tile + 1, tile - 1)):
             fitted = _fit(image, (max(1, size[0]), max(1, size[1])))
             yield f"{name} ({size[0]}×{size[1]})", fitted
@@ -262,23 +263,23 @@ def _read_valid_threshold(run: Path, model: TrainedModel) -> Threshold | None:
 def _gather(
     images: str | os.PathLike[str] | None, run: Path, model: TrainedModel, folder: Path, limit: int
 ) -> _Material:
-    size = model.config.image_size
+    size, bits = model.config.image_size, model.config.bits
     category = model.companions.get("run.json", {}).get("category", "all")
     category = None if category == "all" else category
     drawn = images is None
     if images is None:
         images = write_sample(folder / "sample", per_category=1, workers=0)
-        category = None
+        category, bits = None, 8
     if not is_tree(Path(images)):
         files = find_images([images])
-        return _Material(_spread(files, limit), [p for _, p in files], None, size)
+        return _Material(_spread(files, limit), [p for _, p in files], None, size, bits)
     index = scan(images).select(category=category)
     test = _spread(list(index.select(split="test")), limit)
     if not test:
         raise UsageError(f"{images} has no test images of {category}, which {run} was trained on.")
     good = [sample.image for sample in index.select(split="train", label=0)]
     files = [(sample.id, sample.image) for sample in test]
-    return _Material(files, good, None if drawn else Index(index.root, test), size)
+    return _Material(files, good, None if drawn else Index(index.root, test), size, bits)
 
 
 def _write(
@@ -303,7 +304,8 @@ def _write(
         graph = DetectionGraph(model, limit, input_size=size, half=network_half)
         height, width = size or (model.config.image_size[0] + 32, model.config.image_size[1] + 64)
     many = dynamic and not tile
-    example = torch.zeros(2 if many else 1, height, width, 3, dtype=torch.uint8)
+    pixel = torch.uint8 if model.config.bits == 8 else torch.uint16
+    example = torch.zeros(2 if many else 1, height, width, 3, dtype=pixel)
     free = ("batch" if many else "", *(("", "") if size else ("height", "width")))
     metadata = _describe(model, threshold, precision, size)
     if to == "torch-export":
@@ -311,6 +313,8 @@ def _write(
         return
     onnx = path if to == "onnx" else path.with_name("source.onnx")
     outputs = OUTPUTS if _graph_threshold(threshold) is not None else OUTPUTS[:2]
+    if precision == "int8" and model.config.bits > 8:
+        raise UsageError("A run of more than 8 bits is exported in float32 or float16.")
     if precision == "int8":
         source = path.with_name("float32.onnx")
         write_onnx(graph, example, source, metadata, free, outputs)

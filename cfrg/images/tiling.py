@@ -18,9 +18,10 @@ import torch
 
 from cfrg.network import processing
 from threecad.errors import ImageError, UsageError
-from threecad.images.files import MAX_PIXELS
+from threecad.images.files import MAX_PIXELS, read_image
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
     import numpy.typing as npt
@@ -43,6 +44,7 @@ class Tiling:
         image_size: Height and width of the network's input.
         tile: Side of a tile, in pixels of the full image; 0 resizes the whole image instead.
         overlap: Pixels of the full image that neighbouring tiles share, at least.
+        bits: Of 16 that images have a channel, how many are used; 8 for any image.
 
     Raises:
         UsageError: If the overlap is not smaller than the tile.
@@ -51,6 +53,7 @@ class Tiling:
     image_size: tuple[int, int]
     tile: int = 0
     overlap: int = 0
+    bits: int = 8
 
     def __post_init__(self) -> None:
         if self.tile < 0 or self.overlap < 0 or self.overlap >= max(self.tile, 1):
@@ -72,7 +75,16 @@ class Tiling:
         """
         if overlap is None:
             overlap = config.tile_overlap if tile is None else tile // 4
-        return cls(config.image_size, config.tile if tile is None else tile, overlap)
+        tile = config.tile if tile is None else tile
+        return cls(config.image_size, tile, overlap, config.bits)
+
+    def read(self, path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+        """Return an image file as (H, W, 3) uint8 RGB, the upper eight of the bits used.
+
+        Raises:
+            ImageError: If it is no such image.
+        """
+        return read_image(path, self.bits)
 
     def canvas_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return height and width that an image of ``size`` is resized to, 1 × 1 or more.

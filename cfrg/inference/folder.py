@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from cfrg.images.frames import to_rgb
 from cfrg.images.sources import find_images
 from cfrg.inference.outlines import outline_regions
 from cfrg.inference.overlays import draw_overlay
@@ -32,7 +33,7 @@ from cfrg.inference.streaming import WriteBehind
 from threecad.errors import UsageError
 from threecad.evaluation.predictions import MapFormat, PredictionWriter
 from threecad.formats.suggestions import SuggestionWriter
-from threecad.images.files import read_image, write_png
+from threecad.images.files import write_png
 from threecad.system import atomic
 from threecad.system.locking import is_leftover, writing_alone
 
@@ -93,6 +94,7 @@ class FolderWriter:
         overlays: Whether to write overlays; then ``add`` needs the images.
         annotations: The annotation tool to write outlines for; then ``add`` needs image files.
         pixel_threshold: For masks, overlays and outlines.
+        bits: Of 16 that the images have a channel, how many are used; 8 for any image.
 
     Raises:
         UsageError: If masks, overlays or outlines are asked for without a threshold.
@@ -107,6 +109,7 @@ class FolderWriter:
         overlays: bool = False,
         annotations: Tool | None = None,
         pixel_threshold: float | None = None,
+        bits: int = 8,
     ) -> None:
         if (masks or overlays or annotations) and pixel_threshold is None:
             raise UsageError(
@@ -115,7 +118,7 @@ class FolderWriter:
             )
         self.folder = Path(folder)
         self.masks, self.overlays = masks, overlays
-        self.pixel_threshold = pixel_threshold or 0.0
+        self.pixel_threshold, self.bits = pixel_threshold or 0.0, bits
         self.written = Written()
         self._suggestions = None
         if annotations:
@@ -170,7 +173,7 @@ class FolderWriter:
                 path = self.folder / "masks" / f"{prediction.id}.png"
                 write_png(path, flagged.astype(np.uint8) * np.uint8(255))
             if self.overlays and image is not None:
-                pixels = read_image(image) if isinstance(image, Path) else image
+                pixels = to_rgb(image, self.bits)
                 picture = draw_overlay(pixels, anomaly_map, self.pixel_threshold)
                 path = self.folder / "overlays" / f"{prediction.id}.jpg"
                 with atomic.replacing(path, durable=False) as temporary:
@@ -250,6 +253,7 @@ def write_predictions(
         overlays=overlays,
         annotations=annotations,
         pixel_threshold=predictor.pixel_threshold,
+        bits=predictor.tiling.bits,
     )
     predictions = tqdm(
         predictor.predict_files(files), total=len(files), desc="predict", unit="image"

@@ -27,7 +27,6 @@ from cfrg.inference.streaming import read_ahead
 from cfrg.inference.thresholds import Threshold, digest_weights
 from cfrg.network import processing
 from threecad.errors import ImageError, UsageError
-from threecad.images.files import read_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -262,7 +261,7 @@ class Predictor:
             name, image = image
         elif isinstance(image, (str, os.PathLike)):
             name = Path(image).name
-        return _prepare(name, partial(to_rgb, image), self.tiling)
+        return _prepare(name, partial(to_rgb, image, self.tiling.bits), self.tiling)
 
     def _compute(self, batch: list[tuple[_Pending, torch.Tensor]]) -> None:
         begun = time.perf_counter()
@@ -341,7 +340,7 @@ class _PreparedFiles(Dataset[Prepared]):
 
     def __getitem__(self, position: int) -> Prepared:
         name, path = self.files[position]
-        return _prepare(name, partial(read_image, path), self.tiling)
+        return _prepare(name, partial(self.tiling.read, path), self.tiling)
 
 
 def _prepare(name: str, read: Callable[[], npt.NDArray[np.uint8]], tiling: Tiling) -> Prepared:

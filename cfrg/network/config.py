@@ -42,6 +42,8 @@ class CFRGConfig:
         tile: Side of the square tiles that a full-resolution image is cut into, in its pixels;
             each is resized to ``image_size``. 0 resizes the whole image.
         tile_overlap: Pixels of the full-resolution image that neighbouring tiles share.
+        bits: Of 16 that images have a channel, how many the camera uses; the upper eight of them
+            are seen. 8 takes any image.
         teacher: Key of ``cfrg.teachers.backbones.TEACHERS``.
         student: Key of ``cfrg.teachers.backbones.STUDENTS``.
         fusion_blocks: Bottleneck blocks of the feature fusion.
@@ -87,6 +89,7 @@ class CFRGConfig:
     image_size: tuple[int, int] = (256, 256)
     tile: int = 0
     tile_overlap: int = 0
+    bits: int = 8
     teacher: str = "wide_resnet50_2"
     student: str = "efficientnet_b0"
     fusion_blocks: int = 3
@@ -217,6 +220,8 @@ class CFRGConfig:
         ):
             what = f"1 to {MOST_SCALES} numbers from {1 / MOST} to {MOST}"
             problems.append(_expected("scales", self.scales, 0, what))
+        if not _is_numbers(self.bits, 0, whole=True, least=8, most=16):
+            problems.append(_expected("bits", self.bits, 0, "integer from 8 to 16"))
         problems += [
             _expected(field, getattr(self, field), 0, "integer ≥ 0")
             for field in ("tile", "tile_overlap")

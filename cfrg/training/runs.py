@@ -309,6 +309,7 @@ def _claim(run: RunFolder, record: dict[str, Any], *, resume: bool, force: bool)
 def _check_same_run(run: RunFolder, now: dict[str, Any]) -> None:
     before = run.read_record()
     now = json.loads(json.dumps(now))
+    before["config"] = {"bits": 8, **before.get("config", {})}  # older runs have no such field
     free = {
         "workers", "device", "draw_defects_on", "log_every", "checkpoint_every", "tensorboard",
         "log_with",

@@ -99,6 +99,7 @@ def test_the_graph_cuts_and_blends_as_the_predictor_does(
     agrees([output.numpy() for output in found], detector, image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["onnx", "openvino", "torch-export"])
 def test_one_file_takes_images_of_any_size(run: Path, model: CFRG, tmp_path: Path, to: Any) -> None:
     for package in {"onnx": ["onnxscript", "onnxruntime"], "openvino": ["openvino"]}.get(to, []):
@@ -114,6 +115,7 @@ def test_one_file_takes_images_of_any_size(run: Path, model: CFRG, tmp_path: Pat
         agrees(session.run(image[None]), model, image, f"{to} {size}")
 
 
+@pytest.mark.slow
 def test_a_seam_is_found_by_the_gate(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
