@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cfrg.cli.options import computing_options, tile_options
+from cfrg.cli.options import computing_options, runtime_option, tile_options
 from threecad.cli.group import (
     errata_option,
     examples,
@@ -68,6 +68,7 @@ __all__ = ["predict"]
 @click.option("--masks", is_flag=True, help="Write masks of the regions, too.")
 @click.option("--overlays", is_flag=True, help="Write the maps over their images, too.")
 @computing_options
+@runtime_option
 @force_option
 def predict(
     paths: tuple[Path, ...],

@@ -15,17 +15,15 @@ from torch import Tensor, nn
 
 from cfrg.network import processing
 from cfrg.network.folding import fold_batch_norms
+from cfrg.runtimes.formats import MAX_SIDE
 
 if TYPE_CHECKING:
     from cfrg.inference.loading import TrainedModel
     from cfrg.network.config import CFRGConfig
 
-__all__ = ["MAX_SIDE", "DetectionGraph", "Network", "Postprocessing", "Preprocessing"]
+__all__ = ["DetectionGraph", "Network", "Postprocessing", "Preprocessing"]
 
 Size = tuple[int, int]
-
-MAX_SIDE = 2**16
-"""Pixels of a side up to which the graph resizes exactly; JPEG ends one below."""
 
 WEIGHT_BITS = 22  # of Pillow's weights
 BLOCK = 16  # output pixels that are computed from one band of input pixels

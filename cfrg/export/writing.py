@@ -12,19 +12,20 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from cfrg.export.formats import (
+from cfrg.export.graph import DetectionGraph
+from cfrg.export.quantization import quantize
+from cfrg.images.sources import find_images, is_tree
+from cfrg.inference.loading import TrainedModel, load_model
+from cfrg.inference.thresholds import Threshold, digest_weights, read_threshold
+from cfrg.runtimes.formats import (
+    MAX_SIDE,
     move_into_place,
     onnx_to_openvino,
     write_onnx,
     write_torch_export,
 )
-from cfrg.export.graph import MAX_SIDE, DetectionGraph
-from cfrg.export.parity import TOLERANCES, ModelAndGraph, Parity, compare, compare_each
-from cfrg.export.quantization import quantize
-from cfrg.export.runtimes import open_session
-from cfrg.images.sources import find_images, is_tree
-from cfrg.inference.loading import TrainedModel, load_model
-from cfrg.inference.thresholds import Threshold, digest_weights, read_threshold
+from cfrg.runtimes.parity import TOLERANCES, ModelAndGraph, Parity, compare, compare_each
+from cfrg.runtimes.sessions import open_session
 from threecad.dataset.samples import Index
 from threecad.dataset.scanning import scan
 from threecad.errors import UsageError

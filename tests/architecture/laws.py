@@ -34,7 +34,7 @@ ORDER = {
         ("devices", "run_folder"),
         ("network",),
         ("memory",),
-        ("images",),
+        ("images", "runtimes"),
         ("defects", "inference"),
         ("training", "export", "app"),
         ("calibration", "evaluation"),

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cfrg.export.runtimes import Session
-    from cfrg.inference.loading import TrainedModel
+    from cfrg.memory.neighbours import NearestNeighbourMemory
+    from cfrg.network.model import CFRG
+    from cfrg.runtimes.sessions import Session
 
 __all__ = ["TOLERANCES", "ModelAndGraph", "Parity", "Tolerance", "compare", "compare_each"]
 
@@ -89,8 +90,19 @@ class Parity:
         low, high = self.map_range
         return max(self.map_error, self.score_error) / max(high - low, 1e-12)
 
-    def check(self, tolerance: Tolerance, what: str) -> None:
+    def check(
+        self,
+        tolerance: Tolerance,
+        what: str,
+        *,
+        advice: str = "\nNothing was written. Try another precision or format.",
+    ) -> None:
         """Refuse a graph that differs too much.
+
+        Args:
+            tolerance: What may differ.
+            what: Names the graph in the error.
+            advice: Ends the error.
 
         Raises:
             ModelError: Says where it differs.
@@ -114,7 +126,7 @@ class Parity:
             raise ModelError(
                 f"{what} does not compute what the model computes:\n  "
                 + "\n  ".join(problems)
-                + "\nNothing was written. Try another precision or format."
+                + advice
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,7 +135,9 @@ class Parity:
 
 
 def compare_each(
-    session: Session, model: TrainedModel, images: Iterable[tuple[str, npt.NDArray[np.uint8]]]
+    session: Session,
+    model: CFRG | NearestNeighbourMemory,
+    images: Iterable[tuple[str, npt.NDArray[np.uint8]]],
 ) -> Iterator[ModelAndGraph]:
     """Yield model and exported graph side by side, image by image.
 
