@@ -23,10 +23,9 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights, Wide_ResNet50_2_Weights
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from cfrg.network.efficientnet import B0_STAGES, LITE2_STAGES, EfficientNet, rename_efficientnet
+from cfrg.network.residual import BasicBlock, Bottleneck
 from cfrg.network.tensors import assign_tensors, read_state_dict
 from threecad.errors import ModelError
 
@@ -42,6 +41,10 @@ IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 LITE_MEAN: Triple = (127 / 255,) * 3  # EfficientNet-Lite sees (x·255 − 127) / 128
 LITE_STD: Triple = (128 / 255,) * 3
+
+
+DOWNLOADS = "https://download.pytorch.org/models"
+"""Where torchvision's published weights are."""
 
 
 class WideResNet(nn.Module):
@@ -60,12 +63,12 @@ class WideResNet(nn.Module):
 
     @staticmethod
     def _layer(inputs: int, planes: int, *, blocks: int, stride: int) -> nn.Sequential:
-        outputs = planes * Bottleneck.expansion
+        width, outputs = 2 * planes, 4 * planes
         shortcut = nn.Sequential(
             nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
         )
-        first = Bottleneck(inputs, planes, stride, shortcut, base_width=128)
-        rest = [Bottleneck(outputs, planes, base_width=128) for _ in range(blocks - 1)]
+        first = Bottleneck(inputs, width, outputs, stride, shortcut)
+        rest = [Bottleneck(outputs, width, outputs) for _ in range(blocks - 1)]
         return nn.Sequential(first, *rest)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -172,8 +175,9 @@ def _rename_resnet(key: str) -> str | None:
     return None if key.startswith(("layer4.", "fc.")) else key
 
 
-def _find_torchvision(url: str) -> Path:
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+def _find_torchvision(name: str) -> Path:
+    url = f"{DOWNLOADS}/{name}"
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -222,7 +226,7 @@ TEACHERS: dict[str, Teacher] = {
         nonnegative=True,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        find=lambda: _find_torchvision(Wide_ResNet50_2_Weights.IMAGENET1K_V1.url),
+        find=lambda: _find_torchvision("wide_resnet50_2-95faca4d.pth"),
         rename=_rename_resnet,
         origin="torchvision, ImageNet-1k V1 (wide_resnet50_2-95faca4d.pth)",
     ),
@@ -232,7 +236,7 @@ TEACHERS: dict[str, Teacher] = {
         nonnegative=True,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
-        find=lambda: _find_torchvision(ResNet18_Weights.IMAGENET1K_V1.url),
+        find=lambda: _find_torchvision("resnet18-f37072fd.pth"),
         rename=_rename_resnet,
         origin="torchvision, ImageNet-1k V1 (resnet18-f37072fd.pth)",
     ),

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import reference_network
 import torch
 import torch.nn.functional as F
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
-from torchvision.models import resnet18, wide_resnet50_2
+from torchvision.models import get_model_weights, resnet18, wide_resnet50_2
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from cfrg.network import backbones
 from cfrg.network.backbones import STUDENTS, TEACHERS, load_teacher
 from cfrg.network.efficientnet import SameConv2d, rename_efficientnet
+from cfrg.network.residual import StochasticDepth
 from threecad.errors import ModelError
 
 
@@ -109,6 +110,24 @@ def test_resnets_are_torchvisions(tmp_path: Path, build: Any, suffix: str) -> No
         torch.testing.assert_close(level, other)
 
 
+@pytest.mark.parametrize("build", [resnet18, wide_resnet50_2])
+def test_resnets_are_found_where_torchvision_has_them(build: Any) -> None:
+    url = get_model_weights(build).IMAGENET1K_V1.url
+    assert TEACHERS[build.__name__].origin.endswith(f"({url.rsplit('/', 1)[1]})")
+    assert url.rsplit("/", 1)[0] == backbones.DOWNLOADS
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_branches_are_dropped_as_torchvision_does(training: bool) -> None:
+    x = torch.randn(64, 3, 2, 2)
+    found = []
+    for drop in (StochasticDepth(0.3), torchvision.ops.StochasticDepth(0.3, mode="row")):
+        torch.manual_seed(0)
+        found.append(drop.train(training)(x))
+    assert torch.equal(*found)
+    assert torch.equal(found[0], x) is not training
+
+
 def test_missing_teacher_file_is_named_with_its_origin(tmp_path: Path) -> None:
     module = TEACHERS["efficientnet_lite0"].build()
     with pytest.raises(ModelError, match=r"none\.pth: no such file.*efficientnet-lite0-pytorch"):
@@ -120,9 +139,8 @@ def test_weights_that_cannot_be_fetched_name_file_origin_and_way_out(
 ) -> None:
     with socket.socket() as taken:  # bound but not listening: every connection is refused
         taken.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}/wide_resnet50_2-95faca4d.pth"
-        weights = SimpleNamespace(IMAGENET1K_V1=SimpleNamespace(url=url))
-        monkeypatch.setattr(backbones, "Wide_ResNet50_2_Weights", weights)
+        monkeypatch.setattr(backbones, "DOWNLOADS", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        url = f"{backbones.DOWNLOADS}/wide_resnet50_2-95faca4d.pth"
         monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
         with pytest.raises(ModelError) as caught:
             load_teacher("wide_resnet50_2", TEACHERS["wide_resnet50_2"].build())
