@@ -85,18 +85,18 @@ class StochasticDepth(nn.Module):
     """In training, set the branch of some images to zero and scale the others up.
 
     Args:
-        probability: Of being set to zero, from 0 to less than 1.
+        p: Probability of being set to zero, from 0 to less than 1.
     """
 
-    def __init__(self, probability: float) -> None:
+    def __init__(self, p: float) -> None:
         super().__init__()
-        self.probability = probability
+        self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, …) → the same."""
-        if not self.training or not self.probability:
+        if not self.training or not self.p:
             return x
-        kept = 1 - self.probability
+        kept = 1 - self.p
         shape = (len(x), *(1,) * (x.ndim - 1))
         scale = torch.empty(shape, dtype=x.dtype, device=x.device).bernoulli_(kept).div_(kept)
         return x * scale
