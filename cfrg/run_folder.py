@@ -86,6 +86,7 @@ class RunFolder:
         self.events = self.path / "tensorboard"
         self.figures = self.path / "figures"
         self.exports = self.path / "export"
+        self.runtimes = self.path / "runtimes"
 
     @property
     def successor(self) -> RunFolder:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cfrg.cli.options import computing_options, tile_options
+from cfrg.cli.options import computing_options, runtime_option, tile_options
 from threecad.cli.group import (
     errata_option,
     examples,
@@ -73,6 +73,7 @@ __all__ = ["predict"]
     help="Write outlines of the regions for this annotation tool, to correct by hand.",
 )
 @computing_options
+@runtime_option
 @force_option
 def predict(
     paths: tuple[Path, ...],

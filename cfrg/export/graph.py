@@ -17,16 +17,13 @@ from cfrg.export.resizing import (
     takes_height_first,
 )
 from cfrg.network import processing
-from cfrg.network.layers import padded_size
-from cfrg.network.reading import Reading
-from cfrg.teachers.folding import fold_batch_norms
-from cfrg.teachers.vision_transformer import VisionTransformer
+from cfrg.runtimes.network import Network
 
 if TYPE_CHECKING:
     from cfrg.inference.loading import TrainedModel
     from cfrg.network.config import CFRGConfig
 
-__all__ = ["DetectionGraph", "Network", "Postprocessing", "Preprocessing", "upper_eight"]
+__all__ = ["DetectionGraph", "Postprocessing", "Preprocessing", "upper_eight"]
 
 Size = tuple[int, int]
 
@@ -96,29 +93,6 @@ def upper_eight(image: Tensor, config: CFRGConfig) -> Tensor:
     if config.bits == 8:
         return image.float()
     return torch.floor(image.float() * 2.0 ** (8 - config.bits))
-
-
-class Network(nn.Module):
-    """(N, 3, h, w) float32 → (N, 1, h, w) float32, the maps before smoothing."""
-
-    def __init__(self, model: TrainedModel, *, half: bool = False) -> None:
-        super().__init__()
-        self.model = fold_batch_norms(model)
-        for module in self.model.modules():
-            if isinstance(module, VisionTransformer):
-                module.fix_size(*padded_size(*model.config.image_size))
-        self.dtype = torch.float16 if half else torch.float32
-        self.model.to(self.dtype)
-        for module in self.model.modules():
-            if isinstance(module, Reading):
-                module.float()  # distances are small differences of large numbers
-        # torch.export.save takes weights in another memory format for parts of a larger tensor.
-        self.model.to(memory_format=torch.contiguous_format)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the anomaly map of ``forward``."""
-        anomaly_map: Tensor = self.model(x.to(self.dtype)).anomaly_map
-        return anomaly_map.float()
 
 
 class Postprocessing(nn.Module):

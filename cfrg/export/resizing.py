@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from cfrg.runtimes.formats import MAX_SIDE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
-    "MAX_SIDE",
     "ResizeAxis",
     "ScaleAxis",
     "asks_for_order",
@@ -23,9 +24,6 @@ __all__ = [
 ]
 
 Size = tuple[int, int]
-
-MAX_SIDE = 2**16
-"""Pixels of a side up to which the graph resizes exactly; JPEG ends one below."""
 
 WEIGHT_BITS = 22  # of Pillow's weights
 BLOCK = 16  # output pixels that are computed from one band of input pixels

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 
-from cfrg.export.graph import Network, Postprocessing, upper_eight
-from cfrg.export.resizing import MAX_SIDE, ScaleAxis, asks_for_order, takes_height_first
+from cfrg.export.graph import Postprocessing, upper_eight
+from cfrg.export.resizing import ScaleAxis, asks_for_order, takes_height_first
 from cfrg.images.tiling import Tiling, squared_sine
 from cfrg.network import processing
+from cfrg.runtimes.formats import MAX_SIDE
+from cfrg.runtimes.network import Network
 
 if TYPE_CHECKING:
     from cfrg.inference.loading import TrainedModel

@@ -13,23 +13,24 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from cfrg.export.formats import (
-    move_into_place,
-    onnx_to_openvino,
-    write_onnx,
-    write_torch_export,
-)
+from cfrg.export.comparing import compare_each
 from cfrg.export.graph import DetectionGraph
-from cfrg.export.parity import TOLERANCES, ModelAndGraph, Parity, compare, compare_each
 from cfrg.export.quantization import quantize
-from cfrg.export.resizing import MAX_SIDE
-from cfrg.export.runtimes import open_session
 from cfrg.export.tiles import TiledGraph, longest_side
 from cfrg.images.sources import find_images, is_tree
 from cfrg.images.tiling import Tiling
 from cfrg.inference.loading import TrainedModel, load_model
 from cfrg.inference.policy import DecisionPolicy
 from cfrg.inference.thresholds import Threshold, digest_weights, read_threshold
+from cfrg.runtimes.formats import (
+    MAX_SIDE,
+    move_into_place,
+    onnx_to_openvino,
+    write_onnx,
+    write_torch_export,
+)
+from cfrg.runtimes.parity import TOLERANCES, ModelAndGraph, Parity, compare
+from cfrg.runtimes.sessions import open_session
 from threecad.dataset.samples import Index
 from threecad.dataset.scanning import scan
 from threecad.errors import ModelError, UsageError

@@ -24,12 +24,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights, ResNet50_Weights, Wide_ResNet50_2_Weights
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from cfrg.teachers.efficientnet import B0_STAGES, LITE2_STAGES, EfficientNet, rename_efficientnet
 from cfrg.teachers.folding import restore_batch_norms
 from cfrg.teachers.hub_files import download_file
+from cfrg.teachers.residual import BasicBlock, Bottleneck
 from cfrg.teachers.tensors import assign_tensors, read_state_dict
 from cfrg.teachers.vision_transformer import VisionTransformer, translate_dinov2, translate_dinov3
 from threecad.errors import ModelError
@@ -49,42 +48,44 @@ __all__ = [
 
 Triple = tuple[float, float, float]
 Channels = tuple[int, int, int]
-ResidualBlock = type[BasicBlock | Bottleneck]
 
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 LITE_MEAN: Triple = (127 / 255,) * 3  # EfficientNet-Lite sees (x·255 − 127) / 128
 LITE_STD: Triple = (128 / 255,) * 3
 
+DOWNLOADS = "https://download.pytorch.org/models"
+"""Where torchvision's published weights are."""
+
 
 class ResNet(nn.Module):
     """A ResNet up to layer3, under torchvision's names; features are outputs of ReLUs.
 
     Args:
-        block: ``BasicBlock`` or ``Bottleneck``.
+        block: ``BasicBlock`` or ``Bottleneck``, called as these are.
         blocks: Number of them in each layer.
-        base_width: Of a bottleneck: 128 makes its middle twice as wide as usual.
+        channels: That go out of each layer.
     """
 
-    def __init__(self, block: ResidualBlock, blocks: Channels, *, base_width: int = 64) -> None:
+    def __init__(
+        self, block: Callable[..., nn.Module], blocks: Channels, channels: Channels
+    ) -> None:
         super().__init__()
-        self.block, self.base_width = block, base_width
+        self.block = block
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        outputs = [planes * block.expansion for planes in (64, 128, 256)]
-        self.layer1 = self._layer(64, 64, blocks[0], stride=1)
-        self.layer2 = self._layer(outputs[0], 128, blocks[1], stride=2)
-        self.layer3 = self._layer(outputs[1], 256, blocks[2], stride=2)
+        self.layer1 = self._layer(64, channels[0], blocks[0], stride=1)
+        self.layer2 = self._layer(channels[0], channels[1], blocks[1], stride=2)
+        self.layer3 = self._layer(channels[1], channels[2], blocks[2], stride=2)
 
-    def _layer(self, inputs: int, planes: int, blocks: int, *, stride: int) -> nn.Sequential:
-        outputs = planes * self.block.expansion
+    def _layer(self, inputs: int, outputs: int, blocks: int, *, stride: int) -> nn.Sequential:
         shortcut = None
         if stride > 1 or inputs != outputs:
             shortcut = nn.Sequential(
                 nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
             )
-        first = self.block(inputs, planes, stride, shortcut, base_width=self.base_width)
-        rest = [self.block(outputs, planes, base_width=self.base_width) for _ in range(blocks - 1)]
+        first = self.block(inputs, outputs, stride, shortcut)
+        rest = [self.block(outputs, outputs) for _ in range(blocks - 1)]
         return nn.Sequential(first, *rest)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -227,24 +228,22 @@ def _translate_lite(published: Mapping[str, Tensor], *, deepest: int) -> dict[st
 
 
 def _resnet(
-    weights: Any,
-    block: ResidualBlock,
+    file: str,
+    block: Callable[..., nn.Module],
     blocks: Channels,
+    channels: Channels,
     *,
-    base_width: int = 64,
     measured: bool = True,
 ) -> Teacher:
-    url = weights.IMAGENET1K_V1.url
-    planes = block.expansion
     return Teacher(
-        build=partial(ResNet, block, blocks, base_width=base_width),
-        channels=(64 * planes, 128 * planes, 256 * planes),
+        build=partial(ResNet, block, blocks, channels),
+        channels=channels,
         nonnegative=True,
-        find=partial(_find_torchvision, url),
+        find=partial(_find_torchvision, f"{DOWNLOADS}/{file}"),
         translate=_translate_resnet,
-        origin=f"torchvision, ImageNet-1k V1 ({Path(url).name})",
+        origin=f"torchvision, ImageNet-1k V1 ({file})",
         licence="that of torchvision (BSD-3-Clause); ImageNet-1k has terms of its own",
-        sha256=Path(url).stem.split("-")[-1],
+        sha256=Path(file).stem.split("-")[-1],
         measured=measured,
     )
 
@@ -297,9 +296,14 @@ def _dinov3(size: str, width: int) -> Teacher:
 
 
 TEACHERS: dict[str, Teacher] = {
-    "wide_resnet50_2": _resnet(Wide_ResNet50_2_Weights, Bottleneck, (3, 4, 6), base_width=128),
-    "resnet18": _resnet(ResNet18_Weights, BasicBlock, (2, 2, 2)),
-    "resnet50": _resnet(ResNet50_Weights, Bottleneck, (3, 4, 6), measured=False),
+    "wide_resnet50_2": _resnet(
+        "wide_resnet50_2-95faca4d.pth",
+        partial(Bottleneck, narrowing=2), (3, 4, 6), (256, 512, 1024),
+    ),
+    "resnet18": _resnet("resnet18-f37072fd.pth", BasicBlock, (2, 2, 2), (64, 128, 256)),
+    "resnet50": _resnet(
+        "resnet50-0676ba61.pth", Bottleneck, (3, 4, 6), (256, 512, 1024), measured=False
+    ),
     "efficientnet_lite0": _lite(
         0, B0_STAGES, (2, 4, 10), (24, 40, 112),
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",

@@ -98,6 +98,29 @@ def test_import_is_light(statement: str) -> None:
     assert heavy.isdisjoint(json.loads(output))
 
 
+def test_the_network_loads_no_torchvision() -> None:
+    code = "import sys; from cfrg import CFRG, Predictor; print('torchvision' in sys.modules)"
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert output == "False\n"
+
+
+def test_commands_that_compute_nothing_load_no_torch(sample_tree: Path) -> None:
+    code = (
+        "import sys; from threecad.cli import main\n"
+        "for command in ('info', 'verify', 'audit', 'stats'):\n"
+        "    try: main([command, sys.argv[1]], standalone_mode=False)\n"
+        "    except SystemExit: pass\n"
+        "    print(command, 'torch' in sys.modules)"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code, str(sample_tree)], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for command in ("info", "verify", "audit", "stats"):
+        assert f"{command} False" in output
+
+
 def test_unknown_public_name_is_an_attribute_error() -> None:
     for module in PACKAGES.values():
         with pytest.raises(AttributeError, match=r"attribute.*nope"):

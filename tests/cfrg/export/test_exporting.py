@@ -20,16 +20,16 @@ from PIL import Image
 
 import cfrg.cli
 from cfrg.export import graph
-from cfrg.export.formats import write_onnx
 from cfrg.export.graph import DetectionGraph, Preprocessing
-from cfrg.export.parity import TOLERANCES, ModelAndGraph, compare
-from cfrg.export.runtimes import open_session
 from cfrg.export.writing import ExportReport, export_run, policy_file, read_policy_of
 from cfrg.inference.thresholds import Threshold, digest_weights, read_policy
 from cfrg.network import processing
 from cfrg.network.config import CFRGConfig
 from cfrg.network.model import CFRG
 from cfrg.network.processing import normalize, resize, to_tensor
+from cfrg.runtimes.formats import write_onnx
+from cfrg.runtimes.parity import TOLERANCES, ModelAndGraph, compare
+from cfrg.runtimes.sessions import open_session
 from threecad.errors import DataError, ModelError, UsageError
 from threecad.images.files import read_image
 from threecad.system import atomic

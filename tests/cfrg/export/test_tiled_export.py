@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfrg.export import tiles
-from cfrg.export.runtimes import open_session
 from cfrg.export.tiles import TiledGraph, longest_side
 from cfrg.export.writing import export_run
 from cfrg.images.tiling import Tiling
@@ -22,6 +21,7 @@ from cfrg.inference.predictor import Predictor
 from cfrg.network.config import CFRGConfig
 from cfrg.network.model import CFRG
 from cfrg.network.processing import smooth
+from cfrg.runtimes.sessions import open_session
 from threecad.errors import ModelError, UsageError
 
 TILE, OVERLAP = 96, 32

@@ -14,18 +14,20 @@ import pytest
 import reference_network
 import torch
 import torch.nn.functional as F
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from servers import FileServer
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models import resnet18, resnet50, wide_resnet50_2
+from torchvision.models import get_model_weights, resnet18, resnet50, wide_resnet50_2
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from cfrg.teachers import backbones
 from cfrg.teachers.backbones import STUDENTS, TEACHERS, load_teacher
 from cfrg.teachers.efficientnet import SameConv2d, rename_efficientnet
+from cfrg.teachers.residual import StochasticDepth
 from threecad.errors import ModelError
 
 
@@ -194,6 +196,26 @@ def test_weights_are_fetched_once_and_checked_against_their_name(
     assert found == tmp_path / "hub" / "checkpoints" / name
     assert found.read_bytes() == content
     assert load_teacher("resnet18", TEACHERS["resnet18"].build()) == found  # the server is gone
+
+
+@pytest.mark.parametrize("build", [resnet18, resnet50, wide_resnet50_2])
+def test_resnets_are_found_where_torchvision_has_them(build: Any) -> None:
+    url = get_model_weights(build).IMAGENET1K_V1.url
+    teacher = TEACHERS[build.__name__]
+    assert isinstance(teacher.find, partial)
+    assert teacher.find.args == (url,)
+    assert teacher.origin.endswith(f"({url.rsplit('/', 1)[1]})")
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_branches_are_dropped_as_torchvision_does(training: bool) -> None:
+    x = torch.randn(64, 3, 2, 2)
+    found = []
+    for drop in (StochasticDepth(0.3), torchvision.ops.StochasticDepth(0.3, mode="row")):
+        torch.manual_seed(0)
+        found.append(drop.train(training)(x))
+    assert torch.equal(*found)
+    assert torch.equal(found[0], x) is not training
 
 
 def test_missing_teacher_file_is_named_with_its_origin(tmp_path: Path) -> None:
