@@ -8,16 +8,14 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from cfrg.export.comparing import compare_each
 from cfrg.export.graph import DetectionGraph
+from cfrg.export.material import Material, gather
 from cfrg.export.quantization import quantize
 from cfrg.export.tiles import TiledGraph, longest_side
-from cfrg.images.sources import find_images, is_tree
 from cfrg.images.tiling import Tiling
 from cfrg.inference.loading import TrainedModel, load_model
 from cfrg.inference.policy import DecisionPolicy
@@ -31,11 +29,7 @@ from cfrg.runtimes.formats import (
 )
 from cfrg.runtimes.parity import TOLERANCES, ModelAndGraph, Parity, compare
 from cfrg.runtimes.sessions import open_session
-from threecad.dataset.samples import Index
-from threecad.dataset.scanning import scan
 from threecad.errors import ModelError, UsageError
-from threecad.images.files import read_image
-from threecad.procedural import write_sample
 from threecad.system import atomic
 from threecad.system.json_files import read_object
 from threecad.system.versions import find_version
@@ -44,8 +38,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
-    import numpy.typing as npt
     from torch import nn
+
+    from threecad.dataset.samples import Index
 
 __all__ = [
     "FORMATS",
@@ -148,7 +143,7 @@ def export_run(
     free = dynamic or model.config.tile
     size = input_size or (None if free else model.config.image_size)
     with tempfile.TemporaryDirectory(prefix="cfrg-export-") as folder:
-        material = _gather(images, run, model, Path(folder), limit)
+        material = gather(images, run, model, Path(folder), limit)
         written = Path(folder, "graph").with_suffix(FORMATS[to])
         _write(model, threshold, to, precision, size, dynamic, material, written)
         session = open_session(written)
@@ -176,30 +171,6 @@ def export_run(
         parity=parity,
         figures=figures,
     )
-
-
-@dataclass(frozen=True)
-class _Material:
-    """Images to compare on, and good ones to measure ranges on."""
-
-    files: list[tuple[str, Path]]
-    good: list[Path]
-    index: Index | None  # of the files, where their labels say how good the run is
-    network_size: Size
-    bits: int  # of the files
-
-    def read(self, size: Size | None) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
-        """Yield ids and images as the graph takes them."""
-        for name, path in self.files:
-            yield name, _fit(read_image(path, self.bits), size)
-
-    def read_sizes(self, tile: int) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
-        """Yield the first image at sizes with which tiles differ: less than one, one, and more."""
-        name, path = self.files[0]
-        image = read_image(path, self.bits)
-        for size in ((tile // 2, tile // 3), (tile, tile), (2 * tile + 1, tile - 1)):
-            fitted = _fit(image, (max(1, size[0]), max(1, size[1])))
-            yield f"{name} ({size[0]}×{size[1]})", fitted
 
 
 def _check_arguments(
@@ -261,28 +232,6 @@ def _read_valid_threshold(run: Path, model: TrainedModel) -> Threshold | None:
     return threshold
 
 
-def _gather(
-    images: str | os.PathLike[str] | None, run: Path, model: TrainedModel, folder: Path, limit: int
-) -> _Material:
-    size, bits = model.config.image_size, model.config.bits
-    category = model.companions.get("run.json", {}).get("category", "all")
-    category = None if category == "all" else category
-    drawn = images is None
-    if images is None:
-        images = write_sample(folder / "sample", per_category=1, workers=0)
-        category, bits = None, 8
-    if not is_tree(Path(images)):
-        files = find_images([images])
-        return _Material(_spread(files, limit), [p for _, p in files], None, size, bits)
-    index = scan(images).select(category=category)
-    test = _spread(list(index.select(split="test")), limit)
-    if not test:
-        raise UsageError(f"{images} has no test images of {category}, which {run} was trained on.")
-    good = [sample.image for sample in index.select(split="train", label=0)]
-    files = [(sample.id, sample.image) for sample in test]
-    return _Material(files, good, None if drawn else Index(index.root, test), size, bits)
-
-
 def _write(
     model: TrainedModel,
     threshold: Threshold | None,
@@ -290,7 +239,7 @@ def _write(
     precision: Precision,
     size: Size | None,
     dynamic: bool,
-    material: _Material,
+    material: Material,
     path: Path,
 ) -> None:
     half = precision == "float16"
@@ -319,11 +268,10 @@ def _write(
     if precision == "int8":
         source = path.with_name("float32.onnx")
         write_onnx(graph, example, source, metadata, free, outputs)
-        good = _spread(material.good, CALIBRATION_IMAGES)
-        if not good:
+        if not material.good:
             raise UsageError("There is no good training image to measure the range of values on.")
-        wanted = size or material.network_size
-        quantize(source, onnx, (_fit(read_image(p), wanted)[None] for p in tqdm(good, "quantise")))
+        good = material.read_good(size, CALIBRATION_IMAGES)
+        quantize(source, onnx, (image[None] for image in good))
     else:
         write_onnx(graph, example, onnx, metadata, free, outputs)
     if to == "openvino":
@@ -394,18 +342,3 @@ def _keep(
         if wanted:
             kept.append(pair)
         yield pair
-
-
-def _fit(image: npt.NDArray[np.uint8], size: Size | None) -> npt.NDArray[np.uint8]:
-    """Return the image at the size the graph takes."""
-    if size is None or image.shape[:2] == tuple(size):
-        return image
-    resized = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
-    return np.array(resized)
-
-
-def _spread(items: list[Any], count: int) -> list[Any]:
-    """At most ``count`` items at even distances; all for 0."""
-    if not count or len(items) <= count:
-        return items
-    return [items[round(i * (len(items) - 1) / (count - 1 or 1))] for i in range(count)]
