@@ -284,7 +284,7 @@ def describe_verdict(
     relation = "above" if processing.decide(score, threshold) else "not above"
     text = f"Score {score:.4g} is {relation} the threshold {threshold:.4g}"
     if decision == "review":
-        text += f", and above {policy.review:.4g}, where review begins"
+        text += f", but above {policy.review:.4g}, where review begins"
     elif policy.least_area and not policy.count(regions):
         text += f"; no region has {policy.least_area:,} pixels"
     title = {"good": "Good", "review": "Review", "defective": "Defective"}[decision]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -86,12 +87,11 @@ def test_calibrated_policy_decides_what_predict_writes(
     found = run_line(f"cfrg calibrate {run} {sample_tree} {rates} --least-area 30 --defects")
     assert found.exit_code == 0, found.output
     defective = list(scan(sample_tree).select(split="test", label=1))
-    areas = [
-        area
-        for sample in defective
-        if sample.mask is not None
-        for area in cv2.connectedComponentsWithStats(np.uint8(read_mask(sample.mask)))[2][1:, 4]
-    ]
+    areas: list[int] = []
+    for sample in defective:
+        assert sample.mask is not None
+        mask = read_mask(sample.mask).astype(np.uint8)
+        areas += cv2.connectedComponentsWithStats(mask)[2][1:, 4].tolist()
     hidden = sum(area < 30 for area in areas)
     assert f"hides {hidden} of {len(areas)} labelled regions" in found.output
     kept = json.loads((run / "calibration.json").read_text())
@@ -115,7 +115,7 @@ def test_a_run_of_all_categories_decides_each_image_by_its_own(
     run: Path, sample_tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cfrg.calibration.calibrating.LEAST_DEFECTS", 5)
-    options = {"on": "test-good", "device": "cpu", "per_category": True}
+    options: dict[str, Any] = {"on": "test-good", "device": "cpu", "per_category": True}
     with pytest.raises(UsageError, match=r"different good images: Aluminum_Camera_Cover has \d"):
         calibrate(run, sample_tree, false_alarm_rate=0.2, **options)
     calibrate(run, sample_tree, false_alarm_rate=0.9, **options)
