@@ -20,7 +20,6 @@ _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 @click.command(
     epilog=examples(
-        "cfrg calibrate run 3cad --false-alarm-rate 0.3 --on test-good",
         "cfrg monitor run predictions/predictions.jsonl --most-stopped 0.9 --html monitor.html",
     )
 )

@@ -96,7 +96,7 @@ __all__ = ["serve"]
     help="Of an image.",
 )
 @click.option("--device", metavar="D", help="cpu, cuda, …  [default: CUDA if there is one]")
-@click.option("--token", envvar="CFRG_TOKEN", hidden=True)
+@click.option("--token", envvar="CFRG_TOKEN", hidden=True, help="For CFRG_TOKEN alone.")
 def serve(
     runs: tuple[str, ...],
     host: str,

@@ -277,7 +277,9 @@ def test_openvino_and_its_consumer_script(
     )
     assert report.parity.relative_error < TOLERANCES["float32"].error
     assert report.parity.decisions_changed == 0
-    assert {p.name for p in tmp_path.iterdir()} == {"model.xml", "model.bin"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        *("model.xml", "model.bin", "model.policy.json"),
+    }
     assert open_session(report.path).metadata["threshold"]["images"] == 3
     check_consumer("decide_openvino.py", report.path, sample_tree, model, tmp_path)
 
