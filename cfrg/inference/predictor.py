@@ -127,6 +127,8 @@ class Predictor:
         if runtime != "torch":
             kept = None if runtime_folder is None else Path(runtime_folder)
             compiled = compile_detector(cast("Any", detector), runtime, device, kept)
+        # PyTorch's own threads and several readers were in each other's way on small images.
+        self._readers = READERS if compiled else 1
         self._network: MapPredictor = compiled or (folded() if folded else detector)
 
     @classmethod
@@ -205,14 +207,14 @@ class Predictor:
         """
         each = enumerate(each_image(images, self.category))
         prepared = (self._name_and_prepare(i, image) for i, image in each)
-        return self.predict_prepared(read_in_threads(prepared, self._depth, READERS))
+        return self.predict_prepared(read_in_threads(prepared, self._depth, self._readers))
 
     def predict_files(self, files: Sequence[tuple[str, Path]]) -> Iterator[Prediction]:
         """Yield a prediction for each (id, file), in order."""
         prepared = PreparedFiles(files, self.tiling)
         if not self.workers:
             later = (Later(partial(prepared.__getitem__, i)) for i in range(len(prepared)))
-            return self.predict_prepared(read_in_threads(later, self._depth, READERS))
+            return self.predict_prepared(read_in_threads(later, self._depth, self._readers))
         return self.predict_prepared(
             read_in_workers(prepared, self.workers, batch_size=None, collate_fn=_leave_as_it_is)
         )
