@@ -58,6 +58,18 @@ __all__ = ["compare", "evaluate"]
     metavar="N",
     help="Replicates for the confidence intervals; 0 for none.",
 )
+@click.option(
+    "--alarm-rate", type=float, default=0.05, show_default=True, metavar="R",
+    help="Share of good images that figures of decisions may stop.",
+)  # fmt: skip
+@click.option(
+    "--threshold", type=float, metavar="T",
+    help="Image score above which an image is defective, instead of --alarm-rate.",
+)  # fmt: skip
+@click.option(
+    "--reach", type=float, default=0.02, show_default=True, metavar="D",
+    help="How near a region a map's highest point must lie, as a part of the diagonal.",
+)  # fmt: skip
 @seed_option
 @workers_option
 @json_option
@@ -81,12 +93,16 @@ def evaluate(
     image_score: str,
     bootstrap: int,
     seed: int,
+    alarm_rate: float,
+    threshold: float | None,
+    reach: float,
     workers: int | None,
     as_json: bool,
     out: Path | None,
     html: Path | None,
 ) -> None:
     """Score PREDICTIONS, a folder of anomaly maps and scores, on the test images of ROOT."""
+    from threecad.evaluation.operation.point import OperatingPoint
     from threecad.evaluation.pipeline import evaluate as evaluate_predictions
     from threecad.system import atomic
 
@@ -101,6 +117,7 @@ def evaluate(
         mask_rule=mask_rule,
         bootstrap=bootstrap,
         seed=seed,
+        operation=OperatingPoint(alarm_rate=alarm_rate, threshold=threshold, reach=reach),
         workers=workers,
         progress=True,
     )

@@ -11,6 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from threecad.evaluation import curves
+from threecad.evaluation.operation import decisions
+from threecad.evaluation.operation.point import OperatingPoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -35,8 +37,9 @@ __all__ = [
     "is_replaced",
 ]
 
-Positives = Literal["images", "pixels", "regions"]
-"""What a figure ranks against good images (``images``) or against defect-free pixels."""
+Positives = Literal["images", "peaks", "pixels", "regions"]
+"""What a figure ranks against good images (``images``, or ``peaks``: those whose regions are known,
+with the credit of their highest point) or against defect-free pixels."""
 
 PAPER_PRO = "pro_per_image"
 """The paper's PRO is a mean over images and no ranking; ``paper_protocol`` computes it."""
@@ -48,6 +51,8 @@ RECALL_RATES = (0.05, 0.01)
 """False positive rates at which region recall is given."""
 
 AREA_TOLERANCE, RATE_TOLERANCE = 1e-6, 1e-5
+
+DEFAULT_POINT = OperatingPoint()
 
 
 @dataclass(frozen=True)
@@ -86,24 +91,29 @@ class Definition:
         return self.measure(counts).value
 
 
-def define_figures(pro_limits: Sequence[float] = PRO_LIMITS) -> tuple[Definition, ...]:
+def define_figures(
+    pro_limits: Sequence[float] = PRO_LIMITS, point: OperatingPoint = DEFAULT_POINT
+) -> tuple[Definition, ...]:
     """Return all figures in the order of tables, with PRO up to each of the limits."""
     return (
         *IMAGE_FIGURES,
         *PIXEL_FIGURES,
         *(_define_pro(limit) for limit in pro_limits),
         *(_define_recall(rate) for rate in RECALL_RATES),
+        *_define_decisions(point),
     )
 
 
-def define_image_figures() -> tuple[Definition, ...]:
+def define_image_figures(point: OperatingPoint = DEFAULT_POINT) -> tuple[Definition, ...]:
     """Return the figures that rank images."""
-    return tuple(figure for figure in define_figures() if figure.positives == "images")
+    figures = define_figures(point=point)
+    return tuple(figure for figure in figures if figure.positives in ("images", "peaks"))
 
 
 def define_pixel_figures(pro_limits: Sequence[float]) -> tuple[Definition, ...]:
     """Return the figures that rank pixels or regions."""
-    return tuple(figure for figure in define_figures(pro_limits) if figure.positives != "images")
+    figures = define_figures(pro_limits)
+    return tuple(figure for figure in figures if figure.positives in ("pixels", "regions"))
 
 
 def _define_pro(limit: float) -> Definition:
@@ -128,6 +138,19 @@ def _define_recall(rate: float) -> Definition:
         RATE_TOLERANCE,
         doubts=partial(curves.recall_doubts, rate=rate),
         replicate=partial(curves.interpolated_recall, rate=rate),
+    )
+
+
+def _define_decisions(point: OperatingPoint) -> tuple[Definition, ...]:
+    return (
+        Definition(
+            "right_reason",
+            "Right for the reason",
+            "right reason",
+            "peaks",
+            partial(decisions.right_reason, rate=point.alarm_rate, threshold=point.threshold),
+            RATE_TOLERANCE,
+        ),
     )
 
 
@@ -180,7 +203,10 @@ PIXEL_FIGURES = (
 
 IMAGE_KEYS = tuple(figure.key for figure in IMAGE_FIGURES)
 
-KEYS = tuple(figure.key for figure in define_figures() if figure.positives != "regions")
+KEYS = tuple(
+    figure.key
+    for figure in (*IMAGE_FIGURES, *PIXEL_FIGURES, *(_define_pro(limit) for limit in PRO_LIMITS))
+)
 """The figures every result has at its top level."""
 
 _PAPER = {PAPER_PRO: ("PRO per image (paper)", "PRO paper")}

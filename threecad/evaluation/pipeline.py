@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from threecad.dataset.samples import Index, Sample
     from threecad.evaluation.evaluator import Protocol
+    from threecad.evaluation.operation.point import OperatingPoint
     from threecad.evaluation.plausibility import MapFacts
     from threecad.evaluation.results import Result
     from threecad.evaluation.scoring import CategoryScores
@@ -54,6 +55,7 @@ def evaluate(
     mask_rule: MaskRule | None = None,
     bootstrap: int = 0,
     seed: int = 0,
+    operation: OperatingPoint | None = None,
     workers: int | None = 0,
     passes: int = 6,
     progress: bool = False,
@@ -74,6 +76,7 @@ def evaluate(
         mask_rule: Decode all masks by this rule (see ``threecad.decode_mask``).
         bootstrap: Number of bootstrap replicates over images for confidence intervals.
         seed: Seed of the bootstrap.
+        operation: Rates and threshold of the figures of decisions.
         workers: Worker processes; 0 runs in this process, ``None`` is one per core.
         passes: How often the maps may be read to bring every figure within its tolerance; most
             maps need one pass.
@@ -114,7 +117,7 @@ def evaluate(
         _read, source=source, scores=scores, rule=rule, mask_rule=mask_rule, protocol=protocol
     )
     count = partial(_count_category, read=read, workers=workers)
-    pooled = Evaluator(bootstrap=bootstrap, seed=seed, protocol=protocol)
+    pooled = Evaluator(bootstrap=bootstrap, seed=seed, protocol=protocol, operation=operation)
     finished: list[CategoryScores] = []
     problems: list[str] = []
     groups = [list(group) for _, group in groupby(samples, key=lambda sample: sample.category)]

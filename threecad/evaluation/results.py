@@ -9,7 +9,13 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
 from threecad.errors import EvaluationError
-from threecad.evaluation.definitions import FIGURE_NAMES, KEYS, SHORT_NAMES, is_replaced
+from threecad.evaluation.definitions import (
+    FIGURE_NAMES,
+    KEYS,
+    PAPER_PRO,
+    SHORT_NAMES,
+    is_replaced,
+)
 from threecad.evaluation.scores import Figure, Scores
 from threecad.evaluation.tables import WIDTH, list_figures, tabulate
 from threecad.system import atomic
@@ -146,7 +152,7 @@ class Result:
         blocks = [[f"Protocol {self.protocol}, {name}, percent", "", *list_figures(self.mean)]]
         if several:
             categories = {**self.by_category, "Mean": self.mean}
-            keys = [key for key in SHORT_NAMES if not key.startswith("region_")]
+            keys = [key for key in SHORT_NAMES if key in KEYS or key == PAPER_PRO]
             blocks.append(tabulate("Category", categories, keys))
         else:
             blocks.append(tabulate("Defect type", self.breakdown("by_defect_type"), DETAILS))

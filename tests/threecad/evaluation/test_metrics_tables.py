@@ -65,7 +65,7 @@ def test_undefined_figures_say_why_within_80_columns():
     evaluator.update(np.zeros((2, 4, 4)), None, [0, 1], [0, 0])
     text = str(evaluator.compute())
     assert "Image AUROC             –" in text
-    assert "Image AUROC, Image AP, Image F1-max are undefined: no defective images" in text
+    assert "Image AUROC, Image AP, Image F1-max, Right for the reason are undefined: no" in text
     assert max(map(len, text.splitlines())) <= 80
 
 

@@ -1,0 +1,120 @@
+"""Figures of decisions: against the plainest code that says what they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from threecad.errors import UsageError
+from threecad.evaluation.counting.device_maps import DeviceMap
+from threecad.evaluation.counting.maps import ArrayMap
+from threecad.evaluation.operation.peaks import credit_peak
+from threecad.evaluation.operation.point import OperatingPoint
+from threecad.metrics import Evaluator, Result
+
+
+def make_images(seed: int = 0, n: int = 40, side: int = 32):
+    """Return maps, masks, scores and labels; half of the defective maps peak elsewhere."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    masks = np.zeros((n, side, side), bool)
+    maps = rng.normal(size=masks.shape).astype(np.float32)
+    for i in np.flatnonzero(labels):
+        row, column = rng.integers(2, side - 8, 2)
+        masks[i, row : row + 5, column : column + 1 + i % 5] = True
+        peak = (row + 1, column) if i % 4 == 1 else (side - 1, side - 1)
+        maps[i][peak] = 4 + rng.uniform(0, 4)
+    return maps, masks, maps.max((1, 2)), labels
+
+
+def credit_plainly(scores: np.ndarray, mask: np.ndarray, reach: float) -> float:
+    near = ndimage.distance_transform_edt(~mask) <= reach * np.hypot(*mask.shape)
+    return float(near[scores == scores.max()].mean())
+
+
+@pytest.mark.parametrize("kind", [ArrayMap, lambda a: DeviceMap(torch.from_numpy(a))])
+@pytest.mark.parametrize("reach", [0.0, 0.02, 0.1, 1.0])
+def test_the_credit_of_a_peak_is_the_share_of_highest_points_near_a_region(kind, reach) -> None:
+    rng = np.random.default_rng(1)
+    for levels in (2, 5, 10_000):
+        scores = rng.integers(0, levels, (24, 40)).astype(np.float32)
+        mask = np.zeros((24, 40), bool)
+        mask[3:6, 30:35] = mask[20, 2] = True
+        assert credit_peak(kind(scores), mask, reach) == credit_plainly(scores, mask, reach)
+    assert credit_peak(kind(scores), np.zeros_like(mask), reach) is None
+
+
+def evaluate(images, batches: int = 1, types=None, **settings) -> Result:
+    evaluator = Evaluator(**settings)
+    for part in np.array_split(np.arange(len(images[3])), batches):
+        groups = None if types is None else {"defect_type": [types[i] for i in part]}
+        evaluator.update(*(values[part] for values in images), groups)
+    return evaluator.compute()
+
+
+def right_plainly(images, threshold: float, reach: float, chosen) -> float:
+    maps, masks, scores, labels = images
+    decided = np.flatnonzero((labels == 1) & (scores > threshold) & chosen)
+    return float(np.mean([credit_plainly(maps[i], masks[i], reach) for i in decided]))
+
+
+@pytest.mark.parametrize("point", [{}, {"threshold": 6.0}, {"alarm_rate": 0.2, "reach": 0.0}])
+def test_right_for_the_reason_by_type_and_size(point) -> None:
+    images = make_images()
+    _, masks, scores, labels = images
+    types = ["good" if not label else f"type {i % 3}" for i, label in enumerate(labels)]
+    result = evaluate(images, types=types, operation=point, bootstrap=200)
+    asked = OperatingPoint(**point)
+    threshold = asked.threshold
+    if threshold is None:
+        good = np.sort(scores[labels == 0])[::-1]
+        threshold = good[int(asked.alarm_rate * good.size)]
+    everything = np.ones(labels.size, bool)
+    figure = result["right_reason"]
+    assert figure.value == pytest.approx(
+        right_plainly(images, threshold, asked.reach, everything), abs=1e-12
+    )
+    assert figure.low <= figure.value <= figure.high
+    assert figure.confidence[0] < figure.value < figure.confidence[1]
+    for name, scored in result.by_defect_type.items():
+        chosen = np.array([name.endswith(kind) for kind in types])
+        expected = right_plainly(images, threshold, asked.reach, chosen)
+        assert scored.figures["right_reason"].value == pytest.approx(expected, abs=1e-12)
+    areas = masks.sum((1, 2)) / masks[0].size
+    large = right_plainly(images, threshold, asked.reach, areas > 0.005)
+    of_size = result.by_size["large"].figures["right_reason"]
+    assert of_size.value == pytest.approx(large, abs=1e-12)
+    assert of_size.confidence is not None
+    assert Result.from_dict(result.to_dict())["right_reason"] == figure
+
+
+def test_no_figure_of_decisions_depends_on_the_batches() -> None:
+    images = make_images(3)
+    one, many = evaluate(images, bootstrap=20), evaluate(images, 7, bootstrap=20)
+    assert one.to_dict() == many.to_dict()
+
+
+def test_where_no_image_is_decided_defective_there_is_a_reason_and_no_figure() -> None:
+    figure = evaluate(make_images(), operation={"threshold": 1e9})["right_reason"]
+    assert figure.value is None
+    assert "no defective image" in str(figure.reason)
+
+
+def test_scores_from_the_background_are_said() -> None:
+    maps, masks, _, labels = make_images(n=40)
+    maps[labels == 1, -1, -1] = 100
+    (warning,) = evaluate((maps, masks, maps.max((1, 2)), labels)).warnings
+    assert "only 0 % have the highest point" in warning
+    assert "background" in warning
+    maps[masks] = 200
+    assert not evaluate((maps, masks, maps.max((1, 2)), labels)).warnings
+
+
+@pytest.mark.parametrize(
+    "point", [{"alarm_rate": 0}, {"miss_rate": 1}, {"threshold": float("nan")}, {"reach": -1}]
+)
+def test_a_point_out_of_range_is_refused(point) -> None:
+    with pytest.raises(UsageError, match=next(iter(point))):
+        Evaluator(operation=point)

@@ -1,0 +1,44 @@
+"""Figures of decisions: the threshold is given, or set by the images of one kind alone.
+
+The counts are those of images, a bin for each distinct score, so every figure is exact.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from threecad.evaluation.curves import allowed_bins, enclose
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from threecad.evaluation.curves import Counts, Interval
+
+__all__ = ["right_reason"]
+
+
+def right_reason(counts: Counts, rate: float, threshold: float | None) -> Interval:
+    """Share of the defective images decided defective whose highest point is in a region.
+
+    Args:
+        counts: Its positives are the defective images with labelled regions, its overlap the sum of
+            their credits.
+        rate: The false alarm rate at which the good images set the threshold.
+        threshold: The threshold, if it is not ``None``.
+
+    Returns:
+        The share; NaN where no image is decided defective.
+    """
+    decided = _decided(counts, rate, threshold)
+    right, all_ = (counts.overlap * decided).sum(-1), (counts.positives * decided).sum(-1)
+    share = np.divide(right, all_, out=np.full(np.shape(all_), np.nan), where=all_ > 0)
+    return enclose(share, share)
+
+
+def _decided(counts: Counts, rate: float, threshold: float | None) -> NDArray[Any]:
+    """Return which bins, ``(B,)`` or ``(R, B)``, lie above the threshold."""
+    if threshold is not None:
+        return np.asarray(counts.scores > threshold)
+    return np.arange(counts.exact.size) < allowed_bins(counts, rate)[..., None]
