@@ -63,6 +63,10 @@ __all__ = ["compare", "evaluate"]
     help="Share of good images that figures of decisions may stop.",
 )  # fmt: skip
 @click.option(
+    "--miss-rate", type=float, default=0.05, show_default=True, metavar="R",
+    help="Share of defective images that may be missed where good ones are passed.",
+)  # fmt: skip
+@click.option(
     "--threshold", type=float, metavar="T",
     help="Image score above which an image is defective, instead of --alarm-rate.",
 )  # fmt: skip
@@ -94,6 +98,7 @@ def evaluate(
     bootstrap: int,
     seed: int,
     alarm_rate: float,
+    miss_rate: float,
     threshold: float | None,
     reach: float,
     workers: int | None,
@@ -117,7 +122,9 @@ def evaluate(
         mask_rule=mask_rule,
         bootstrap=bootstrap,
         seed=seed,
-        operation=OperatingPoint(alarm_rate=alarm_rate, threshold=threshold, reach=reach),
+        operation=OperatingPoint(
+            alarm_rate=alarm_rate, miss_rate=miss_rate, threshold=threshold, reach=reach
+        ),
         workers=workers,
         progress=True,
     )

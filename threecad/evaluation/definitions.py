@@ -144,6 +144,22 @@ def _define_recall(rate: float) -> Definition:
 def _define_decisions(point: OperatingPoint) -> tuple[Definition, ...]:
     return (
         Definition(
+            f"defects_found_{_percent(point.alarm_rate)}",
+            f"Defects found@{point.alarm_rate:g}",
+            f"found @{point.alarm_rate:g}",
+            "images",
+            partial(curves.recall_at, rate=point.alarm_rate),
+            RATE_TOLERANCE,
+        ),
+        Definition(
+            f"good_passed_{_percent(point.miss_rate)}",
+            f"Good passed@{point.miss_rate:g}",
+            f"passed @{point.miss_rate:g}",
+            "images",
+            partial(decisions.good_passed, rate=point.miss_rate),
+            RATE_TOLERANCE,
+        ),
+        Definition(
             "right_reason",
             "Right for the reason",
             "right reason",

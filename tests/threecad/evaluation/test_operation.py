@@ -118,3 +118,55 @@ def test_scores_from_the_background_are_said() -> None:
 def test_a_point_out_of_range_is_refused(point) -> None:
     with pytest.raises(UsageError, match=next(iter(point))):
         Evaluator(operation=point)
+
+
+def found_plainly(scores: np.ndarray, labels: np.ndarray, rate: float) -> float:
+    """Return the largest recall over all thresholds whose false alarms do not exceed the rate."""
+    good, defective = scores[labels == 0], scores[labels == 1]
+    thresholds = [t for t in [*scores, np.inf] if np.mean(good >= t) <= rate]
+    return max(float(np.mean(defective >= t)) for t in thresholds)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.1, 0.5])
+def test_defects_found_and_good_passed_at_a_rate(seed: int, rate: float) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(60 + seed) % 3 > 0).astype(int)
+    scores = np.round(rng.normal(size=labels.size) + labels, 1 if seed % 2 else 8)
+    maps = np.zeros((labels.size, 2, 2))
+    images = (maps, np.zeros(maps.shape, bool), scores, labels)
+    point = {"alarm_rate": rate, "miss_rate": rate}
+    result = evaluate(images, operation=point, bootstrap=50)
+    percent = f"{round(100 * rate):02d}"
+    found, passed = result[f"defects_found_{percent}"], result[f"good_passed_{percent}"]
+    assert found.value == pytest.approx(found_plainly(scores, labels, rate), abs=1e-12)
+    assert passed.value == pytest.approx(found_plainly(-scores, 1 - labels, rate), abs=1e-12)
+    assert found.high - found.low < 1e-9
+    assert found.confidence is not None
+
+
+ANOMALIB = [
+    (0, 0.05, (0.459016383, 0.346534640)),
+    (1, 0.1, (0.688524604, 0.702970326)),
+    (2, 0.2, (0.737704933, 0.752475262)),
+    (3, 0.05, (0.491803288, 0.564356446)),
+]
+"""Seed, rate, and PB and PG of anomalib 2.7.0 (``_PBn(fpr=rate)``, ``_PGn(fnr=rate)``) on the
+scores of ``make_scores(seed)``."""
+
+
+def make_scores(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = np.array([0] * 101 + [1] * 61)
+    return (rng.normal(size=162) + 1.5 * labels).astype(np.float32), labels
+
+
+@pytest.mark.parametrize(("seed", "rate", "expected"), ANOMALIB)
+def test_equal_to_anomalib_where_its_threshold_is_a_score(seed, rate, expected) -> None:
+    scores, labels = make_scores(seed)
+    maps = np.zeros((labels.size, 2, 2))
+    point = {"alarm_rate": rate, "miss_rate": rate}
+    result = evaluate((maps, np.zeros(maps.shape, bool), scores, labels), operation=point)
+    percent = f"{round(100 * rate):02d}"
+    got = [result[f"{name}_{percent}"].value for name in ("defects_found", "good_passed")]
+    assert got == pytest.approx(expected, abs=1e-6)

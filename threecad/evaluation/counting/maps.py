@@ -97,7 +97,8 @@ class ArrayMap:
 
     def peaks(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return where the highest score stands."""
-        rows, columns = np.nonzero(self.scores == self.scores.max())
+        highest = np.flatnonzero(self.flat == self.flat.max())  # faster than in two dimensions
+        rows, columns = np.divmod(highest, self.shape[1])
         return rows, columns
 
     def to_numpy(self) -> NDArray[np.floating[Any]]:

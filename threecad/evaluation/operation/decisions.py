@@ -9,14 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from threecad.evaluation.curves import allowed_bins, enclose
+from threecad.evaluation.curves import Counts, allowed_bins, enclose, recall_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from threecad.evaluation.curves import Counts, Interval
+    from threecad.evaluation.curves import Interval
 
-__all__ = ["right_reason"]
+__all__ = ["good_passed", "right_reason"]
+
+
+def good_passed(counts: Counts, rate: float) -> Interval:
+    """Share of good images below the highest threshold that misses at most ``rate`` of the others.
+
+    It is the recall of good images as if they were the positives and low scores the high ones.
+    """
+    good, defective = counts.negatives[..., ::-1], counts.positives[..., ::-1]
+    return recall_at(Counts(defective, good, good, counts.exact[::-1]), rate)
 
 
 def right_reason(counts: Counts, rate: float, threshold: float | None) -> Interval:
