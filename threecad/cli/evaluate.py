@@ -74,6 +74,11 @@ __all__ = ["compare", "evaluate"]
     "--reach", type=float, default=0.02, show_default=True, metavar="D",
     help="How near a region a map's highest point must lie, as a part of the diagonal.",
 )  # fmt: skip
+@click.option("--aupimo", is_flag=True, help="AUPIMO, too: every map is read once more.")
+@click.option(
+    "--per-image", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Write a CSV with label, score and AUPIMO of each image.",
+)  # fmt: skip
 @seed_option
 @workers_option
 @json_option
@@ -101,6 +106,8 @@ def evaluate(
     miss_rate: float,
     threshold: float | None,
     reach: float,
+    aupimo: bool,
+    per_image: Path | None,
     workers: int | None,
     as_json: bool,
     out: Path | None,
@@ -111,7 +118,7 @@ def evaluate(
     from threecad.evaluation.pipeline import evaluate as evaluate_predictions
     from threecad.system import atomic
 
-    for path in (out, html):
+    for path in (out, html, per_image):
         if path is not None:
             atomic.check_writable(path.parent)
     result = evaluate_predictions(
@@ -125,11 +132,14 @@ def evaluate(
         operation=OperatingPoint(
             alarm_rate=alarm_rate, miss_rate=miss_rate, threshold=threshold, reach=reach
         ),
+        aupimo=aupimo,
         workers=workers,
         progress=True,
     )
     if out is not None:
         result.to_json(out)
+    if per_image is not None:
+        result.write_images(per_image)
     if html is not None:
         from threecad.pages.evaluation_report import write_report
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from threecad.evaluation.curves import Counts, Interval
 
 __all__ = [
+    "AUPIMO",
     "FIGURE_NAMES",
     "IMAGE_KEYS",
     "KEYS",
@@ -43,6 +44,9 @@ with the credit of their highest point) or against defect-free pixels."""
 
 PAPER_PRO = "pro_per_image"
 """The paper's PRO is a mean over images and no ranking; ``paper_protocol`` computes it."""
+
+AUPIMO = "aupimo"
+"""AUPIMO is a mean over images, too; ``operation.overlap`` computes it, where it is asked for."""
 
 PRO_LIMITS = (0.3, 0.05)
 """False positive rates up to which PRO is integrated, unless others are asked for."""
@@ -230,6 +234,7 @@ _NAMES = {
     **{figure.key: (figure.name, figure.short) for figure in define_figures()[: len(KEYS)]},
     **_PAPER,
     **{figure.key: (figure.name, figure.short) for figure in define_figures()[len(KEYS) :]},
+    AUPIMO: ("AUPIMO", "AUPIMO"),
 }
 
 FIGURE_NAMES: dict[str, str] = {key: name for key, (name, _) in _NAMES.items()}

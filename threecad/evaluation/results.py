@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +52,9 @@ class Result:
         protocol: ``full`` or ``paper``.
         settings: What else decides the figures: image-score rule, tolerance, bootstrap, seed …
         provenance: Versions, and the fingerprint of the dataset where it is known.
+        images: Sample id → ``score`` and ``label`` of each image and, where it was asked for, the
+            ``aupimo`` of defective ones.
+        quantiles: Category → AUPIMO of its images at some percents, such as ``"50"``.
         warnings: What is doubtful about the predictions, such as maps normalised one by one.
     """
 
@@ -62,6 +67,8 @@ class Result:
     settings: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    images: dict[str, dict[str, float]] = field(default_factory=dict)
+    quantiles: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __getitem__(self, key: str) -> Figure:
         return self.mean.figures[key]
@@ -82,6 +89,8 @@ class Result:
             "settings": self.settings,
             "provenance": self.provenance,
             "warnings": self.warnings,
+            **({"images": self.images} if self.images else {}),
+            **({"quantiles": self.quantiles} if self.quantiles else {}),
         }
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
@@ -116,6 +125,13 @@ class Result:
                 settings=dict(plain["settings"]),
                 provenance=dict(plain["provenance"]),
                 warnings=[str(line) for line in plain.get("warnings", [])],
+                **{
+                    name: {
+                        group: {key: float(value) for key, value in values.items()}
+                        for group, values in plain.get(name, {}).items()
+                    }
+                    for name in ("images", "quantiles")
+                },
                 **groups,
             )
         except (
@@ -158,9 +174,20 @@ class Result:
             blocks.append(tabulate("Defect type", self.breakdown("by_defect_type"), DETAILS))
         sizes = {size: scores for size, scores in self.by_size.items() if "/" not in size}
         blocks.append(tabulate("Defect size", sizes, DETAILS))
+        blocks.append(self._distributions())
         lines = [*self.undefined(), *(f"Warning: {line}" for line in self.warnings)]
         blocks.append([fill(line, WIDTH, subsequent_indent="  ") for line in lines])
         return "\n\n".join("\n".join(block) for block in blocks if block)
+
+    def write_images(self, path: str | os.PathLike[str]) -> None:
+        """Write a CSV of the images: id, label, score and, where it was computed, AUPIMO."""
+        columns = ("label", "score", "aupimo")
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["id", *columns])
+        for sample_id, values in self.images.items():
+            table.writerow([sample_id, *(values.get(column, "") for column in columns)])
+        atomic.write_text(path, text.getvalue())
 
     def breakdown(self, name: Literal["by_defect_type", "by_size"]) -> dict[str, Scores]:
         """Return the scores of every type or size; a category that is the only one is not named."""
@@ -168,6 +195,14 @@ class Result:
         if len(self.by_category) > 1:
             return groups
         return {group.partition("/")[2]: scores for group, scores in groups.items() if "/" in group}
+
+    def _distributions(self) -> list[str]:
+        """Return a line for each category: how AUPIMO spreads over its images."""
+        return [
+            f"{category}: AUPIMO of images, "
+            + ", ".join(f"{100 * value:.1f} ({percent} %)" for percent, value in spread.items())
+            for category, spread in self.quantiles.items()
+        ]
 
     def undefined(self) -> list[str]:
         """Return what is undefined in categories, and why: a line for each reason."""

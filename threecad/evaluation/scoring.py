@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,7 +24,9 @@ from threecad.evaluation.tallies import (
 from threecad.system.versions import find_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from threecad.evaluation.counting.partitions import Partition
     from threecad.evaluation.curves import Counts
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from threecad.evaluation.operation.point import OperatingPoint
     from threecad.evaluation.tallies import ImageRecord
 
-__all__ = ["CategoryScores", "assemble", "mean_scores"]
+__all__ = ["CategoryScores", "ImageName", "assemble", "mean_scores"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,51 @@ class CategoryScores:
             deviations,
             size_deviations,
         )
+
+    def add_image_figure(
+        self,
+        key: str,
+        values: Mapping[ImageName, float],
+        moved: NDArray[np.float64] | None,
+        reason: str,
+    ) -> CategoryScores:
+        """Return the scores with a figure that is a mean over defective images.
+
+        Args:
+            key: Its key.
+            values: Its value for each image, by type and sizes.
+            moved: Its deviation in each replicate.
+            reason: Why it is undefined where no image has a value.
+        """
+
+        def add(scores: Scores, chosen: list[float]) -> Scores:
+            mean = float(np.mean(chosen)) if chosen else None
+            figure = Figure.undefined(reason) if mean is None else Figure(mean, mean, mean)
+            return replace(scores, figures={**scores.figures, key: figure})
+
+        deviations = {} if moved is None else {key: moved}
+        of_all = [value for _, value in sorted(values.items())]
+        return replace(
+            self,
+            scores=add_confidence(add(self.scores, of_all), deviations),
+            by_type={
+                kind: add(scores, [v for n, v in sorted(values.items()) if n.defect_type == kind])
+                for kind, scores in self.by_type.items()
+            },
+            by_size={
+                size: add(scores, [v for n, v in sorted(values.items()) if size in n.sizes])
+                for size, scores in self.by_size.items()
+            },
+            deviations={**self.deviations, **deviations},
+        )
+
+
+class ImageName(NamedTuple):
+    """An image, and the groups that it belongs to."""
+
+    sample_id: str
+    defect_type: str
+    sizes: tuple[str, ...]
 
 
 def assemble(
