@@ -74,6 +74,12 @@ __all__ = ["compare", "evaluate"]
     "--reach", type=float, default=0.02, show_default=True, metavar="D",
     help="How near a region a map's highest point must lie, as a part of the diagonal.",
 )  # fmt: skip
+@click.option("--cost-miss", type=float, metavar="C", help="Cost of passing a defective part.")
+@click.option("--cost-alarm", type=float, metavar="C", help="Cost of stopping a good part.")
+@click.option(
+    "--defect-rate", type=float, metavar="P",
+    help="Share of defective parts in production; all three give the expected cost of a part.",
+)  # fmt: skip
 @click.option("--aupimo", is_flag=True, help="AUPIMO, too: every map is read once more.")
 @click.option(
     "--per-image", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
@@ -106,6 +112,9 @@ def evaluate(
     miss_rate: float,
     threshold: float | None,
     reach: float,
+    cost_miss: float | None,
+    cost_alarm: float | None,
+    defect_rate: float | None,
     aupimo: bool,
     per_image: Path | None,
     workers: int | None,
@@ -114,10 +123,15 @@ def evaluate(
     html: Path | None,
 ) -> None:
     """Score PREDICTIONS, a folder of anomaly maps and scores, on the test images of ROOT."""
-    from threecad.evaluation.operation.point import OperatingPoint
+    from threecad.evaluation.operation.point import Costs, OperatingPoint
     from threecad.evaluation.pipeline import evaluate as evaluate_predictions
     from threecad.system import atomic
 
+    costs = None
+    if cost_miss is not None and cost_alarm is not None and defect_rate is not None:
+        costs = Costs(cost_miss, cost_alarm, defect_rate)
+    elif (cost_miss, cost_alarm, defect_rate) != (None, None, None):
+        raise click.UsageError("Give --cost-miss, --cost-alarm and --defect-rate together.")
     for path in (out, html, per_image):
         if path is not None:
             atomic.check_writable(path.parent)
@@ -130,7 +144,11 @@ def evaluate(
         bootstrap=bootstrap,
         seed=seed,
         operation=OperatingPoint(
-            alarm_rate=alarm_rate, miss_rate=miss_rate, threshold=threshold, reach=reach
+            alarm_rate=alarm_rate,
+            miss_rate=miss_rate,
+            threshold=threshold,
+            reach=reach,
+            costs=costs,
         ),
         aupimo=aupimo,
         workers=workers,

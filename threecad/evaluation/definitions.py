@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from threecad.evaluation import curves
 from threecad.evaluation.operation import decisions
-from threecad.evaluation.operation.point import OperatingPoint
+from threecad.evaluation.operation.point import Costs, OperatingPoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -55,6 +55,12 @@ RECALL_RATES = (0.05, 0.01)
 """False positive rates at which region recall is given."""
 
 AREA_TOLERANCE, RATE_TOLERANCE = 1e-6, 1e-5
+
+_COSTS = {
+    "expected_cost": ("Expected cost", "expected cost"),
+    "least_cost": ("Least cost", "least cost"),
+}
+"""Names of the figures that are given where costs are."""
 
 DEFAULT_POINT = OperatingPoint()
 
@@ -171,7 +177,19 @@ def _define_decisions(point: OperatingPoint) -> tuple[Definition, ...]:
             partial(decisions.right_reason, rate=point.alarm_rate, threshold=point.threshold),
             RATE_TOLERANCE,
         ),
+        *([] if point.costs is None else _define_costs(point, point.costs)),
     )
+
+
+def _define_costs(point: OperatingPoint, costs: Costs) -> list[Definition]:
+    at_threshold = partial(
+        decisions.expected_cost, costs=costs, rate=point.alarm_rate, threshold=point.threshold
+    )
+    least = partial(decisions.least_cost, costs=costs)
+    return [
+        Definition(key, *_COSTS[key], "images", measure, RATE_TOLERANCE)
+        for key, measure in (("expected_cost", at_threshold), ("least_cost", least))
+    ]
 
 
 def _percent(rate: float) -> str:
@@ -235,6 +253,7 @@ _NAMES = {
     **_PAPER,
     **{figure.key: (figure.name, figure.short) for figure in define_figures()[len(KEYS) :]},
     AUPIMO: ("AUPIMO", "AUPIMO"),
+    **_COSTS,
 }
 
 FIGURE_NAMES: dict[str, str] = {key: name for key, (name, _) in _NAMES.items()}

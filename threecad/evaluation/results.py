@@ -174,7 +174,7 @@ class Result:
             blocks.append(tabulate("Defect type", self.breakdown("by_defect_type"), DETAILS))
         sizes = {size: scores for size, scores in self.by_size.items() if "/" not in size}
         blocks.append(tabulate("Defect size", sizes, DETAILS))
-        blocks.append(self._distributions())
+        blocks += [self._distributions(), self._costs()]
         lines = [*self.undefined(), *(f"Warning: {line}" for line in self.warnings)]
         blocks.append([fill(line, WIDTH, subsequent_indent="  ") for line in lines])
         return "\n\n".join("\n".join(block) for block in blocks if block)
@@ -203,6 +203,24 @@ class Result:
             + ", ".join(f"{100 * value:.1f} ({percent} %)" for percent, value in spread.items())
             for category, spread in self.quantiles.items()
         ]
+
+    def _costs(self) -> list[str]:
+        """Return what a part costs in the unit that costs were given in."""
+        costs = self.settings.get("operation", {}).get("costs")
+        figures = [self.mean.figures.get(key) for key in ("expected_cost", "least_cost")]
+        if costs is None or any(figure is None or figure.value is None for figure in figures):
+            return []
+        unit = max(costs["miss"], costs["alarm"])
+        expected, least = (unit * (figure.value or 0) for figure in figures if figure is not None)
+        blind = min(
+            costs["defect_rate"] * costs["miss"], (1 - costs["defect_rate"]) * costs["alarm"]
+        )
+        line = (
+            f"A part costs {expected:.4g} at the threshold, {least:.4g} at the best one, and "
+            f"{blind:.4g} without a detector (a miss costs {costs['miss']:g}, a false alarm "
+            f"{costs['alarm']:g}, {100 * costs['defect_rate']:g} % of parts are defective)."
+        )
+        return [fill(line, WIDTH, subsequent_indent="  ")]
 
     def undefined(self) -> list[str]:
         """Return what is undefined in categories, and why: a line for each reason."""

@@ -170,3 +170,42 @@ def test_equal_to_anomalib_where_its_threshold_is_a_score(seed, rate, expected) 
     percent = f"{round(100 * rate):02d}"
     got = [result[f"{name}_{percent}"].value for name in ("defects_found", "good_passed")]
     assert got == pytest.approx(expected, abs=1e-6)
+
+
+COSTS = {"miss": 20.0, "alarm": 3.0, "defect_rate": 0.02}
+
+
+def cost_plainly(scores: np.ndarray, labels: np.ndarray, threshold: float) -> float:
+    missed = np.mean(scores[labels == 1] <= threshold)
+    stopped = np.mean(scores[labels == 0] > threshold)
+    return float(0.02 * 20 * missed + 0.98 * 3 * stopped)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_expected_cost_at_a_threshold_and_the_least(seed: int) -> None:
+    images = make_images(seed)
+    _, _, scores, labels = images
+    result = evaluate(images, operation={"threshold": 3.5, "costs": COSTS}, bootstrap=50)
+    expected, least = result["expected_cost"], result["least_cost"]
+    assert 20 * expected.value == pytest.approx(cost_plainly(scores, labels, 3.5))
+    every = [cost_plainly(scores, labels, t) for t in [*scores, -np.inf]]
+    assert 20 * least.value == pytest.approx(min(every))
+    assert least.value <= min(expected.value, 0.02)
+    assert expected.confidence is not None
+    text = " ".join(str(result).split())
+    assert f"A part costs {20 * expected.value:.4g} at the threshold" in text
+    assert "0.4 without a detector" in text
+    assert Evaluator(**Evaluator(operation={"costs": COSTS}).settings()).operation.costs is not None
+
+
+@pytest.mark.parametrize(
+    ("costs", "message"),
+    [
+        ({"miss": -1}, "cost of miss"),
+        ({"miss": 0, "alarm": 0}, "cost nothing"),
+        ({"defect_rate": 1.0}, "defect_rate"),
+    ],
+)
+def test_costs_out_of_range_are_refused(costs, message) -> None:
+    with pytest.raises(UsageError, match=message):
+        Evaluator(operation={"costs": COSTS | costs})

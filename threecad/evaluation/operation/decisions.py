@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from threecad.evaluation.curves import Interval
+    from threecad.evaluation.operation.point import Costs
 
-__all__ = ["good_passed", "right_reason"]
+__all__ = ["expected_cost", "good_passed", "least_cost", "right_reason"]
 
 
 def good_passed(counts: Counts, rate: float) -> Interval:
@@ -44,6 +45,27 @@ def right_reason(counts: Counts, rate: float, threshold: float | None) -> Interv
     right, all_ = (counts.overlap * decided).sum(-1), (counts.positives * decided).sum(-1)
     share = np.divide(right, all_, out=np.full(np.shape(all_), np.nan), where=all_ > 0)
     return enclose(share, share)
+
+
+def expected_cost(counts: Counts, costs: Costs, rate: float, threshold: float | None) -> Interval:
+    """Expected cost of a part at the threshold, as a part of the dearer mistake's cost."""
+    decided = _decided(counts, rate, threshold)
+    found = (counts.positives * decided).sum(-1) / counts.positives.sum(-1)
+    stopped = (counts.negatives * decided).sum(-1) / counts.negatives.sum(-1)
+    cost = _weigh(found, stopped, costs)
+    return enclose(cost, cost)
+
+
+def least_cost(counts: Counts, costs: Costs) -> Interval:
+    """Least expected cost of a part over all thresholds, passing or stopping all among them."""
+    found, stopped = (sums / sums[..., -1:] for sums in counts.thresholds())
+    cost = _weigh(found, stopped, costs).min(-1)
+    return enclose(cost, cost)
+
+
+def _weigh(found: Any, stopped: Any, costs: Costs) -> Any:
+    missed = costs.defect_rate * costs.miss * (1 - found)
+    return (missed + (1 - costs.defect_rate) * costs.alarm * stopped) / costs.dearer
 
 
 def _decided(counts: Counts, rate: float, threshold: float | None) -> NDArray[Any]:

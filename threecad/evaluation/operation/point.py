@@ -12,7 +12,42 @@ from threecad.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["OperatingPoint"]
+__all__ = ["Costs", "OperatingPoint"]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What mistakes cost, in any unit.
+
+    Attributes:
+        miss: Of a defective part that is passed.
+        alarm: Of a good part that is stopped.
+        defect_rate: Share of defective parts where the detector works, above 0 and below 1; that of
+            a test set is far too high.
+
+    Raises:
+        UsageError: If one is out of range, or both mistakes cost nothing.
+    """
+
+    miss: float
+    alarm: float
+    defect_rate: float
+
+    def __post_init__(self) -> None:
+        for name in ("miss", "alarm"):
+            if not _is_number(cost := getattr(self, name)) or cost < 0:
+                raise UsageError(f"The cost of {name} is {cost!r}; expected 0 or more.")
+        if not _is_number(self.defect_rate) or not 0 < self.defect_rate < 1:
+            raise UsageError(
+                f"defect_rate is {self.defect_rate!r}; expected a share above 0 and below 1."
+            )
+        if not self.dearer:
+            raise UsageError("Both mistakes cost nothing; give the cost of a miss or of an alarm.")
+
+    @property
+    def dearer(self) -> float:
+        """Cost of the dearer mistake: the unit of the figures."""
+        return max(self.miss, self.alarm)
 
 
 @dataclass(frozen=True)
@@ -26,6 +61,7 @@ class OperatingPoint:
             the good images set at ``alarm_rate``.
         reach: How far from a labelled region the highest point of a map may lie, as a part of the
             image's diagonal.
+        costs: What mistakes cost, if the expected cost is asked for.
 
     Raises:
         UsageError: If one is out of range.
@@ -35,6 +71,7 @@ class OperatingPoint:
     miss_rate: float = 0.05
     threshold: float | None = None
     reach: float = 0.02
+    costs: Costs | None = None
 
     def __post_init__(self) -> None:
         for name in ("alarm_rate", "miss_rate"):
@@ -48,7 +85,12 @@ class OperatingPoint:
     @classmethod
     def read(cls, value: OperatingPoint | Mapping[str, Any] | None) -> OperatingPoint:
         """Return the point that ``to_dict`` wrote, the one given, or the default."""
-        return value if isinstance(value, OperatingPoint) else cls(**(value or {}))
+        if isinstance(value, OperatingPoint):
+            return value
+        plain = dict(value or {})
+        if isinstance(costs := plain.get("costs"), dict):
+            plain["costs"] = Costs(**costs)
+        return cls(**plain)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
