@@ -171,6 +171,7 @@ def evaluate(
 @click.command(
     epilog=examples(
         "threecad compare result.json --published CFRG --published RD++",
+        "threecad compare A.json B.json --test",
         "threecad compare result.json --figure pixel_auroc --figure pro_30 --latex table.tex",
     )
 )
@@ -191,6 +192,12 @@ def evaluate(
     help="Only this figure, such as pixel_auroc; by default those that two results have. "
     "May be given several times.",
 )
+@click.option(
+    "--test",
+    is_flag=True,
+    help="Say which differences of image AUROC are established: DeLong, paired bootstrap, Holm, "
+    "ranks. All RESULTS must be of the same images.",
+)
 @json_option
 @click.option(
     "--markdown",
@@ -208,6 +215,7 @@ def compare(
     results: tuple[Path, ...],
     methods: tuple[str, ...],
     keys: tuple[str, ...],
+    test: bool,
     as_json: bool,
     markdown: Path | None,
     latex: Path | None,
@@ -227,6 +235,11 @@ def compare(
     named = {path.stem: Result.from_json(path) for path in results}
     if len(named) < len(results):
         raise UsageError("Two of the results have the same file name. Rename one of them.")
+    significance = None
+    if test:
+        from threecad.benchmark.significance import judge
+
+        significance = judge(named)
     everything = "all" in methods
     for method in published_methods() if everything else methods:
         if "/" not in method:
@@ -240,6 +253,8 @@ def compare(
     if reported:
         parts.append(tabulate(reported))
         plain["reported"] = [protocol.to_dict() for protocol in reported]
+    if significance is not None:
+        plain["significance"] = significance.to_dict()
     if markdown is not None:
         atomic.write_text(markdown, "\n".join(part.to_markdown() for part in parts))
     if latex is not None:
@@ -248,3 +263,5 @@ def compare(
         print_json(plain)
     else:
         click.echo("\n".join(part.to_markdown() for part in parts), nl=False)
+        if significance is not None:
+            click.echo(f"\n{significance}")
