@@ -173,7 +173,8 @@ def judge(
         ],
         axis=0,
     )
-    covariance = sum(delong(category) for category in categories.values()) / len(categories) ** 2
+    covariance = np.sum([delong(category) for category in categories.values()], axis=0)
+    covariance = covariance / len(categories) ** 2
     images = sum(category.labels.size for category in categories.values())
     pairs = [
         (i, j) if means[i] >= means[j] else (j, i) for i, j in combinations(range(len(names)), 2)
@@ -218,12 +219,14 @@ def delong(category: Category) -> NDArray[np.float64]:
     among_all = stats.rankdata(np.hstack([defective, good]), axis=1)
     above_good = (among_all[:, :n] - stats.rankdata(defective, axis=1)) / m
     below_defective = 1 - (among_all[:, n:] - stats.rankdata(good, axis=1)) / n
-    return np.atleast_2d(np.cov(above_good)) / n + np.atleast_2d(np.cov(below_defective)) / m
+    spread = np.atleast_2d(np.cov(above_good)) / n + np.atleast_2d(np.cov(below_defective)) / m
+    return np.asarray(spread, np.float64)
 
 
 def correct_by_holm(values: Sequence[float | None]) -> list[float | None]:
     """Return p-values after Holm's correction; an undefined one counts as a comparison."""
-    order = sorted(range(len(values)), key=lambda i: math.inf if values[i] is None else values[i])
+    sizes = [math.inf if value is None else value for value in values]
+    order = sorted(range(len(values)), key=sizes.__getitem__)
     corrected: list[float | None] = [None] * len(values)
     highest = 0.0
     for place, i in enumerate(order):

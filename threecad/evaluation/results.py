@@ -114,10 +114,15 @@ class Result:
                 "`threecad evaluate ROOT PREDICTIONS --out FILE`."
             )
         try:
-            groups = {
+            groups: dict[str, Any] = {
                 name: {group: Scores.from_dict(scores) for group, scores in plain[name].items()}
                 for name in ("by_category", "by_defect_type", "by_size")
             }
+            for name in ("images", "quantiles"):
+                groups[name] = {
+                    group: {key: float(value) for key, value in values.items()}
+                    for group, values in plain.get(name, {}).items()
+                }
             return cls(
                 mean=Scores.from_dict(plain["mean"]),
                 pooled=Scores.from_dict(plain["pooled"]) if plain["pooled"] else None,
@@ -125,13 +130,6 @@ class Result:
                 settings=dict(plain["settings"]),
                 provenance=dict(plain["provenance"]),
                 warnings=[str(line) for line in plain.get("warnings", [])],
-                **{
-                    name: {
-                        group: {key: float(value) for key, value in values.items()}
-                        for group, values in plain.get(name, {}).items()
-                    }
-                    for name in ("images", "quantiles")
-                },
                 **groups,
             )
         except (
