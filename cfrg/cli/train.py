@@ -25,6 +25,11 @@ def _read_side(context: click.Context, option: click.Parameter, text: Any) -> An
     return text if text in (None, "auto") else click.IntRange(min=32).convert(text, option, context)
 
 
+def _read_bits(context: click.Context, option: click.Parameter, text: Any) -> Any:
+    """Return a number of bits, or the word that leaves it to the images."""
+    return text if text in (None, "auto") else click.IntRange(8, 16).convert(text, option, context)
+
+
 @click.command(
     epilog=examples(
         "cfrg train 3cad --category Copper_Stator --preset lite --steps 2 --batch-size 2 "
@@ -71,9 +76,9 @@ def _read_side(context: click.Context, option: click.Parameter, text: Any) -> An
 )
 @click.option(
     "--bits",
-    type=click.IntRange(8, 16),
-    metavar="N",
-    help="Of 16 that images have a channel, how many the camera uses.",
+    callback=_read_bits,
+    metavar="N|auto",
+    help="Of 16 that images have a channel, how many the camera uses; auto: from the images.",
 )
 @click.option(
     "--overlap",
@@ -146,7 +151,7 @@ def train(
     preset: str,
     image_size: int | Literal["auto"] | None,
     tile: int | None,
-    bits: int | None,
+    bits: int | Literal["auto"] | None,
     overlap: int | None,
     settings: tuple[str, ...],
     teacher: str | None,
@@ -181,6 +186,8 @@ def train(
         training["area"], image_size = AREAS[preset], None
     elif tile or image_size is not None or any(s.startswith("image_size=") for s in settings):
         training["area"] = 0
+    if bits == "auto":
+        training["find_bits"], bits = True, None
     network = {
         "image_size": image_size, "tile": tile, "tile_overlap": overlap, "bits": bits,
         "teacher": teacher,

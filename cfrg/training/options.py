@@ -47,6 +47,8 @@ class TrainingOptions(Switches):
             aspect kept (``cfrg.images.geometry``); 0 takes the network's ``image_size``.
         crop: Side of the random crops of images at that size that are trained on; 0 trains on whole
             images. The network reads whole images in either case.
+        find_bits: Find out from the training images how many of 16 bits the camera uses, instead of
+            taking the network's ``bits``.
         workers: Processes that draw pairs; 0 draws them in the training process.
         synthesis: Recipe of the synthetic defects. ``"paper"``: one patch of blended texture;
             ``"varied"``: up to three, of textures and of changed brightness, contrast or shape,
@@ -86,6 +88,7 @@ class TrainingOptions(Switches):
     seed: int = 42
     area: int = 0
     crop: int = 0
+    find_bits: bool = False
     workers: int = 0
     synthesis: Literal["paper", "varied"] = "paper"
     draw_defects_on: Literal["auto", "workers", "device"] = "auto"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["batches", "check_options", "fit_baseline", "remember"]
 
 USED = {
-    *("seed", "workers", "device", "validation_fraction", "area"),
+    *("seed", "workers", "device", "validation_fraction", "area", "find_bits"),
     *("log_every", "checkpoint_every", "draw_defects_on"),  # how a training goes on: it has none
 }
 """The training options that mean something to a memory."""

@@ -36,6 +36,7 @@ from threecad.dataset.pytorch import ThreeCAD
 from threecad.dataset.samples import relative_path
 from threecad.dataset.scanning import Index, scan
 from threecad.errors import ModelError, UsageError
+from threecad.images.camera_bits import DEPTHS, find_bits
 from threecad.images.files import read_size
 from threecad.images.hashing import hash_file, hash_files
 from threecad.system import atomic
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from cfrg.network.config import CFRGConfig
 
 __all__ = ["good_images", "read_run", "read_trained_on", "train"]
+
+PEEKED = 8
+"""Images that are looked at to see whether they are nearly black."""
 
 
 @resumable
@@ -119,6 +123,10 @@ def train(
         if options.area:
             geometry = choose_geometry([read_size(s.image) for s in index], options.area)
             config = replace(config, image_size=geometry.size)
+        bits, remark = _choose_bits([sample.image for sample in index], config, options)
+        config = replace(config, bits=bits)
+        if remark and accelerator.is_main_process and say:
+            say(remark)
         if config.is_memory:
             check_options(options, config)
         ids = [sample.id for sample in index]
@@ -344,6 +352,22 @@ def _pair(
         scales=1 if config.tile or not options.crop else len(config.scales),
         parts=images.parts() if options.foreground else None,
         purpose=purpose,
+    )
+
+
+def _choose_bits(
+    images: Sequence[Path], config: CFRGConfig, options: TrainingOptions
+) -> tuple[int, str | None]:
+    """Return how many of 16 bits are used, and what is to be said about it, if anything."""
+    if options.find_bits:
+        bits = find_bits(images)
+        return bits, f"Bits {bits}: the fewest of {DEPTHS} that hold all values of the images."
+    used = find_bits(images[:PEEKED]) if config.bits == 8 else 8
+    if not 8 < used < 16:
+        return config.bits, None
+    return config.bits, (
+        f"The images have 16 bits a channel and use {used} of them: by the upper eight of 16 they "
+        f"are nearly black. Train with {used} bits (`--bits {used}`, or `--bits auto`)."
     )
 
 

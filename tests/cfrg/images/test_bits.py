@@ -93,3 +93,35 @@ def test_bits_are_from_8_to_16() -> None:
     for wrong in (7, 17, 12.0, True):
         with pytest.raises(ModelError, match="bits is"):
             CFRGConfig.from_dict({"bits": wrong})
+
+
+def test_bits_are_found_and_their_lack_is_said(tmp_path: Path, sample_tree: Path) -> None:
+    from cfrg import TrainingOptions
+    from cfrg.network.pretrained import read_config
+    from cfrg.training.runs import train
+    from threecad import scan
+    from threecad.images.files import read_image
+
+    root = tmp_path / "tree"
+    for sample in scan(sample_tree).select(category="Copper_Stator", split="train", label=0):
+        target = root / sample.image.relative_to(sample_tree)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(target), read_image(sample.image)[..., ::-1].astype(np.uint16) << 4)
+    said: list[str] = []
+
+    def start(name: str, **options: Any) -> int:
+        train(
+            root,
+            tmp_path / name,
+            category="Copper_Stator",
+            config=CFRGConfig.preset("memory", memory=50),
+            options=TrainingOptions.preset("memory", area=64**2, device="cpu", **options),
+            say=said.append,
+        )
+        return read_config(tmp_path / name).bits
+
+    assert start("dark") == 8
+    assert any("use 12 of them" in line for line in said)
+    said.clear()
+    assert start("found", find_bits=True) == 12
+    assert any(line.startswith("Bits 12") for line in said)
