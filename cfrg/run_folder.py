@@ -47,10 +47,12 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "split_file": (str, type(None)),
     "fold": (int, type(None)),
     "held_out": (list,),
+    "hard_negatives": (int,),
     "config": (dict,),
     "options": (dict,),
     "versions": (dict,),
     "imported_from": (dict,),
+    "teacher_weights": (dict,),
     "weights_digest": (str,),
 }
 """The fields of ``run.json`` that are looked at, where they are there."""
@@ -84,6 +86,7 @@ class RunFolder:
         self.events = self.path / "tensorboard"
         self.figures = self.path / "figures"
         self.exports = self.path / "export"
+        self.runtimes = self.path / "runtimes"
 
     @property
     def successor(self) -> RunFolder:

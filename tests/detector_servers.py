@@ -22,6 +22,7 @@ import torch
 
 from cfrg import CFRG, CFRGConfig
 from cfrg.inference.thresholds import digest_weights
+from cfrg.network.config import TILED
 
 EXTRA = ("fastapi", "prometheus_client", "python_multipart", "uvicorn")
 
@@ -29,7 +30,7 @@ EXTRA = ("fastapi", "prometheus_client", "python_multipart", "uvicorn")
 def write_run(folder: Path, *, calibrated: bool = True, **config: Any) -> Path:
     """Write a small detector with drawn weights as a run, and return its folder."""
     torch.manual_seed(0)
-    model = CFRG(CFRGConfig.preset("lite", image_size=64, **config)).eval()
+    model = CFRG(CFRGConfig.preset("lite", image_size=64, **{**TILED, **config})).eval()
     model.save_pretrained(folder)
     (folder / "run.json").write_text(json.dumps({"schema": "cfrg.run/1", "category": "Part"}))
     if calibrated:

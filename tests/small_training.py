@@ -36,7 +36,7 @@ def square(
     return defective, mask
 
 
-CONFIG = CFRGConfig.preset("lite", image_size=32)
+CONFIG = CFRGConfig.preset("lite", image_size=32, memory=16)
 
 
 def options(**changes: object) -> TrainingOptions:

@@ -28,7 +28,7 @@ def docs(session: nox.Session) -> None:
     session.run("mkdocs", "build", "--strict", "-f", ".mkdocs.yml")
 
 
-@nox.session(python="3.10")
+@nox.session(python="3.11")
 def oldest(session: nox.Session) -> None:
     """Run the suite on the lowest version of every dependency that pyproject.toml admits."""
     session.chdir(ROOT)
@@ -40,7 +40,7 @@ def oldest(session: nox.Session) -> None:
     session.run("pytest", "-q", "-n", "2", *session.posargs)
 
 
-@nox.session(python="3.13")
+@nox.session(python="3.14")
 def newest(session: nox.Session) -> None:
     """Run the suite on the newest version of everything."""
     session.chdir(ROOT)

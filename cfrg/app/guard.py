@@ -183,6 +183,7 @@ class Guard:
 
     async def _take_upload(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Keep the file of a form as gradio's own upload does, and answer with its path."""
+        from starlette.datastructures import UploadFile
         from starlette.formparsers import MultiPartException
         from starlette.requests import ClientDisconnect, Request
 
@@ -197,7 +198,7 @@ class Guard:
         try:
             async with Request(scope, source).form(max_files=1, max_fields=1) as form:
                 file = form.get("files")
-                if not hasattr(file, "file"):
+                if not isinstance(file, UploadFile):
                     raise RefusedError(400, "A form with one file is expected.")
                 if (file.size or 0) > MAX_UPLOAD:
                     raise RefusedError(413, _TOO_LARGE)

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,13 @@ import numpy as np
 
 from cfrg.inference.deadlines import ending
 from cfrg.inference.overlays import colour_scale
+from cfrg.inference.policy import DecisionPolicy
 from cfrg.inference.predictor import Predictor
 from cfrg.inference.regions import find_regions
 from cfrg.inference.thresholds import Threshold
 from threecad.dataset.samples import GOOD
 from threecad.errors import ImageError, UsageError
-from threecad.images.files import read_image, read_size
+from threecad.images.files import read_size
 from threecad.pages.figures import heatmap, overlay
 
 if TYPE_CHECKING:
@@ -109,6 +110,21 @@ class Inspector:
         """The values that are black and pale yellow."""
         return colour_scale(self.pixel_threshold)
 
+    def policy(self, threshold: float, pixel_threshold: float | None = None) -> DecisionPolicy:
+        """Return what decides where the page's thresholds have been moved to.
+
+        Args:
+            threshold: For image scores. Review begins where it was calibrated, or there if lower.
+            pixel_threshold: For anomaly maps; the inspector's own when ``None``.
+        """
+        own = self.predictor.policy
+        return DecisionPolicy(
+            defective=threshold,
+            review=None if own.review is None else min(own.review, threshold),
+            pixel_threshold=self.pixel_threshold if pixel_threshold is None else pixel_threshold,
+            least_area=own.least_area,
+        )
+
     def inspect(self, path: str | os.PathLike[str], until: float = math.inf) -> Inspection:
         """Return what the detector says about an image file.
 
@@ -120,8 +136,10 @@ class Inspector:
             ImageError: If the file is no image, is damaged or is too large.
             TimeoutError: If there are tiles left to compute then.
         """
-        image = read_image(path)
-        (prediction,) = ending(self.predictor, until).predict([image])
+        predictor = ending(self.predictor, until)
+        image = predictor.tiling.read(path)
+        predictor.tiling = replace(predictor.tiling, bits=8)  # those of the image by now
+        (prediction,) = predictor.predict([image])
         if prediction.map is None:
             raise ImageError(str(prediction.error))
         return Inspection(shrink(image), prediction.map, prediction.score, prediction.size)

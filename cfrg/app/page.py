@@ -51,6 +51,7 @@ STYLE = """
   background: var(--background-fill-secondary); }
 .verdict strong { font-size: 1.35rem; font-weight: 650; }
 .verdict.good { border-color: #009e73; }
+.verdict.review { border-color: #e69f00; }
 .verdict.defective { border-color: #d55e00; }
 .verdict span { font-variant-numeric: tabular-nums; }
 .html-container { padding: 0 !important; }
@@ -251,15 +252,23 @@ def _show(
         reason = str(error).replace(path, os.path.basename(path))  # noqa: PTH119
         return [_card("", "Cannot be read", reason), None, legend, []]
     return [
-        describe_verdict(inspector, found, threshold),
+        describe_verdict(inspector, found, threshold, pixel_threshold),
         inspector.draw(found, pixel_threshold, view),
         legend,
-        list_regions(found, pixel_threshold),
+        list_regions(found, pixel_threshold, inspector.predictor.policy.least_area),
     ]
 
 
-def describe_verdict(inspector: Inspector, found: Inspection | None, threshold: float) -> str:
-    """Return the decision about an inspection as HTML."""
+def describe_verdict(
+    inspector: Inspector,
+    found: Inspection | None,
+    threshold: float,
+    pixel_threshold: float | None = None,
+) -> str:
+    """Return the decision about an inspection as HTML.
+
+    The review ends where the image threshold is moved to, and never begins above it.
+    """
     if found is None:
         return _card("", "Drop an image", "or choose an example.")
     score, height, width = found.score, *found.size
@@ -267,18 +276,24 @@ def describe_verdict(inspector: Inspector, found: Inspection | None, threshold: 
     if not inspector.decides and threshold == inspector.threshold:
         text = f"Score {score:.4g}. Move the threshold to decide. {facts}"
         return _card("", "No decision", text)
-    defective = processing.decide(score, threshold)
-    relation = "above" if defective else "not above"
-    return _card(
-        "defective" if defective else "good",
-        "Defective" if defective else "Good",
-        f"Score {score:.4g} is {relation} the threshold {threshold:.4g}. {facts}",
+    policy = inspector.policy(threshold, pixel_threshold)
+    regions = found.regions(
+        inspector.pixel_threshold if pixel_threshold is None else pixel_threshold
     )
+    decision = policy.decide(score, regions=regions)
+    relation = "above" if processing.decide(score, threshold) else "not above"
+    text = f"Score {score:.4g} is {relation} the threshold {threshold:.4g}"
+    if decision == "review":
+        text += f", but above {policy.review:.4g}, where review begins"
+    elif policy.least_area and not policy.count(regions):
+        text += f"; no region has {policy.least_area:,} pixels"
+    title = {"good": "Good", "review": "Review", "defective": "Defective"}[decision]
+    return _card(decision, title, f"{text}. {facts}")
 
 
-def list_regions(found: Inspection, pixel_threshold: float) -> list[list[Any]]:
+def list_regions(found: Inspection, pixel_threshold: float, least_area: int = 0) -> list[list[Any]]:
     """Return the rows of the table of regions, at most ``ROWS`` and one that counts the rest."""
-    regions = found.regions(pixel_threshold)
+    regions = [region for region in found.regions(pixel_threshold) if region.area >= least_area]
     pixels = found.size[0] * found.size[1]
     rows: list[list[Any]] = [
         [k, f"{r.score:.4g}", *r.box, r.area, f"{100 * r.area / pixels:.3f}"]

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from cfrg.calibration.labelled import LabelledDefects, count_labelled
+from cfrg.calibration.policies import check_numbers, check_rates, find_interval, find_policy
 from cfrg.calibration.report import Calibration, _say_images, draw_scores
 from cfrg.calibration.tolerance import (
     CONFIDENCE,
     average_rank,
     needed,
-    rate_interval,
     tolerance_rank,
 )
 from cfrg.defects.pairs import PairKey, random_stream
@@ -24,13 +25,13 @@ from cfrg.inference.predictor import Predictor, Prepared
 from cfrg.inference.thresholds import Threshold, digest_weights
 from cfrg.network.processing import to_tensor
 from cfrg.run_folder import RunFolder, writes_run
+from cfrg.training.hard_negatives import FOLDER, read_hard_negatives
 from cfrg.training.options import TrainingOptions
 from cfrg.training.recipes import make_defects
 from cfrg.training.runs import read_run, read_trained_on
 from threecad.dataset.duplicates.copies import find_originals
 from threecad.dataset.scanning import Selection
 from threecad.errors import DataError, UsageError
-from threecad.images.files import read_image
 from threecad.images.hashing import hash_file
 from threecad.pages.figures import save_figure
 from threecad.system import atomic
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from cfrg.images.appearance import Appearance
+    from cfrg.inference.policy import DecisionPolicy
     from threecad.dataset.samples import Index
 
     Values = npt.NDArray[np.float64]
@@ -69,10 +72,15 @@ def calibrate(
     root: str | os.PathLike[str] | None = None,
     *,
     false_alarm_rate: float = 0.01,
+    review_rate: float | None = None,
+    least_area: int = 0,
+    per_category: bool = False,
+    defects: bool = False,
     on: str = "held-out",
     split_file: str | os.PathLike[str] | None = None,
     errata: str | os.PathLike[str] | None = None,
     fold: int | None = None,
+    hard_negatives: str | os.PathLike[str] | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Calibration:
@@ -84,6 +92,12 @@ def calibrate(
         run: The run folder.
         root: The tree; the default root when ``None``. Not looked at where ``on`` is a path.
         false_alarm_rate: Largest share of good images that may be called defective.
+        review_rate: Largest share of good images that may be sent to review, beside those called
+            defective; no image is reviewed when ``None``.
+        least_area: Regions of fewer pixels of the full image do not count: an image without a
+            larger one is good.
+        per_category: Find the thresholds of each category on its own good images.
+        defects: Count, too, what is said of the defective test images of the tree.
         on: Which good images: ``"held-out"``, those that training held out, or the split ``val``
             of a split file; ``"test-good"`` or ``"train-good"``, at the price of a warning; or a
             file, folder or pattern of other good images, of which those that the run was trained
@@ -91,38 +105,54 @@ def calibrate(
         split_file: Take the splits from this file.
         errata: Apply the corrections in this file.
         fold: Held-out fold, for a k-fold split file.
+        hard_negatives: The folder that the run was trained with, where some of it was held out.
         seed: Seed of the synthetic defects.
         **options: Given to ``Predictor``: device, batch size, tiles.
 
     Raises:
-        UsageError: If all good images were trained on, too few of them are different for the rate,
-            or the run folder cannot be written.
+        UsageError: If all good images were trained on, too few of them, or of a category, are
+            different for the rates, the rates exceed 1 together, or the run folder cannot be
+            written.
         BusyError: If another process trains, calibrates or evaluates the run.
         DataError: If an image cannot be read or is no longer there.
     """
-    needed(false_alarm_rate)  # a rate that is impossible is said before anything takes time
+    # What is impossible is said before anything takes time.
+    check_rates(false_alarm_rate, review_rate)
     selection = Selection(root, split_file=split_file, errata=errata, fold=fold)
-    chosen = _choose_images(Path(run), on, selection)
+    chosen = _choose_images(Path(run), on, selection, hard_negatives)
     originals = find_originals(chosen.files, progress=True)
     files = [(name, path) for name, path in chosen.files if originals[name] == name]
     copies = len(chosen.files) - len(files)
     rank = tolerance_rank(len(files), false_alarm_rate)
     if rank is None:
         raise UsageError(_say_too_few(len(files), copies, false_alarm_rate))
+    groups: list[str | None] = [None] * len(files)
+    if per_category:
+        groups = [_category_of(name) for name, _ in files]
+    check_numbers(groups, false_alarm_rate, review_rate)
     atomic.check_writable(run)
     predictor = Predictor.from_pretrained(run, calibrated=False, **options)
     model: Any = predictor.detector
     digest = digest_weights(model)
-    scores, peaks = _measure(predictor, files)
+    scores, peaks, appearance = _measure(predictor, files)
     ordered = np.sort(scores), np.sort(peaks)
-    image_threshold, pixel_threshold = (float(values[rank - 1]) for values in ordered)
+    policy = find_policy(
+        groups,
+        scores,
+        peaks,
+        false_alarm_rate=false_alarm_rate,
+        review_rate=review_rate,
+        least_area=least_area,
+    )
+    assert policy.defective is not None
+    assert policy.pixel_threshold is not None
     enough = average_rank(len(files), false_alarm_rate)
     calibration = Calibration(
         threshold=Threshold(
-            image_threshold=image_threshold,
-            pixel_threshold=pixel_threshold,
+            image_threshold=policy.defective,
+            pixel_threshold=policy.pixel_threshold,
             false_alarm_rate=false_alarm_rate,
-            interval=rate_interval(rank, len(files)),
+            interval=find_interval(groups, false_alarm_rate),
             images=len(files),
             copies=copies,
             source=chosen.source,
@@ -131,14 +161,18 @@ def calibrate(
             tile=predictor.tiling.tile,
             tile_overlap=predictor.tiling.overlap,
             version=__version__,
+            policy=policy,
         ),
         average=None
         if enough is None
         else (float(ordered[0][enough - 1]), float(ordered[1][enough - 1])),
         scores=scores,
         peaks=peaks,
+        appearance=appearance,
         defect_scores=_score_defects(predictor, files, seed),
         warning=chosen.warning,
+        hard_negatives=sum(f"/{FOLDER}/" in name for name, _ in files),
+        labelled=_count_defects(predictor, policy, selection, run) if defects else None,
     )
     folder = RunFolder(run)
     atomic.write_json(folder.calibration, calibration.to_dict())
@@ -155,7 +189,9 @@ class _Chosen(NamedTuple):
     warning: str | None = None
 
 
-def _choose_images(run: Path, on: str, selection: Selection) -> _Chosen:
+def _choose_images(
+    run: Path, on: str, selection: Selection, hard_negatives: str | os.PathLike[str] | None
+) -> _Chosen:
     record = read_run(run)
     if on not in ("held-out", *WARNINGS):
         if is_tree(Path(on)):
@@ -166,6 +202,9 @@ def _choose_images(run: Path, on: str, selection: Selection) -> _Chosen:
         return _choose_others(run, on)
     index = selection.scan()
     if on == "held-out":
+        if hard_negatives is not None:
+            joined = read_hard_negatives(index, hard_negatives, record["category"])
+            index = index.with_samples([*index, *joined.samples])
         chosen, source = _find_held_out(run, record, index)
     else:
         category = None if record["category"] == "all" else record["category"]
@@ -199,6 +238,11 @@ def _choose_others(run: Path, on: str) -> _Chosen:
 def _find_held_out(run: Path, record: dict[str, Any], index: Index) -> tuple[Index, str]:
     if ids := record.get("held_out"):
         if missing := [name for name in ids if name not in index]:
+            if f"/{FOLDER}/" in missing[0]:
+                raise DataError(
+                    f"The training of {run} held out {len(missing)} hard negatives that are not "
+                    f"here, first {missing[0]}. Name their folder: `hard_negatives=FOLDER`."
+                )
             raise DataError(
                 f"{index.root} lacks {len(missing)} of the {len(ids)} images that the training of "
                 f"{run} held out, first {missing[0]}. Name the tree that it was trained on."
@@ -217,6 +261,31 @@ def _find_held_out(run: Path, record: dict[str, Any], index: Index) -> tuple[Ind
     )
 
 
+def _count_defects(
+    predictor: Predictor, policy: DecisionPolicy, selection: Selection, run: str | os.PathLike[str]
+) -> LabelledDefects:
+    record = read_run(Path(run))
+    category = None if record["category"] == "all" else record["category"]
+    predictor.policy = policy
+    return count_labelled(
+        predictor, list(selection.scan().select(category=category, split="test", label=1))
+    )
+
+
+def _category_of(name: str) -> str:
+    """Return the category in a sample id.
+
+    Raises:
+        UsageError: If it is no sample id.
+    """
+    category, separator, _ = name.partition("/")
+    if not separator:
+        raise UsageError(
+            f"The category of {name} is not known. Thresholds of each category need a tree."
+        )
+    return category
+
+
 def _say_too_few(number: int, copies: int, rate: float) -> str:
     if not number:
         return "There is no good image to calibrate on."
@@ -229,20 +298,23 @@ def _say_too_few(number: int, copies: int, rate: float) -> str:
     )
 
 
-def _measure(predictor: Predictor, files: Sequence[tuple[str, Path]]) -> tuple[Values, Values]:
-    """Return the score of each file and the highest value of its map."""
+def _measure(
+    predictor: Predictor, files: Sequence[tuple[str, Path]]
+) -> tuple[Values, Values, list[Appearance]]:
+    """Return the score of each file, the highest value of its map, and what it looks like."""
     bad: list[str] = []
-    values = []
+    values, appearance = [], []
     predictions = predictor.predict_files(files)
     for prediction in tqdm(predictions, total=len(files), desc="good images", unit="image"):
-        if prediction.map is None:
+        if prediction.map is None or prediction.appearance is None:
             bad.append(f"{prediction.id}: {prediction.error}")
             continue
         values.append((prediction.score, float(prediction.map.max())))
+        appearance.append(prediction.appearance)
     if bad:
         raise DataError(join_errors(bad))
     scores, peaks = np.array(values, np.float64).T
-    return scores, peaks
+    return scores, peaks, appearance
 
 
 class _Canvases:
@@ -255,7 +327,7 @@ class _Canvases:
         return len(self.files)
 
     def __getitem__(self, position: int, /) -> npt.NDArray[np.uint8]:
-        return self.predictor.prepare(read_image(self.files[position][1]))
+        return self.predictor.prepare(self.predictor.tiling.read(self.files[position][1]))
 
 
 def _score_defects(predictor: Predictor, files: Sequence[tuple[str, Path]], seed: int) -> Values:

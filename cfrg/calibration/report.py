@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cfrg.calibration.tolerance import CONFIDENCE, clopper_pearson
+from cfrg.images.appearance import STATISTICS
 from cfrg.network import processing
 from threecad.pages.figures import PALETTE, styled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
     from matplotlib.figure import Figure
 
+    from cfrg.calibration.labelled import LabelledDefects
+    from cfrg.images.appearance import Appearance
     from cfrg.inference.thresholds import Threshold
 
     Values = npt.NDArray[np.float64]
@@ -40,6 +45,9 @@ class Calibration:
         peaks: The highest values of their maps.
         defect_scores: Image scores of synthetic defects drawn on these images.
         warning: What is questionable about the images.
+        hard_negatives: How many of them an earlier detector had wrongly stopped.
+        appearance: What the good images look like; ``cfrg monitor`` compares production with it.
+        labelled: What the policy says of labelled defects, where some were given.
     """
 
     threshold: Threshold
@@ -48,6 +56,9 @@ class Calibration:
     peaks: Values
     defect_scores: Values
     warning: str | None
+    hard_negatives: int = 0
+    appearance: Sequence[Appearance] = ()
+    labelled: LabelledDefects | None = None
 
     @property
     def missed(self) -> int:
@@ -66,12 +77,18 @@ class Calibration:
             "confidence": CONFIDENCE,
             "method": METHOD,
             "on_average": average,
+            "hard_negatives": self.hard_negatives,
             "synthetic_defects": {
                 "drawn": len(self.defect_scores),
                 "missed": self.missed,
                 "interval": [low, high],
             },
+            "labelled_defects": self.labelled and self.labelled.to_dict(),
             "warning": self.warning,
+            "reference": {
+                "score": self.scores.tolist(),
+                **{name: [look.to_dict()[name] for look in self.appearance] for name in STATISTICS},
+            },
         }
 
     def __str__(self) -> str:
@@ -80,15 +97,31 @@ class Calibration:
         low, high = threshold.interval
         least, most = clopper_pearson(self.missed, drawn)
         image, pixel = ("–", "–") if not self.average else map("{:.5g}".format, self.average)
+        policy = threshold.policy
+        lines = [] if self.labelled is None else [str(self.labelled)]
+        if policy.review is not None:
+            lines.append(
+                f"review           scores above {policy.review:.5g}: at most "
+                f"{policy.review_rate:.2%} of good images with {CONFIDENCE:.0%} confidence"
+            )
+        if policy.least_area:
+            lines.append(f"least area       {policy.least_area:,} px; smaller regions stop no part")
+        lines += [
+            f"{name}: defective above {own.defective:.5g}"
+            + ("" if own.review is None else f", review above {own.review:.5g}")
+            for name, own in policy.categories.items()
+        ]
         return "\n".join(
             [
-                f"{_say_images(threshold.images, threshold.copies)} ({threshold.source})",
+                f"{_say_images(threshold.images, threshold.copies)} ({threshold.source})"
+                + (f", {self.hard_negatives:,} hard negatives" if self.hard_negatives else ""),
                 f"image threshold  {threshold.image_threshold:.5g}  (on average enough: {image})",
                 f"pixel threshold  {threshold.pixel_threshold:.5g}  (on average enough: {pixel})",
                 f"false alarms     at most {threshold.false_alarm_rate:.2%} with "
                 f"{CONFIDENCE:.0%} confidence (interval {low:.2%} to {high:.2%})",
                 f"missed           {self.missed:,} of {drawn:,} synthetic defects, "
                 f"{self.missed / drawn:.1%} (interval {least:.1%} to {most:.1%})",
+                *lines,
             ]
         )
 
@@ -105,6 +138,11 @@ def draw_scores(calibration: Calibration) -> Figure:
         groups = {good: calibration.scores, drawn: calibration.defect_scores}
         _draw_histograms(score_axis, groups, threshold.image_threshold)
         score_axis.set_xlabel("image score")
+        if (review := threshold.policy.review) is not None:
+            score_axis.axvline(
+                review, color="black", linewidth=1, linestyle="--", label=f"review {review:.4g}"
+            )
+            score_axis.legend(frameon=True, framealpha=0.9, edgecolor="none")
         _draw_histograms(peak_axis, {good: calibration.peaks}, threshold.pixel_threshold)
         peak_axis.set_xlabel("highest value of the anomaly map")
         score_axis.set_title(

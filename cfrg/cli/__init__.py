@@ -14,6 +14,7 @@ from cfrg.cli.evaluate import evaluate
 from cfrg.cli.export import export
 from cfrg.cli.import_checkpoint import import_checkpoint
 from cfrg.cli.info import info
+from cfrg.cli.monitor import monitor
 from cfrg.cli.predict import predict
 from cfrg.cli.serve import serve
 from cfrg.cli.train import train
@@ -39,6 +40,7 @@ for command in (
     export,
     import_checkpoint,
     info,
+    monitor,
     predict,
     serve,
     train,

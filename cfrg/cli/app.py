@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cfrg.cli.options import runtime_option
 from threecad.cli.group import examples
 
 __all__ = ["app"]
@@ -49,6 +50,7 @@ __all__ = ["app"]
     help="Name by which browsers reach the page, beside localhost and --host; repeatable.",
 )
 @click.option("--device", metavar="D", help="cpu, cuda, …  [default: CUDA if there is one]")
+@runtime_option
 def app(
     runs: tuple[str, ...],
     root: Path | None,
@@ -58,6 +60,7 @@ def app(
     port: int,
     allow_hosts: tuple[str, ...],
     device: str | None,
+    runtime: str,
 ) -> None:
     """Open a web page to try detectors: drop an image, see the regions, move the threshold.
 
@@ -69,6 +72,11 @@ def app(
     from cfrg.app.server import serve
 
     inspectors = load_inspectors(
-        runs, root=root, threshold=threshold, pixel_threshold=pixel_threshold, device=device
+        runs,
+        root=root,
+        threshold=threshold,
+        pixel_threshold=pixel_threshold,
+        device=device,
+        runtime=runtime,
     )
     serve(inspectors, host=host, port=port, allow_hosts=allow_hosts)

@@ -25,6 +25,7 @@ __all__ = ["calibrate"]
 @click.command(
     epilog=examples(
         "cfrg calibrate run 3cad --false-alarm-rate 0.3 --on test-good",
+        "cfrg calibrate run 3cad --false-alarm-rate 0.3 --review-rate 0.3 --on test-good --defects",
     )
 )
 @click.argument("run", type=click.Path(path_type=Path))
@@ -37,6 +38,26 @@ __all__ = ["calibrate"]
     help="Largest share of good images that may be called defective.",
 )
 @click.option(
+    "--review-rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="R2",
+    help="Largest share of good images that may be sent to review.  [default: no review]",
+)
+@click.option(
+    "--least-area",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="PX",
+    help="Regions of fewer pixels of the full image stop no part.",
+)
+@click.option(
+    "--per-category", is_flag=True, help="Find thresholds of each category on its good images."
+)
+@click.option(
+    "--defects", is_flag=True, help="Count how the tree's defective test images are decided."
+)
+@click.option(
     "--on",
     default="held-out",
     show_default=True,
@@ -44,6 +65,12 @@ __all__ = ["calibrate"]
     help="Good images: held-out (of the training), test-good, train-good, or a folder.",
 )
 @selection_options(category=None)
+@click.option(
+    "--hard-negatives",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="What RUN was trained with, where some of it was held out.",
+)
 @tile_options
 @computing_options
 @seed_option

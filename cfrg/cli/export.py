@@ -140,7 +140,7 @@ def export(
 
 def _print_report(report: ExportReport) -> None:
     """Print a report for people on stdout."""
-    from cfrg.export.parity import TOLERANCES
+    from cfrg.runtimes.parity import TOLERANCES
 
     parity, tolerance = report.parity, TOLERANCES[report.precision]
     size = "any size" if report.input_size is None else "{}×{}".format(*report.input_size)

@@ -9,7 +9,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["computing_options", "tile_options"]
+__all__ = ["computing_options", "runtime_option", "tile_options"]
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
@@ -30,6 +30,17 @@ def tile_options(function: Function) -> Function:
     )(function)
 
 
+def runtime_option(function: Function) -> Function:
+    """Add ``--runtime``."""
+    return click.option(
+        "--runtime",
+        type=click.Choice(["torch", "auto", "onnx", "openvino"]),
+        default="torch",
+        show_default=True,
+        help="What the network runs in; exported once, maps equal up to rounding.",
+    )(function)
+
+
 def computing_options(function: Function) -> Function:
     """Add ``--batch-size``, ``--workers`` and ``--device``."""
     for option in (
@@ -40,7 +51,7 @@ def computing_options(function: Function) -> Function:
             default=0,
             show_default=True,
             metavar="W",
-            help="Processes that read images; 0 reads them in a thread.",
+            help="Processes that read images; 0 reads them in threads.",
         ),
         click.option(
             "--batch-size",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cfrg.cli.options import computing_options, tile_options
+from cfrg.cli.options import computing_options, runtime_option, tile_options
 from threecad.cli.group import (
     errata_option,
     examples,
@@ -67,7 +67,13 @@ __all__ = ["predict"]
 )
 @click.option("--masks", is_flag=True, help="Write masks of the regions, too.")
 @click.option("--overlays", is_flag=True, help="Write the maps over their images, too.")
+@click.option(
+    "--annotations",
+    type=click.Choice(["coco", "labelme", "label-studio", "cvat"]),
+    help="Write outlines of the regions for this annotation tool, to correct by hand.",
+)
 @computing_options
+@runtime_option
 @force_option
 def predict(
     paths: tuple[Path, ...],
@@ -98,6 +104,8 @@ def predict(
     for prediction in written.broken:
         click.echo(f"{prediction.id}: {prediction.error}", err=True)
     decided = "" if written.defective is None else f", {written.defective:,} defective"
+    if written.review:
+        decided += f", {written.review:,} to review"
     click.echo(f"{out}: {written.images:,} images{decided}, {len(written.broken):,} broken")
     if written.broken:
         raise SystemExit(1)

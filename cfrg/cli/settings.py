@@ -69,6 +69,8 @@ def _read(text: str, kind: Any) -> Any:
     if get_origin(kind) is tuple:
         words = [word for word in text.split(",") if word]
         kinds = get_args(kind)
+        if kinds[-1] is ...:
+            kinds = kinds[:1] * len(words)
         if len(words) == 1 and len(kinds) == 2 and kinds[0] is kinds[1] is int:
             words *= 2  # one number stands for a square
         if len(words) != len(kinds):
@@ -98,7 +100,9 @@ def _describe(hint: Any) -> str:
         return " or ".join(map(_describe, members))
     hint = members[0]
     if get_origin(hint) is tuple:
-        return f"{len(get_args(hint))} of {_describe(get_args(hint)[0])}, separated by commas"
+        first, *others = get_args(hint)
+        count = "one or more" if others == [...] else len(others) + 1
+        return f"{count} of {_describe(first)}, separated by commas"
     if get_origin(hint) is Literal:
         return " or ".join(get_args(hint))
     names = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}

@@ -25,6 +25,11 @@ def _read_side(context: click.Context, option: click.Parameter, text: Any) -> An
     return text if text in (None, "auto") else click.IntRange(min=32).convert(text, option, context)
 
 
+def _read_bits(context: click.Context, option: click.Parameter, text: Any) -> Any:
+    """Return a number of bits, or the word that leaves it to the images."""
+    return text if text in (None, "auto") else click.IntRange(8, 16).convert(text, option, context)
+
+
 @click.command(
     epilog=examples(
         "cfrg train 3cad --category Copper_Stator --preset lite --steps 2 --batch-size 2 "
@@ -38,11 +43,12 @@ def _read_side(context: click.Context, option: click.Parameter, text: Any) -> An
 @click.option("--category", required=True, metavar="C", help="The category to train on, or 'all'.")
 @click.option(
     "--preset",
-    type=click.Choice(["lite", "memory", "paper"]),
+    type=click.Choice(["dino", "lite", "memory", "paper"]),
     default="lite",
     show_default=True,
-    help="lite: small, 128 × 128, trains on a CPU. memory: a nearest-neighbour memory, no "
-    "training, seconds to minutes. paper: the published network, 256 × 256.",
+    help="lite: small, input size from the images, trains on a CPU. memory: a nearest-neighbour "
+    "memory, no training, seconds to minutes. paper: the published network, 256 × 256. dino: on a "
+    "DINOv2 transformer, 448 × 448, for a GPU; not measured yet.",
 )
 @click.option(
     "--out",
@@ -67,6 +73,12 @@ def _read_side(context: click.Context, option: click.Parameter, text: Any) -> An
     type=click.IntRange(min=1),
     metavar="S",
     help="Train on crops of S × S pixels of the full image instead of on whole images.",
+)
+@click.option(
+    "--bits",
+    callback=_read_bits,
+    metavar="N|auto",
+    help="Of 16 that images have a channel, how many the camera uses; auto: from the images.",
 )
 @click.option(
     "--overlap",
@@ -94,7 +106,9 @@ def _read_side(context: click.Context, option: click.Parameter, text: Any) -> An
 @click.option("--workers", type=click.IntRange(min=0), metavar="W", help="Data workers.")
 @click.option("--seed", type=click.IntRange(min=0), metavar="K", help="Random seed.")
 @click.option("--device", metavar="D", help="cpu, cuda, cuda:1, …  [default: CUDA if there is one]")
-@click.option("--teacher", help="Another teacher, such as efficientnet_lite2.", metavar="NAME")
+@click.option(
+    "--teacher", help="Another teacher; `cfrg info --teachers` lists them.", metavar="NAME"
+)
 @click.option(
     "--teacher-weights",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -114,8 +128,20 @@ def _read_side(context: click.Context, option: click.Parameter, text: Any) -> An
     metavar="NAME=VALUE",
     help="Any other field of CFRGConfig or TrainingOptions; can be repeated.",
 )
+@click.option(
+    "--log-with",
+    multiple=True,
+    type=click.Choice(["comet", "mlflow", "tensorboard", "trackio", "wandb"]),
+    help="An experiment tracker that gets the log, too; can be repeated.",
+)
 @click.option("--tensorboard", is_flag=True, default=None, help="Log for TensorBoard, too.")
 @selection_options(category=None)
+@click.option(
+    "--hard-negatives",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Good parts that were wrongly stopped; they join the good images.",
+)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @force_option
 def train(
@@ -125,11 +151,13 @@ def train(
     preset: str,
     image_size: int | Literal["auto"] | None,
     tile: int | None,
+    bits: int | Literal["auto"] | None,
     overlap: int | None,
     settings: tuple[str, ...],
     teacher: str | None,
     teacher_weights: Path | None,
     textures: Path | None,
+    hard_negatives: Path | None,
     resume: bool,
     force: bool,
     **training: Any,
@@ -156,12 +184,16 @@ def train(
         image_size = "auto"
     if image_size == "auto":
         training["area"], image_size = AREAS[preset], None
-    elif image_size is not None or any(one.startswith("image_size=") for one in settings):
+    elif tile or image_size is not None or any(s.startswith("image_size=") for s in settings):
         training["area"] = 0
+    if bits == "auto":
+        training["find_bits"], bits = True, None
     network = {
-        "image_size": image_size, "tile": tile, "tile_overlap": overlap, "teacher": teacher,
+        "image_size": image_size, "tile": tile, "tile_overlap": overlap, "bits": bits,
+        "teacher": teacher,
     }  # fmt: skip
     for_network, for_training = parse_settings(settings)
+    training["log_with"] = training["log_with"] or None
     config = CFRGConfig.preset(preset, **_merge(network, for_network))
     options = TrainingOptions.preset(preset, **_merge(training, for_training))
     try:
@@ -172,6 +204,7 @@ def train(
             options=options,
             textures=textures,
             **selection.arguments(),
+            hard_negatives=hard_negatives,
             teacher_weights=teacher_weights,
             resume=resume,
             force=force,

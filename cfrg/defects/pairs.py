@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import Dataset, Sampler, Subset
 
 from cfrg.network.processing import to_tensor
@@ -93,6 +94,8 @@ class TrainingPairs(Dataset[dict[str, torch.Tensor]]):
         make_defect: Draws the synthetic defect.
         seed: Seed of all draws.
         crop: Height and width of a random crop of each image; the whole image when ``None``.
+        scales: On how many scales images are cropped, each as often as the others: as they are, at
+            half their size, at a quarter, …
         parts: (H, W) bool by position, where defects may be; anywhere when ``None``.
         purpose: First number of the keys, so that pairs of two purposes share no draws.
     """
@@ -104,11 +107,12 @@ class TrainingPairs(Dataset[dict[str, torch.Tensor]]):
         *,
         seed: int,
         crop: tuple[int, int] | None = None,
+        scales: int = 1,
         parts: Pictures | None = None,
         purpose: int = DEFECT_STREAM,
     ) -> None:
         self.images, self.make_defect, self.seed = images, make_defect, seed
-        self.crop, self.parts, self.purpose = crop, parts, purpose
+        self.crop, self.scales, self.parts, self.purpose = crop, scales, parts, purpose
 
     def __len__(self) -> int:
         return len(self.images)
@@ -129,9 +133,11 @@ class TrainingPairs(Dataset[dict[str, torch.Tensor]]):
         part = None if self.parts is None else self.parts[key.position].astype(bool)
         if self.crop:
             numbers = random_stream(CROP_STREAM, self.purpose, self.seed, key.epoch, key.position)
-            window = _random_window(image.shape[:2], self.crop, numbers)
-            image = _cut(image, window, self.crop)
-            part = None if part is None else _cut(part, window, self.crop)
+            step = 2 ** int(numbers.integers(self.scales)) if self.scales > 1 else 1
+            size = (step * self.crop[0], step * self.crop[1])
+            window = _random_window(image.shape[:2], size, numbers)
+            image = _reduce(_cut(image, window, size), step)
+            part = None if part is None else _cut(part, window, size)[::step, ::step]
         if part is not None and part.mean() < LEAST_PART:
             part = None
         return image, part
@@ -227,6 +233,13 @@ def _random_window(
         for length, side in zip(size, crop, strict=True)
     )
     return top, left
+
+
+def _reduce(pixels: npt.NDArray[np.uint8], step: int) -> npt.NDArray[np.uint8]:
+    """Return (H, W, 3) with each square of ``step`` × ``step`` pixels in place of its mean."""
+    if step == 1:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).reduce(step))
 
 
 def _cut(

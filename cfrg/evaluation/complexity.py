@@ -29,8 +29,9 @@ class Part:
         parameters: Weights and biases, frozen ones too, and what a memory keeps; other buffers do
             not count.
         trained: Those that training changes.
-        flops: Floating-point operations of one image's forward pass, convolutions and
-            a memory's look-up only, a multiplication and an addition counting as two.
+        flops: Floating-point operations of one image's forward pass, convolutions, a transformer's
+            matrix products and a memory's look-up only, a multiplication and an addition counting
+            as two.
     """
 
     name: str
@@ -75,10 +76,10 @@ def measure_complexity(config: CFRGConfig, image_size: tuple[int, int] | None = 
         image_size: Height and width of the image; the configuration's by default.
     """
     size = image_size or config.image_size
-    if config.memory:
+    if config.is_memory:
         return Complexity(config, size, _measure_memory(config, size))
     with torch.device("meta"):
-        model = CFRG(config).eval()
+        model = CFRG(config).eval().to("meta")  # constants, too
         image = torch.empty(1, 3, *size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(image)
@@ -107,7 +108,7 @@ def _measure_memory(config: CFRGConfig, size: tuple[int, int]) -> tuple[Part, ..
     """Teacher and look-up: every place is compared with every vector, channel by channel."""
     config = replace(config, by_place=False)
     with torch.device("meta"):
-        memory = NearestNeighbourMemory.blank(config)
+        memory = NearestNeighbourMemory.blank(config).to("meta")
         image = torch.empty(1, 3, *size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         places = memory(image).distances.numel()

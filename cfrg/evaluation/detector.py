@@ -28,9 +28,9 @@ __all__ = ["CFRGDetector"]
 class CFRGDetector:
     """Trains a run in ``<trial's folder>/run``, or uses the one that is there.
 
-    Options (``--set cfrg.KEY=VALUE``): ``preset`` (``lite``; ``memory``, ``paper``); ``run``, a
-    finished run folder, in which ``{category}`` and ``{seed}`` are replaced; ``teacher``; anything
-    else is one of ``TrainingOptions``.
+    Options (``--set cfrg.KEY=VALUE``): ``preset`` (``lite``; ``dino``, ``memory``, ``paper``);
+    ``run``, a finished run folder, in which ``{category}`` and ``{seed}`` are replaced;
+    ``teacher``; anything else is one of ``TrainingOptions``.
 
     Args:
         trial: What to run.
@@ -96,7 +96,7 @@ class CFRGDetector:
 
     def _limit_steps(self, images: int) -> TrainingOptions:
         """Return the options with no more steps than the trial allows; a memory takes none."""
-        if self.config.memory:
+        if self.config.is_memory:
             return self.options
         batch = self.options.batch_size * self.options.accumulate
         own = self.options.steps or -(-self.options.epochs * images // batch)

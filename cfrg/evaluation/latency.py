@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cfrg.export.runtimes import RUNTIMES, find_runtime, open_session
+from cfrg.runtimes.sessions import RUNTIMES, find_runtime, open_session
 from threecad.errors import ThreecadError
 from threecad.images.files import read_image
 from threecad.system.memory import peak_memory

@@ -17,13 +17,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from cfrg.evaluation.latency import VARIANTS, Task, Variation, measure
-from cfrg.export.formats import onnx_to_openvino, write_onnx
 from cfrg.export.graph import DetectionGraph
 from cfrg.export.quantization import quantize
-from cfrg.export.runtimes import find_runtime
 from cfrg.images.sources import find_images
 from cfrg.inference.loading import load_model
 from cfrg.network.pretrained import read_config
+from cfrg.runtimes.formats import onnx_to_openvino, write_onnx
+from cfrg.runtimes.sessions import find_runtime
 from threecad.errors import UsageError
 from threecad.images.files import read_image, write_png
 from threecad.procedural import write_sample

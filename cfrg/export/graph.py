@@ -5,30 +5,27 @@ It computes what ``Predictor`` computes for whole images, with operations that e
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
+from cfrg.export.resizing import (
+    ResizeAxis,
+    asks_for_order,
+    reduces_height_first,
+    takes_height_first,
+)
 from cfrg.network import processing
-from cfrg.network.folding import fold_batch_norms
+from cfrg.runtimes.network import Network
 
 if TYPE_CHECKING:
     from cfrg.inference.loading import TrainedModel
     from cfrg.network.config import CFRGConfig
 
-__all__ = ["MAX_SIDE", "DetectionGraph", "Network", "Postprocessing", "Preprocessing"]
+__all__ = ["DetectionGraph", "Postprocessing", "Preprocessing", "upper_eight"]
 
 Size = tuple[int, int]
-
-MAX_SIDE = 2**16
-"""Pixels of a side up to which the graph resizes exactly; JPEG ends one below."""
-
-WEIGHT_BITS = 22  # of Pillow's weights
-BLOCK = 16  # output pixels that are computed from one band of input pixels
 
 
 class DetectionGraph(nn.Sequential):
@@ -72,48 +69,30 @@ class Preprocessing(nn.Module):
         if input_size != config.image_size:
             height, width = input_size or (None, None)
             passes = [
-                _ResizeAxis(-1, width, config.image_size[1]),
-                _ResizeAxis(-2, height, config.image_size[0]),
+                ResizeAxis(-1, width, config.image_size[1]),
+                ResizeAxis(-2, height, config.image_size[0]),
             ]
-            if input_size and _reduces_height_first(input_size, config.image_size):
+            if input_size and reduces_height_first(input_size, config.image_size):
                 passes.reverse()
         self.resize = nn.Sequential(*passes)
-        height, width = config.image_size
-        self.asks_for_order = input_size is None and _reduces_height_first(
-            (height + 9, width + 1), config.image_size
-        )
+        self.asks_for_order = input_size is None and asks_for_order(config.image_size)
 
     def forward(self, image: Tensor) -> Tensor:
         """Resize and normalise."""
-        pixels = image.permute(0, 3, 1, 2).float()  # (N, 3, H, W)
+        pixels = upper_eight(image, self.config).permute(0, 3, 1, 2)  # (N, 3, H, W)
         resized = self.resize(pixels)
         if self.asks_for_order:
             columns, rows = self.resize
-            taller, wider = (
-                size - target
-                for size, target in zip(pixels.shape[-2:], self.config.image_size, strict=True)
-            )
-            excess: Any = taller - torch.sym_max(0, 2 * wider)
-            height_first = torch.full((), excess) > 0
+            height_first = takes_height_first(pixels, *self.config.image_size)
             resized = torch.where(height_first, columns(rows(pixels)), resized)
         return processing.normalize(resized, self.config)
 
 
-class Network(nn.Module):
-    """(N, 3, h, w) float32 → (N, 1, h, w) float32, the maps before smoothing."""
-
-    def __init__(self, model: TrainedModel, *, half: bool = False) -> None:
-        super().__init__()
-        self.model = fold_batch_norms(model)
-        self.dtype = torch.float16 if half else torch.float32
-        self.model.to(self.dtype)
-        # torch.export.save takes weights in another memory format for parts of a larger tensor.
-        self.model.to(memory_format=torch.contiguous_format)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the anomaly map of ``forward``."""
-        anomaly_map: Tensor = self.model(x.to(self.dtype)).anomaly_map
-        return anomaly_map.float()
+def upper_eight(image: Tensor, config: CFRGConfig) -> Tensor:
+    """Return images, uint8 or uint16 of more bits, as float32 from 0 to 255."""
+    if config.bits == 8:
+        return image.float()
+    return torch.floor(image.float() * 2.0 ** (8 - config.bits))
 
 
 class Postprocessing(nn.Module):
@@ -125,118 +104,11 @@ class Postprocessing(nn.Module):
 
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
         """Smooth, score and decide; without a threshold there are two outputs."""
-        maps, scores = processing.finish(processing.smooth(raw, self.config), self.config)
+        return self.judge(processing.smooth(raw, self.config))
+
+    def judge(self, smoothed: Tensor) -> tuple[Tensor, ...]:
+        """Score and decide, once tiles are blended."""
+        maps, scores = processing.finish(smoothed, self.config)
         if self.image_threshold is None:
             return maps[:, 0], scores
         return maps[:, 0], scores, processing.decide(scores, self.image_threshold)
-
-
-class _ResizeAxis(nn.Module):
-    """One of the two passes of Pillow's resize, rounded to whole values as there.
-
-    Args:
-        axis: −1 for columns, −2 for rows.
-        inputs: Pixels before; any number up to ``MAX_SIDE`` when ``None``.
-        outputs: Pixels after.
-    """
-
-    def __init__(self, axis: int, inputs: int | None, outputs: int) -> None:
-        super().__init__()
-        self.axis, self.inputs, self.outputs = axis, inputs, outputs
-        self.digits, self.bits = _choose_digits(inputs or MAX_SIDE, outputs)
-        self.starts: list[int] = []
-        if inputs is None:
-            return
-        # A row of the matrix is zero outside a short band, so rows are taken a few at a time.
-        weights = _resizing_weights(inputs, outputs)
-        for first in range(0, outputs, BLOCK):
-            rows = weights[first : first + BLOCK]
-            used = rows.sum(0).nonzero().flatten()
-            start, stop = int(used[0]), int(used[-1]) + 1
-            block = self._split(rows[:, start:stop]).contiguous()
-            self.register_buffer(f"block_{len(self.starts)}", block)
-            self.starts.append(start)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) float32 with whole values → the same with ``outputs`` along the axis."""
-        if self.inputs is None:
-            weights = _resizing_weights(x.shape[self.axis], self.outputs)
-            return self._multiply(self._split(weights), x)
-        blocks = [self.get_buffer(f"block_{i}") for i in range(len(self.starts))]
-        bands = [
-            x.narrow(self.axis, start, block.shape[1])
-            for start, block in zip(self.starts, blocks, strict=True)
-        ]
-        pairs = zip(blocks, bands, strict=True)
-        return torch.cat([self._multiply(block, band) for block, band in pairs], self.axis)
-
-    def _split(self, weights: Tensor) -> Tensor:
-        """Weights (rows, inputs) int32 → digits (digits · rows, inputs) float32, low ones first."""
-        base = 2**self.bits
-        digits = []
-        for _ in range(self.digits - 1):
-            rest = torch.div(weights, base, rounding_mode="trunc")
-            digits.append(weights - rest * base)
-            weights = rest
-        return torch.cat([*digits, weights]).float()
-
-    def _multiply(self, digits: Tensor, x: Tensor) -> Tensor:
-        sums = digits @ x if self.axis == -2 else x @ digits.T
-        *lower, highest = sums.chunk(self.digits, self.axis)
-        carry: Tensor | int = 0
-        for digit in lower:
-            carry = torch.floor((digit + carry) / 2**self.bits)
-        left = WEIGHT_BITS - self.bits * len(lower)
-        return torch.floor((highest + carry + 2 ** (left - 1)) / 2**left)  # to nearest
-
-
-def _choose_digits(inputs: int, outputs: int) -> tuple[int, int]:
-    """How many digits of how many bits the weights need for sums to be exact in float32.
-
-    A sum of ``taps`` eight-bit pixels times such digits, and what is carried over from the digit
-    below, must stay within 2²⁴.
-    """
-    taps = max(2, math.ceil(2 * inputs / outputs))
-    digits = 2
-    while 255 * taps * 2 ** (bits := math.ceil(WEIGHT_BITS / digits)) > 2**24:
-        digits += 1
-    return digits, bits
-
-
-def _resizing_weights(inputs: int, outputs: int) -> Tensor:
-    """Pillow's weights of ``inputs`` pixels for each of ``outputs``, in units of 2⁻²².
-
-    The triangle filter's weight of pixel i for output o is in proportion to the whole number
-    ``2·max(inputs, outputs) − |(2i + 1)·outputs − (2o + 1)·inputs|``. Pillow keeps its share of the
-    output's sum in fixed point, 22 bits; a long division yields them, two at a time, so that no
-    number leaves 32 bits (runtimes compute in no wider ones) up to ``MAX_SIDE`` pixels.
-
-    Returns:
-        (outputs, inputs) int32.
-    """
-    i = torch.arange(inputs, dtype=torch.int32)
-    o = torch.arange(outputs, dtype=torch.int32)[:, None]
-    distance = ((2 * i + 1) * outputs - (2 * o + 1) * inputs).abs()
-    larger: Any = torch.sym_max(inputs, outputs)
-    rest = (2 * larger - distance).clamp_min(0)
-    total = rest.sum(1, keepdim=True, dtype=torch.int32)
-    share = torch.zeros_like(rest)
-    for _ in range(WEIGHT_BITS // 2):
-        rest = 4 * rest
-        digit = torch.div(rest, total, rounding_mode="trunc")
-        share, rest = 4 * share + digit, rest - digit * total
-    weights: Tensor = share + (2 * rest >= total).int()  # to nearest
-    return weights
-
-
-def _reduces_height_first(source: Size, target: Size) -> bool:
-    """Whether the installed Pillow reduces the height before the width.
-
-    Values are rounded in between, so the order shows; Pillow's versions choose it by different
-    rules, so it is asked rather than one of them repeated.
-    """
-    noise = np.random.default_rng(0).integers(0, 256, source, dtype=np.uint8)
-    resized = Image.fromarray(noise).resize(target[::-1], Image.Resampling.BILINEAR)
-    columns, rows = _ResizeAxis(-1, source[1], target[1]), _ResizeAxis(-2, source[0], target[0])
-    columns_first = rows(columns(torch.from_numpy(noise)[None, None].float()))
-    return not np.array_equal(columns_first[0, 0].numpy(), np.asarray(resized))

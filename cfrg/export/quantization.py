@@ -11,7 +11,7 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cfrg.export.runtimes import import_extra
+from cfrg.runtimes.sessions import import_extra
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cfrg.export.runtimes import import_extra
 from cfrg.export.writing import FORMATS, ExportReport, Format, export_run
+from cfrg.runtimes.sessions import import_extra
 from threecad.errors import UsageError
 from threecad.system import atomic
 from threecad.system.json_files import read_object

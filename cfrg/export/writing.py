@@ -4,42 +4,53 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
-from cfrg.export.formats import (
+from cfrg.export.comparing import compare_each
+from cfrg.export.graph import DetectionGraph
+from cfrg.export.material import Material, gather
+from cfrg.export.quantization import quantize
+from cfrg.export.tiles import TiledGraph, longest_side
+from cfrg.images.tiling import Tiling
+from cfrg.inference.loading import TrainedModel, load_model
+from cfrg.inference.policy import DecisionPolicy
+from cfrg.inference.thresholds import Threshold, digest_weights, read_threshold
+from cfrg.runtimes.formats import (
+    MAX_SIDE,
     move_into_place,
     onnx_to_openvino,
     write_onnx,
     write_torch_export,
 )
-from cfrg.export.graph import MAX_SIDE, DetectionGraph
-from cfrg.export.parity import TOLERANCES, ModelAndGraph, Parity, compare, compare_each
-from cfrg.export.quantization import quantize
-from cfrg.export.runtimes import open_session
-from cfrg.images.sources import find_images, is_tree
-from cfrg.inference.loading import TrainedModel, load_model
-from cfrg.inference.thresholds import Threshold, digest_weights, read_threshold
-from threecad.dataset.samples import Index
-from threecad.dataset.scanning import scan
-from threecad.errors import UsageError
-from threecad.images.files import read_image
-from threecad.procedural import write_sample
+from cfrg.runtimes.parity import TOLERANCES, ModelAndGraph, Parity, compare
+from cfrg.runtimes.sessions import open_session
+from threecad.errors import ModelError, UsageError
 from threecad.system import atomic
+from threecad.system.json_files import read_object
 from threecad.system.versions import find_version
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
-    import numpy.typing as npt
+    from torch import nn
 
-__all__ = ["FORMATS", "ExportReport", "Format", "Precision", "export_run"]
+    from threecad.dataset.samples import Index
+
+__all__ = [
+    "FORMATS",
+    "ExportReport",
+    "Format",
+    "Precision",
+    "export_run",
+    "policy_file",
+    "read_policy_of",
+]
 
 Format = Literal["onnx", "openvino", "torch-export"]
 Precision = Literal["float32", "float16", "int8"]
@@ -108,7 +119,8 @@ def export_run(
         precision: Of the network; ``int8`` needs ``images``, in a tree the good training images,
             in a folder all, to measure the range of its activations.
         input_size: Height and width of the camera's images; the network's own when ``None``.
-        dynamic: Take any number of images, and of any size unless ``input_size`` is given.
+        dynamic: Take any number of images, and of any size unless ``input_size`` is given. The
+            graph of a run with tiles takes one image, of any size unless that is given.
         limit: Compare at most this many images, spread evenly; 0 for all.
         force: Replace files.
 
@@ -121,26 +133,34 @@ def export_run(
     path = Path(out) if out else run / "export" / f"model-{precision}{FORMATS[to]}"
     _check_arguments(path, to, precision, images, input_size, force)
     model = load_model(run)
-    if model.config.memory and precision != "float32":
+    if model.config.is_memory and precision != "float32":
         raise UsageError(
             f"{run} is a memory, whose distances are small differences of large numbers: in "
             f"{precision} they would be lost. Export it in float32."
         )
     threshold = _read_valid_threshold(run, model)
-    size = input_size or (None if dynamic else model.config.image_size)
+    _check_tiles(model, precision, input_size)
+    free = dynamic or model.config.tile
+    size = input_size or (None if free else model.config.image_size)
     with tempfile.TemporaryDirectory(prefix="cfrg-export-") as folder:
-        material = _gather(images, run, model, Path(folder), limit)
+        material = gather(images, run, model, Path(folder), limit)
         written = Path(folder, "graph").with_suffix(FORMATS[to])
         _write(model, threshold, to, precision, size, dynamic, material, written)
         session = open_session(written)
-        limits = None if threshold is None else threshold.image_threshold
-        pairs = compare_each(
-            session, model, tqdm(material.read(size), "compare", len(material.files))
-        )
+        limits = _graph_threshold(threshold)
+        compared = material.read(size)
+        if model.config.tile and not size:
+            compared = chain(compared, material.read_sizes(model.config.tile))
+        pairs = compare_each(session, model, tqdm(compared, "compare", len(material.files)))
         kept: list[ModelAndGraph] = []
         parity = compare(_keep(pairs, kept, precision != "float32" and material.index), limits)
         parity.check(TOLERANCES[precision], f"The {to} graph in {precision}")
+        figures = _score(material.index, kept) if kept and material.index else None
         move_into_place(written, path)
+        if threshold is not None:
+            atomic.write_json(policy_file(path), threshold.policy.to_dict())
+        else:  # that of an earlier export
+            policy_file(path).unlink(missing_ok=True)
     return ExportReport(
         path=path,
         size=sum(p.stat().st_size for p in (path, path.with_suffix(".bin")) if p.exists()),
@@ -149,23 +169,8 @@ def export_run(
         input_size=size,
         image_threshold=limits,
         parity=parity,
-        figures=_score(material.index, kept) if kept and material.index else None,
+        figures=figures,
     )
-
-
-@dataclass(frozen=True)
-class _Material:
-    """Images to compare on, and good ones to measure ranges on."""
-
-    files: list[tuple[str, Path]]
-    good: list[Path]
-    index: Index | None  # of the files, where their labels are known
-    network_size: Size
-
-    def read(self, size: Size | None) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
-        """Yield ids and images as the graph takes them."""
-        for name, path in self.files:
-            yield name, _fit(read_image(path), size)
 
 
 def _check_arguments(
@@ -197,37 +202,34 @@ def _check_arguments(
         )
 
 
-def _read_valid_threshold(run: Path, model: TrainedModel) -> Threshold | None:
-    if model.config.tile:
+def _check_tiles(model: TrainedModel, precision: Precision, size: Size | None) -> None:
+    """Refuse what the graph of a run with tiles cannot be.
+
+    Raises:
+        UsageError: Says what instead.
+    """
+    if not model.config.tile:
+        return
+    if precision == "int8":
+        raise UsageError("A run with tiles is exported in float32 or float16, not in integers.")
+    most = longest_side(Tiling.from_config(model.config))
+    if size and max(size) > most:
         raise UsageError(
-            f"{run} cuts images into tiles of {model.config.tile} pixels, which an exported graph "
-            "does not do. Export a run that was trained on whole images."
+            f"Images of {size[0]}×{size[1]} are too large for the graph of this run with tiles. "
+            f"Expected sides of at most {most:,} pixels."
+        )
+
+
+def _read_valid_threshold(run: Path, model: TrainedModel) -> Threshold | None:
+    if model.config.tile and model.config.score_fraction:
+        raise UsageError(
+            f"{run} scores an image by a share of its pixels (score_fraction), which the graph of "
+            "a run with tiles does not do. Set it to 0 in config.json, and calibrate again."
         )
     threshold = read_threshold(run)
     if threshold is not None:
-        threshold.check(digest_weights(model), 0, 0)
+        threshold.check(digest_weights(model), model.config.tile, model.config.tile_overlap)
     return threshold
-
-
-def _gather(
-    images: str | os.PathLike[str] | None, run: Path, model: TrainedModel, folder: Path, limit: int
-) -> _Material:
-    size = model.config.image_size
-    category = model.companions.get("run.json", {}).get("category", "all")
-    category = None if category == "all" else category
-    if images is None:
-        images = write_sample(folder / "sample", per_category=1, workers=0)
-        category = None
-    if not is_tree(Path(images)):
-        files = find_images([images])
-        return _Material(_spread(files, limit), [p for _, p in files], None, size)
-    index = scan(images).select(category=category)
-    test = _spread(list(index.select(split="test")), limit)
-    if not test:
-        raise UsageError(f"{images} has no test images of {category}, which {run} was trained on.")
-    good = [sample.image for sample in index.select(split="train", label=0)]
-    files = [(sample.id, sample.image) for sample in test]
-    return _Material(files, good, Index(index.root, test), size)
 
 
 def _write(
@@ -237,39 +239,71 @@ def _write(
     precision: Precision,
     size: Size | None,
     dynamic: bool,
-    material: _Material,
+    material: Material,
     path: Path,
 ) -> None:
     half = precision == "float16"
-    graph = DetectionGraph(
-        model,
-        None if threshold is None else threshold.image_threshold,
-        input_size=size,
-        half=half and to != "openvino",  # which converts by itself
-    )
-    height, width = size or (model.config.image_size[0] + 32, model.config.image_size[1] + 64)
-    example = torch.zeros(2 if dynamic else 1, height, width, 3, dtype=torch.uint8)
-    free: tuple[str, ...] = ()
-    if dynamic:
-        free = ("batch",) if size else ("batch", "height", "width")
+    limit = _graph_threshold(threshold)
+    network_half = half and to != "openvino"  # which converts by itself
+    tile = model.config.tile
+    graph: nn.Module
+    if tile:
+        graph = TiledGraph(model, limit, half=network_half)
+        height, width = size or (2 * tile + 37, 3 * tile + 67)  # several tiles along both axes
+    else:
+        graph = DetectionGraph(model, limit, input_size=size, half=network_half)
+        height, width = size or (model.config.image_size[0] + 32, model.config.image_size[1] + 64)
+    many = dynamic and not tile
+    pixel = torch.uint8 if model.config.bits == 8 else torch.uint16
+    example = torch.zeros(2 if many else 1, height, width, 3, dtype=pixel)
+    free = ("batch" if many else "", *(("", "") if size else ("height", "width")))
     metadata = _describe(model, threshold, precision, size)
     if to == "torch-export":
         write_torch_export(graph, example, path, metadata, free)
         return
     onnx = path if to == "onnx" else path.with_name("source.onnx")
-    outputs = OUTPUTS if threshold is not None else OUTPUTS[:2]
+    outputs = OUTPUTS if _graph_threshold(threshold) is not None else OUTPUTS[:2]
+    if precision == "int8" and model.config.bits > 8:
+        raise UsageError("A run of more than 8 bits is exported in float32 or float16.")
     if precision == "int8":
         source = path.with_name("float32.onnx")
         write_onnx(graph, example, source, metadata, free, outputs)
-        good = _spread(material.good, CALIBRATION_IMAGES)
-        if not good:
+        if not material.good:
             raise UsageError("There is no good training image to measure the range of values on.")
-        wanted = size or material.network_size
-        quantize(source, onnx, (_fit(read_image(p), wanted)[None] for p in tqdm(good, "quantise")))
+        good = material.read_good(size, CALIBRATION_IMAGES)
+        quantize(source, onnx, (image[None] for image in good))
     else:
         write_onnx(graph, example, onnx, metadata, free, outputs)
     if to == "openvino":
         onnx_to_openvino(onnx, path, metadata, half=half)
+
+
+def policy_file(path: Path) -> Path:
+    """Return where the policy of an exported file lies: thresholds can be changed there."""
+    return path.with_suffix(".policy.json")
+
+
+def read_policy_of(path: str | os.PathLike[str]) -> DecisionPolicy | None:
+    """Return the policy that lies beside an exported file; ``None`` if there is none.
+
+    Raises:
+        ModelError: If it is damaged.
+    """
+    beside = policy_file(Path(path))
+    try:
+        values = read_object(beside)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{beside} cannot be read: {error}. Export the run again.") from None
+    return DecisionPolicy.from_dict(values, str(beside))
+
+
+def _graph_threshold(threshold: Threshold | None) -> float | None:
+    """Return what the graph itself decides by; with a least area it takes regions, too."""
+    if threshold is None or threshold.policy.least_area:
+        return None
+    return threshold.policy.defective
 
 
 def _describe(
@@ -308,18 +342,3 @@ def _keep(
         if wanted:
             kept.append(pair)
         yield pair
-
-
-def _fit(image: npt.NDArray[np.uint8], size: Size | None) -> npt.NDArray[np.uint8]:
-    """Return the image at the size the graph takes."""
-    if size is None or image.shape[:2] == tuple(size):
-        return image
-    resized = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
-    return np.array(resized)
-
-
-def _spread(items: list[Any], count: int) -> list[Any]:
-    """At most ``count`` items at even distances; all for 0."""
-    if not count or len(items) <= count:
-        return items
-    return [items[round(i * (len(items) - 1) / (count - 1 or 1))] for i in range(count)]

@@ -14,7 +14,6 @@ from cfrg.images.foregrounds import find_part
 from cfrg.images.tiling import Tiling
 from cfrg.images.workers import read_in_workers
 from threecad.errors import DataError, ImageError
-from threecad.images.files import read_image
 from threecad.system import atomic
 from threecad.system.caching import hold, mark_used
 from threecad.system.locations import user_cache
@@ -151,7 +150,7 @@ class _Resized(Dataset["npt.NDArray[np.uint8] | str"]):
 
     def __getitem__(self, position: int) -> Bytes | str:
         try:
-            return self.tiling.place(read_image(self.files[position]))
+            return self.tiling.place(self.tiling.read(self.files[position]))
         except ImageError as error:
             return str(error)
 
@@ -197,7 +196,8 @@ def join_errors(messages: Sequence[str]) -> str:
 
 def _content_key(files: list[Path], tiling: Tiling) -> str:
     made = ("images", VERSION, tiling.image_size, tiling.tile)
-    digest = hashlib.sha256(repr(made).encode())
+    deep = (tiling.bits,) if tiling.bits > 8 else ()
+    digest = hashlib.sha256(repr((*made, *deep)).encode())
     for path in files:
         status = path.stat()
         digest.update(f"{path.resolve()}\t{status.st_size}\t{status.st_mtime_ns}\n".encode())

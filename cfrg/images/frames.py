@@ -19,6 +19,7 @@ from PIL import Image
 
 from threecad.errors import ImageError
 from threecad.evaluation.counting.maps import as_array
+from threecad.images.depths import eight_bits
 from threecad.images.files import BROKEN, read_image, rgb_array
 
 if TYPE_CHECKING:
@@ -41,8 +42,12 @@ def is_one_image(images: Any) -> bool:
     return _is_array(images) and images.ndim != 4
 
 
-def to_rgb(image: Any) -> npt.NDArray[np.uint8]:
+def to_rgb(image: Any, bits: int = 8) -> npt.NDArray[np.uint8]:
     """Return an image in memory, or in a file, as (H, W, 3) uint8 RGB.
+
+    Args:
+        image: One of those above; with ``bits``, a 16-bit file or a NumPy array, uint16.
+        bits: From 9 to 16, how many of 16 are used; 8 for images of eight.
 
     Raises:
         ImageError: If it is none of those above: it says what came instead.
@@ -50,7 +55,14 @@ def to_rgb(image: Any) -> npt.NDArray[np.uint8]:
     if image is None:
         raise ImageError("There is no image: None came instead, as of a dropped frame.")
     if isinstance(image, (str, os.PathLike)):
-        return read_image(image)
+        return read_image(image, bits)
+    if isinstance(image, Image.Image) and bits > 8:
+        if not image.mode.startswith("I"):
+            raise ImageError(
+                f"A PIL image of mode {image.mode} has 8 bits a channel. This run takes {bits}: "
+                "give the file, or a NumPy array, uint16."
+            )
+        image = np.asarray(image).astype(np.uint16)
     if isinstance(image, Image.Image):
         try:
             return rgb_array(image)
@@ -64,6 +76,16 @@ def to_rgb(image: Any) -> npt.NDArray[np.uint8]:
     pixels = image if isinstance(image, np.ndarray) else _take_tensor(image)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
+    if bits > 8:
+        if pixels.dtype != np.uint16:
+            raise ImageError(
+                f"An array of type {image.dtype} cannot be used by a run that takes {bits} bits. "
+                "Expected uint16, as the camera gives them."
+            )
+        try:
+            pixels = eight_bits(pixels, bits)
+        except ValueError as error:
+            raise ImageError(f"The image cannot be used: {error}.") from error
     usable = pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] in (1, 3)
     if not usable or pixels.size == 0:
         raise ImageError(_refusal(image))

@@ -18,9 +18,10 @@ import torch
 
 from cfrg.network import processing
 from threecad.errors import ImageError, UsageError
-from threecad.images.files import MAX_PIXELS
+from threecad.images.files import MAX_PIXELS, read_image
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
     import numpy.typing as npt
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-__all__ = ["Mosaic", "Tiling"]
+__all__ = ["Mosaic", "Tiling", "squared_sine"]
 
 STRIDE = 32
 """The network halves an image five times: tiles that start on multiples see the same grids."""
@@ -43,6 +44,7 @@ class Tiling:
         image_size: Height and width of the network's input.
         tile: Side of a tile, in pixels of the full image; 0 resizes the whole image instead.
         overlap: Pixels of the full image that neighbouring tiles share, at least.
+        bits: Of 16 that images have a channel, how many are used; 8 for any image.
 
     Raises:
         UsageError: If the overlap is not smaller than the tile.
@@ -51,6 +53,7 @@ class Tiling:
     image_size: tuple[int, int]
     tile: int = 0
     overlap: int = 0
+    bits: int = 8
 
     def __post_init__(self) -> None:
         if self.tile < 0 or self.overlap < 0 or self.overlap >= max(self.tile, 1):
@@ -72,7 +75,16 @@ class Tiling:
         """
         if overlap is None:
             overlap = config.tile_overlap if tile is None else tile // 4
-        return cls(config.image_size, config.tile if tile is None else tile, overlap)
+        tile = config.tile if tile is None else tile
+        return cls(config.image_size, tile, overlap, config.bits)
+
+    def read(self, path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+        """Return an image file as (H, W, 3) uint8 RGB, the upper eight of the bits used.
+
+        Raises:
+            ImageError: If it is no such image.
+        """
+        return read_image(path, self.bits)
 
     def canvas_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return height and width that an image of ``size`` is resized to, 1 × 1 or more.
@@ -103,8 +115,13 @@ class Tiling:
     def starts(self, canvas: tuple[int, int]) -> tuple[list[int], list[int]]:
         """Return the first rows and the first columns of the tiles of a canvas."""
         axes = zip(canvas, self.image_size, strict=True)
-        rows, columns = (_starts(length, side, self._shared(side)) for length, side in axes)
+        rows, columns = (_starts(length, side, self.step(side)) for length, side in axes)
         return rows, columns
+
+    def step(self, side: int) -> int:
+        """Return how far apart tiles of ``side`` canvas pixels begin, along an axis."""
+        step = side - (-(-self.overlap * side // self.tile) if self.tile else 0)
+        return step - step % STRIDE if step > STRIDE else step
 
     def count(self, canvas: tuple[int, int]) -> int:
         """Return the number of tiles of a canvas."""
@@ -122,9 +139,6 @@ class Tiling:
         for top in rows:
             for left in columns:
                 yield canvas[:, top : top + height, left : left + width]
-
-    def _shared(self, side: int) -> int:
-        return -(-self.overlap * side // self.tile) if self.tile else 0
 
 
 class Mosaic:
@@ -173,11 +187,13 @@ class Mosaic:
         place += rows[:, None] * columns * tile
 
 
-def _starts(length: int, side: int, overlap: int) -> list[int]:
+def squared_sine(side: int) -> npt.NDArray[np.float64]:
+    """Return the weight of a tile by place along an axis: a squared sine."""
+    return np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
+
+
+def _starts(length: int, side: int, step: int) -> list[int]:
     """Return where tiles begin along an axis; the last one ends with the axis."""
-    step = side - overlap
-    if step > STRIDE:
-        step -= step % STRIDE
     last = max(length - side, 0)
     return [*range(0, last, step), last]
 
@@ -189,7 +205,7 @@ def _weights(starts: list[int], side: int, length: int) -> list[Floats]:
     what lies behind that no tile knows better. The weights of a tile in the plane are products of
     two of these, and sum to 1, too.
     """
-    windows = np.tile(np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2, (len(starts), 1))
+    windows = np.tile(squared_sine(side), (len(starts), 1))
     windows[0, : side // 2] = 1
     windows[-1, side // 2 :] = 1
     total = np.zeros(max(length, side))

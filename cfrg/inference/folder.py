@@ -5,6 +5,7 @@
     OUT/scores.csv                 ids and scores, once all are there
     OUT/masks/<id>.png             0 and 255 at the size of the image, where asked for
     OUT/overlays/<id>.jpg          the map over the image, where asked for
+    OUT/annotations/               outlines of the regions for an annotation tool, where asked for
 
 Maps and scores are what ``threecad evaluate`` reads.
 """
@@ -22,14 +23,17 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from cfrg.images.frames import to_rgb
 from cfrg.images.sources import find_images
+from cfrg.inference.outlines import outline_regions
 from cfrg.inference.overlays import draw_overlay
 from cfrg.inference.predictor import Predictor
 from cfrg.inference.regions import flag_pixels
 from cfrg.inference.streaming import WriteBehind
 from threecad.errors import UsageError
 from threecad.evaluation.predictions import MapFormat, PredictionWriter
-from threecad.images.files import read_image, write_png
+from threecad.formats.suggestions import SuggestionWriter
+from threecad.images.files import write_png
 from threecad.system import atomic
 from threecad.system.locking import is_leftover, writing_alone
 
@@ -40,7 +44,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cfrg.inference.predictor import Prediction
+    from cfrg.inference.prediction import Prediction
+    from threecad.formats.suggestions import Tool
 
 __all__ = [
     "FolderWriter",
@@ -55,7 +60,7 @@ __all__ = [
 WAITING = 8  # predictions that may wait for the writer
 
 NAMES = (
-    *("maps", "masks", "overlays"),
+    *("maps", "masks", "overlays", "annotations"),
     *("predictions.jsonl", "scores.csv", "scores.jsonl", "meta.json"),
 )
 
@@ -67,11 +72,13 @@ class Written:
     Attributes:
         images: Number of images predicted.
         defective: Number of those called defective; ``None`` without a threshold.
+        review: Number of those to be reviewed; ``None`` without a threshold.
         broken: The images that could not be read.
     """
 
     images: int = 0
     defective: int | None = None
+    review: int | None = None
     broken: list[Prediction] = field(default_factory=list)
 
 
@@ -85,10 +92,12 @@ class FolderWriter:
         map_format: As ``PredictionWriter`` takes it.
         masks: Whether to write masks.
         overlays: Whether to write overlays; then ``add`` needs the images.
-        pixel_threshold: For masks and overlays.
+        annotations: The annotation tool to write outlines for; then ``add`` needs image files.
+        pixel_threshold: For masks, overlays and outlines.
+        bits: Of 16 that the images have a channel, how many are used; 8 for any image.
 
     Raises:
-        UsageError: If masks or overlays are asked for without a threshold.
+        UsageError: If masks, overlays or outlines are asked for without a threshold.
     """
 
     def __init__(
@@ -98,17 +107,22 @@ class FolderWriter:
         map_format: MapFormat = "npy",
         masks: bool = False,
         overlays: bool = False,
+        annotations: Tool | None = None,
         pixel_threshold: float | None = None,
+        bits: int = 8,
     ) -> None:
-        if (masks or overlays) and pixel_threshold is None:
+        if (masks or overlays or annotations) and pixel_threshold is None:
             raise UsageError(
-                "Masks and overlays need a threshold for pixels. Run `cfrg calibrate`, or give "
-                "`pixel_threshold`."
+                "Masks, overlays and annotations need a threshold for pixels. Run `cfrg "
+                "calibrate`, or give `pixel_threshold`."
             )
         self.folder = Path(folder)
         self.masks, self.overlays = masks, overlays
-        self.pixel_threshold = pixel_threshold or 0.0
+        self.pixel_threshold, self.bits = pixel_threshold or 0.0, bits
         self.written = Written()
+        self._suggestions = None
+        if annotations:
+            self._suggestions = SuggestionWriter(self.folder / "annotations", annotations)
         self._predictions = PredictionWriter(folder, map_format=map_format)
 
     def add(
@@ -118,7 +132,7 @@ class FolderWriter:
 
         Args:
             prediction: What the predictor said.
-            image: The image or its file; only looked at for overlays.
+            image: The image or its file; only looked at for overlays and outlines.
 
         Raises:
             UsageError: If the id of an earlier one leads out of the folder or was there before.
@@ -127,8 +141,9 @@ class FolderWriter:
             self.written.broken.append(prediction)
         else:
             self.written.images += 1
-            if prediction.defective is not None:
-                self.written.defective = (self.written.defective or 0) + prediction.defective
+            if (decision := prediction.decision) is not None:
+                self.written.defective = (self.written.defective or 0) + (decision == "defective")
+                self.written.review = (self.written.review or 0) + (decision == "review")
         self._behind(self._write, prediction, image)
 
     def __enter__(self) -> FolderWriter:
@@ -146,6 +161,8 @@ class FolderWriter:
         trace: TracebackType | None,
     ) -> None:
         self._open.__exit__(kind, error, trace)
+        if self._suggestions and kind is None:
+            self._suggestions.write()
 
     def _write(self, prediction: Prediction, image: Path | npt.NDArray[np.uint8] | None) -> None:
         anomaly_map = prediction.map
@@ -156,11 +173,14 @@ class FolderWriter:
                 path = self.folder / "masks" / f"{prediction.id}.png"
                 write_png(path, flagged.astype(np.uint8) * np.uint8(255))
             if self.overlays and image is not None:
-                pixels = read_image(image) if isinstance(image, Path) else image
+                pixels = to_rgb(image, self.bits)
                 picture = draw_overlay(pixels, anomaly_map, self.pixel_threshold)
                 path = self.folder / "overlays" / f"{prediction.id}.jpg"
                 with atomic.replacing(path, durable=False) as temporary:
                     Image.fromarray(picture).save(temporary, quality=92)
+            if self._suggestions and isinstance(image, Path):
+                outlines = outline_regions(anomaly_map, prediction.size, self.pixel_threshold)
+                self._suggestions.add(prediction.id, image, outlines)
         line = json.dumps(prediction.to_dict(), ensure_ascii=False, allow_nan=False)
         self._lines.write(f"{line}\n")
         self._lines.flush()
@@ -210,6 +230,7 @@ def write_predictions(
     map_format: MapFormat = "npy",
     masks: bool = False,
     overlays: bool = False,
+    annotations: Tool | None = None,
 ) -> Written:
     """Predict (id, file) pairs and write what is found; reading, computing and writing overlap.
 
@@ -220,16 +241,19 @@ def write_predictions(
         map_format: Format of the maps.
         masks: Whether to write masks.
         overlays: Whether to write overlays.
+        annotations: The annotation tool to write outlines of the regions for.
 
     Raises:
-        UsageError: If masks or overlays are asked for and the predictor has no threshold.
+        UsageError: If masks, overlays or outlines are asked for without a threshold.
     """
     writer = FolderWriter(
         folder,
         map_format=map_format,
         masks=masks,
         overlays=overlays,
+        annotations=annotations,
         pixel_threshold=predictor.pixel_threshold,
+        bits=predictor.tiling.bits,
     )
     predictions = tqdm(
         predictor.predict_files(files), total=len(files), desc="predict", unit="image"
@@ -254,6 +278,7 @@ def predict_to_folder(
     map_format: MapFormat = "npy",
     masks: bool = False,
     overlays: bool = False,
+    annotations: Tool | None = None,
     force: bool = False,
     **options: Any,
 ) -> Written:
@@ -272,6 +297,8 @@ def predict_to_folder(
         map_format: Format of the maps.
         masks: Whether to write masks.
         overlays: Whether to write overlays.
+        annotations: The annotation tool to write outlines of the regions for: ``"coco"``,
+            ``"labelme"``, ``"label-studio"``, ``"cvat"``.
         force: Replace predictions that are there.
         **options: Given to ``Predictor``.
 
@@ -296,7 +323,15 @@ def predict_to_folder(
             fold=fold,
             besides=out,  # overlays of an earlier prediction are no photographs
         )
+        if category is not None:
+            predictor.policy = predictor.policy.of(category)
         clear_folder(out)  # now that nothing but the images themselves can be wrong
         return write_predictions(
-            predictor, files, out, map_format=map_format, masks=masks, overlays=overlays
+            predictor,
+            files,
+            out,
+            map_format=map_format,
+            masks=masks,
+            overlays=overlays,
+            annotations=annotations,
         )

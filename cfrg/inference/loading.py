@@ -30,5 +30,5 @@ def load_model(
         ModelError: No such folder or repository, or files that do not fit together.
     """
     config = find_config(source, revision=revision)
-    kind = NearestNeighbourMemory if config.memory else CFRG
+    kind = NearestNeighbourMemory if config.is_memory else CFRG
     return kind.from_pretrained(source, revision=revision, **options)

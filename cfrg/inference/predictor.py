@@ -6,29 +6,31 @@ import math
 import os
 import time
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from cfrg.devices import compute_in_forked_children, find_device
 from cfrg.images.frames import to_rgb
 from cfrg.images.sources import each_image
 from cfrg.images.tiling import Mosaic, Tiling
 from cfrg.images.workers import read_in_workers
-from cfrg.inference.regions import FlaggedRegion, find_regions
-from cfrg.inference.streaming import read_ahead
+from cfrg.inference.policy import DecisionPolicy
+from cfrg.inference.prediction import Prediction
+from cfrg.inference.preparing import READERS, Prepared, PreparedFiles, prepare
+from cfrg.inference.regions import find_regions
+from cfrg.inference.streaming import Later, read_in_threads
 from cfrg.inference.thresholds import Threshold, digest_weights
 from cfrg.network import processing
-from threecad.errors import ImageError, UsageError
-from threecad.images.files import read_image
+from cfrg.run_folder import RunFolder
+from cfrg.runtimes.compiled import choose_runtime, compile_detector
+from threecad.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy.typing as npt
     from PIL import Image
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     Source = npt.NDArray[np.uint8] | torch.Tensor | Image.Image | str | os.PathLike[str]
 
 __all__ = ["MapPredictor", "Prediction", "Predictor", "Prepared"]
+
+PIXELS_AT_A_TIME = 16 * 256**2
+"""Of the network's inputs on a CPU."""
 
 
 class MapPredictor(Protocol):
@@ -50,87 +55,38 @@ class MapPredictor(Protocol):
         ...
 
 
-class Prepared(NamedTuple):
-    """An image on its way to the network.
-
-    Attributes:
-        id: Its id.
-        canvas: (3, h, w) uint8, what tiles are cut from (``Tiling``); ``None`` if it is broken.
-        size: Height and width of the image; (0, 0) if it is broken.
-        seconds: Time to read and resize it.
-        error: Why there is no canvas.
-    """
-
-    id: str
-    canvas: torch.Tensor | None
-    size: tuple[int, int]
-    seconds: float
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a detector says about one image.
-
-    Attributes:
-        id: Sample id, or relative path without suffix for a loose file.
-        map: (h, w) float32 smoothed anomaly map at the size of the network's input, or of the
-            canvas that tiles are cut from; higher is more anomalous. ``None`` when the image could
-            not be read.
-        score: The image score.
-        error: Why there is no map.
-        size: Height and width of the image.
-        defective: Whether the score is above the threshold; ``None`` without one.
-        regions: Where the map is above the pixel threshold; ``None`` without one.
-        seconds: Time by step: ``read``, ``network`` (its share of the batch), ``regions``.
-    """
-
-    id: str
-    map: npt.NDArray[np.float32] | None
-    score: float
-    error: str | None = None
-    size: tuple[int, int] = (0, 0)
-    defective: bool | None = None
-    regions: tuple[FlaggedRegion, ...] | None = None
-    seconds: tuple[tuple[str, float], ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all but the map as JSON-able data, times in milliseconds."""
-        if self.error is not None:
-            return {"id": self.id, "error": self.error}
-        decision = {None: None, True: "defective", False: "good"}[self.defective]
-        return {
-            "id": self.id,
-            "score": self.score,
-            "decision": decision,
-            "size": [self.size[1], self.size[0]],
-            "regions": None if self.regions is None else [r.to_dict() for r in self.regions],
-            "milliseconds": {step: round(1000 * seconds, 2) for step, seconds in self.seconds},
-        }
-
-
 class Predictor:
     """Runs a detector on files, arrays or a stream of images, in batches.
 
-    Reading and resizing go on in a thread, or in ``workers`` processes, while the network
-    computes. The maps do not depend on workers; batches of another size change them by rounding
-    alone (by less than 2e-5).
+    Reading and resizing go on in threads, or in ``workers`` processes, while the network
+    computes. The maps do not depend on workers; batches of another size, and another ``runtime``,
+    change them by rounding alone (by less than 2e-5). A threshold that ``cfrg calibrate`` found is
+    the score of a good image in PyTorch, on its good side; rounding may put that image, or one as
+    close, on the other side, which is why no runtime is chosen unless asked for.
 
     Args:
         detector: The trained model, or the memory.
-        device: Where to compute; CUDA if there is one when ``None``.
-        batch_size: Images, or tiles, at a time.
-        workers: Processes that read files; 0 reads them in a thread.
+        device: Where to compute; CUDA if there is one when ``None``. Of a runtime, see ``runtime``.
+        batch_size: Images, or tiles, at a time, at most; on a CPU no more than ``PIXELS_AT_A_TIME``
+            together, which would take memory and save no time.
+        workers: Processes that read files; 0 reads them in up to four threads.
         tile: Side of the tiles that images are cut into, in their pixels; 0 for whole images,
             ``None`` for what the model was made for.
         overlap: Pixels that neighbouring tiles share; ``None`` for what the model was made for, or
             a quarter of the ``tile`` given.
-        threshold: Image scores above it mean a defect; no decisions when ``None``.
-        pixel_threshold: Map values above it belong to a region; no regions when ``None``.
+        threshold: Image scores above it mean a defect; that of the policy when ``None``.
+        pixel_threshold: Map values above it belong to a region; that of the policy when ``None``.
+        policy: What decides, where no threshold is given; no decisions and regions when ``None``.
+        runtime: What the network runs in: ``torch``; ``onnx``, ONNX Runtime, on ``cpu`` (when
+            ``None``) or ``cuda``; ``openvino``, on ``cpu`` (when ``None``) or ``gpu``; ``auto``,
+            the first of these two that is installed, else PyTorch. The network is exported once,
+            which takes seconds, and used only if its maps are those of PyTorch within 1e-4 of
+            their range; else PyTorch computes, with a warning.
+        runtime_folder: Where the exported network is kept; in the user's cache when ``None``.
 
     Raises:
-        UsageError: If the overlap is not smaller than the tile, a threshold is not finite, or
-            there is no such device.
+        UsageError: If the overlap is not smaller than the tile, a threshold is not finite, there is
+            no such runtime or device, or the one asked for is not installed.
     """
 
     def __init__(
@@ -144,24 +100,36 @@ class Predictor:
         overlap: int | None = None,
         threshold: float | None = None,
         pixel_threshold: float | None = None,
+        policy: DecisionPolicy | None = None,
+        runtime: str = "torch",
+        runtime_folder: str | os.PathLike[str] | None = None,
     ) -> None:
-        for name, value in (("threshold", threshold), ("pixel threshold", pixel_threshold)):
-            if value is not None and not math.isfinite(value):
-                raise UsageError(f"A {name} of {value} decides nothing. Expected a finite number.")
+        self.policy = (policy or DecisionPolicy()).with_given(threshold, pixel_threshold)
         compute_in_forked_children()
-        self.device = find_device(device)
+        runtime = choose_runtime(runtime, device)
+        # What another runtime takes and gives is on the CPU, wherever it computes.
+        self.device = find_device(device if runtime == "torch" else "cpu")
         self.detector, self.batch_size, self.workers = detector, batch_size, workers
+        elsewhere = runtime != "torch" and device not in (None, "cpu")
+        if self.device.type == "cpu" and not elsewhere:
+            height, width = detector.config.image_size
+            self.batch_size = min(batch_size, max(1, PIXELS_AT_A_TIME // (height * width)))
         self.tiling = Tiling.from_config(detector.config, tile, overlap)
         if detector.config.by_place and self.tiling.tile:
             raise UsageError(
                 "This memory knows what is usual at each place of a whole image, so it cannot be "
                 "asked about tiles. Leave the tiles out."
             )
-        self.threshold, self.pixel_threshold = threshold, pixel_threshold
         if isinstance(detector, torch.nn.Module):
             detector.to(self.device).eval()
         folded = getattr(detector, "folded", None)  # the same maps with less to compute
-        self._network: MapPredictor = folded() if folded else detector
+        compiled = None
+        if runtime != "torch":
+            kept = None if runtime_folder is None else Path(runtime_folder)
+            compiled = compile_detector(cast("Any", detector), runtime, device, kept)
+        # PyTorch's own threads and several readers were in each other's way on small images.
+        self._readers = READERS if compiled else 1
+        self._network: MapPredictor = compiled or (folded() if folded else detector)
 
     @classmethod
     def from_pretrained(
@@ -187,18 +155,28 @@ class Predictor:
         from cfrg.inference.loading import load_model
 
         network = load_model(model, revision=revision)
+        if Path(model).is_dir():
+            options.setdefault("runtime_folder", RunFolder(model).runtimes)
         predictor = cls(network, **options)
         stored = network.companions.get("calibration.json")
-        given = None not in (predictor.threshold, predictor.pixel_threshold)
-        if calibrated and stored is not None and not given:
+        given = options.get("threshold"), options.get("pixel_threshold")
+        wanted = options.get("policy") is None and None in given
+        if calibrated and stored is not None and wanted:
             threshold = Threshold.from_dict(stored, f"{model}/calibration.json")
             tiles = predictor.tiling
             threshold.check(digest_weights(network), tiles.tile, tiles.overlap)
-            if predictor.threshold is None:
-                predictor.threshold = threshold.image_threshold
-            if predictor.pixel_threshold is None:
-                predictor.pixel_threshold = threshold.pixel_threshold
+            predictor.policy = threshold.policy.with_given(*given)
         return predictor
+
+    @property
+    def threshold(self) -> float | None:
+        """Image scores above it mean a defect."""
+        return self.policy.defective
+
+    @property
+    def pixel_threshold(self) -> float | None:
+        """Map values above it belong to a region."""
+        return self.policy.pixel_threshold
 
     @property
     def category(self) -> str | None:
@@ -212,7 +190,7 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Yield a prediction for each image of any size.
 
-        The source may be endless, such as a camera: a thread fetches a few images ahead, and a
+        The source may be endless, such as a camera: threads prepare a few images ahead, and a
         prediction comes when its batch is full (``batch_size=1`` for one at a time). What is no
         image, ``None`` for one, gives a prediction with its ``error``, and the stream goes on. What
         the source raises is raised here, after the predictions of all that it gave before.
@@ -229,14 +207,14 @@ class Predictor:
         """
         each = enumerate(each_image(images, self.category))
         prepared = (self._name_and_prepare(i, image) for i, image in each)
-        return self.predict_prepared(read_ahead(prepared, self._depth))
+        return self.predict_prepared(read_in_threads(prepared, self._depth, self._readers))
 
     def predict_files(self, files: Sequence[tuple[str, Path]]) -> Iterator[Prediction]:
         """Yield a prediction for each (id, file), in order."""
-        prepared = _PreparedFiles(files, self.tiling)
+        prepared = PreparedFiles(files, self.tiling)
         if not self.workers:
-            ready = read_ahead((prepared[i] for i in range(len(prepared))), self._depth)
-            return self.predict_prepared(ready)
+            later = (Later(partial(prepared.__getitem__, i)) for i in range(len(prepared)))
+            return self.predict_prepared(read_in_threads(later, self._depth, self._readers))
         return self.predict_prepared(
             read_in_workers(prepared, self.workers, batch_size=None, collate_fn=_leave_as_it_is)
         )
@@ -278,13 +256,15 @@ class Predictor:
     def _depth(self) -> int:
         return 2 if self.tiling.tile else 2 * self.batch_size
 
-    def _name_and_prepare(self, position: int, image: Any) -> Prepared:
+    def _name_and_prepare(self, position: int, image: Any) -> Prepared | Later[Prepared]:
         name = str(position)
         if isinstance(image, tuple) and len(image) == 2 and isinstance(image[0], str):
             name, image = image
         elif isinstance(image, (str, os.PathLike)):
             name = Path(image).name
-        return _prepare(name, partial(to_rgb, image), self.tiling)
+        ready = partial(prepare, name, partial(to_rgb, image, self.tiling.bits), self.tiling)
+        # A camera writes its next frame into the memory of this one, so only files can wait.
+        return Later(ready) if isinstance(image, (str, os.PathLike)) else ready()
 
     def _compute(self, batch: list[tuple[_Pending, torch.Tensor]]) -> None:
         begun = time.perf_counter()
@@ -306,21 +286,24 @@ class Predictor:
             reason = "The network's answer is not a number. Its weights may be damaged."
             return Prediction(image.id, None, float("nan"), error=reason)
         begun = time.perf_counter()
+        policy = self.policy.of(self.policy.category_of(image.id))
         regions = None
-        if self.pixel_threshold is not None:
-            regions = find_regions(anomaly_map, image.size, self.pixel_threshold)
+        if policy.pixel_threshold is not None:
+            found = find_regions(anomaly_map, image.size, policy.pixel_threshold)
+            regions = policy.count(found)
         return Prediction(
             image.id,
             anomaly_map,
             score,
             size=image.size,
-            defective=None if self.threshold is None else processing.decide(score, self.threshold),
+            decision=None if policy.defective is None else policy.decide(score, regions=regions),
             regions=regions,
             seconds=(
                 ("read", image.seconds),
                 ("network", pending.seconds),
                 ("regions", time.perf_counter() - begun),
             ),
+            appearance=image.appearance,
         )
 
 
@@ -347,34 +330,6 @@ class _Pending:
         assert self.map is not None
         self.seconds += seconds
         self.map.add(tile)
-
-
-class _PreparedFiles(Dataset[Prepared]):
-    """Files as the network needs them; a broken one gives its error instead."""
-
-    def __init__(self, files: Sequence[tuple[str, Path]], tiling: Tiling) -> None:
-        self.files, self.tiling = files, tiling
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, position: int) -> Prepared:
-        name, path = self.files[position]
-        return _prepare(name, partial(read_image, path), self.tiling)
-
-
-def _prepare(name: str, read: Callable[[], npt.NDArray[np.uint8]], tiling: Tiling) -> Prepared:
-    begun = time.perf_counter()
-    try:
-        image = read()
-        size = (image.shape[0], image.shape[1])
-        canvas = processing.to_tensor(tiling.place(image))
-    except (ImageError, UsageError) as error:
-        return Prepared(name, None, (0, 0), time.perf_counter() - begun, str(error))
-    except MemoryError:
-        reason = f"There is not enough memory to read {name}."
-        return Prepared(name, None, (0, 0), time.perf_counter() - begun, reason)
-    return Prepared(name, canvas, size, time.perf_counter() - begun)
 
 
 def _until_failure(items: Iterable[Prepared], failures: list[Exception]) -> Iterator[Prepared]:

@@ -6,13 +6,14 @@ import queue
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
-__all__ = ["WriteBehind", "read_ahead"]
+__all__ = ["Later", "WriteBehind", "read_ahead", "read_in_threads"]
 
 Item = TypeVar("Item")
 
@@ -60,6 +61,35 @@ def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
             yield item  # type: ignore[misc]  # only the last one is None
     finally:
         stopped.set()
+
+
+@dataclass(frozen=True)
+class Later(Generic[Item]):
+    """An item that a call makes, in any thread and at any time."""
+
+    make: Callable[[], Item]
+
+
+def read_in_threads(
+    items: Iterable[Item | Later[Item]], depth: int, threads: int
+) -> Iterator[Item]:
+    """Yield ``items`` in order as ``read_ahead`` does; several threads make those that come later.
+
+    Args:
+        items: As for ``read_ahead``. What comes ready stays as it is.
+        depth: Items that may lie ready or be on their way.
+        threads: How many are made at a time.
+    """
+    pool = ThreadPoolExecutor(threads, "read")
+
+    def begin(item: Item | Later[Item]) -> Item | Future[Item]:
+        return pool.submit(item.make) if isinstance(item, Later) else item
+
+    try:
+        for item in read_ahead(map(begin, items), depth):
+            yield item.result() if isinstance(item, Future) else item
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 class WriteBehind:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cfrg.inference.policy import DecisionPolicy
 from cfrg.network.digest import digest_tensors
 from cfrg.run_folder import CALIBRATION, RunFolder
 from threecad.errors import ModelError, UsageError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from cfrg.inference.loading import TrainedModel
 
-__all__ = ["Threshold", "digest_weights", "read_threshold"]
+__all__ = ["Threshold", "digest_weights", "read_policy", "read_threshold"]
 
 FILE = CALIBRATION
 SCHEMA = "cfrg.calibration/1"
@@ -38,7 +39,8 @@ class Threshold:
         image_threshold: For image scores. With 95 % confidence, at most ``false_alarm_rate`` of
             unseen good images are above.
         pixel_threshold: For anomaly maps. With 95 % confidence, at most ``false_alarm_rate`` of
-            unseen good images have any pixel above.
+            unseen good images have any pixel above; where some are sent to review, at most as
+            many as both rates together, with 90 % confidence.
         false_alarm_rate: The rate that was asked for.
         interval: The rate that ``image_threshold`` reaches on unseen good images: 95 % interval.
         images: Number of different good images it was found on.
@@ -50,6 +52,8 @@ class Threshold:
             whole images.
         tile_overlap: Of neighbouring tiles, pixels of the full image.
         version: The version of threecad that wrote it.
+        policy: What is decided with them; without review and categories in files of versions that
+            did not know these.
     """
 
     image_threshold: float
@@ -64,6 +68,17 @@ class Threshold:
     tile_overlap: int = 0
     copies: int = 0
     version: str
+    policy: DecisionPolicy = field(default_factory=DecisionPolicy)
+
+    def __post_init__(self) -> None:
+        if self.policy.defective is None:
+            policy = DecisionPolicy(
+                defective=self.image_threshold,
+                pixel_threshold=self.pixel_threshold,
+                false_alarm_rate=self.false_alarm_rate,
+                confidence=0.95,
+            )
+            object.__setattr__(self, "policy", policy)
 
     @classmethod
     def from_dict(cls, values: Any, where: str = FILE) -> Threshold:
@@ -80,6 +95,9 @@ class Threshold:
             if values["schema"] != SCHEMA:
                 raise ValueError(f"its schema is {values['schema']!r}, expected {SCHEMA!r}")
             low, high = values["interval"]
+            policy = DecisionPolicy()
+            if (stored := values.get("policy")) is not None:
+                policy = DecisionPolicy.from_dict(stored, where)
             found = cls(
                 image_threshold=_number(values["image_threshold"]),
                 pixel_threshold=_number(values["pixel_threshold"]),
@@ -93,6 +111,7 @@ class Threshold:
                 tile_overlap=_whole(values["tile_overlap"]),
                 copies=_whole(values.get("copies", 0)),
                 version=_text(values["version"]),
+                policy=policy,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else error
@@ -128,7 +147,8 @@ class Threshold:
     def to_dict(self) -> dict[str, Any]:
         """Return what ``calibration.json`` holds."""
         values = dataclasses.asdict(self)
-        return {"schema": SCHEMA, **values, "interval": list(self.interval)}
+        values |= {"interval": list(self.interval), "policy": self.policy.to_dict()}
+        return {"schema": SCHEMA, **values}
 
 
 def read_threshold(run: str | os.PathLike[str]) -> Threshold | None:
@@ -147,6 +167,16 @@ def read_threshold(run: str | os.PathLike[str]) -> Threshold | None:
             f"{path} cannot be read: {error}. Write it anew with `cfrg calibrate`."
         ) from None
     return Threshold.from_dict(values, str(path))
+
+
+def read_policy(run: str | os.PathLike[str]) -> DecisionPolicy | None:
+    """Return what a run folder decides by; ``None`` where it was never calibrated.
+
+    Raises:
+        ModelError: If ``calibration.json`` is damaged.
+    """
+    threshold = read_threshold(run)
+    return None if threshold is None else threshold.policy
 
 
 def digest_weights(model: TrainedModel) -> str:

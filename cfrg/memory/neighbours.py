@@ -5,7 +5,7 @@ image is as anomalous as its vector is far from the nearest one kept. The vector
 three levels on the grid of H/8, each averaged over 3 × 3 cells. It is the memory of PatchCore
 (https://arxiv.org/abs/2106.08265) with random instead of coreset sampling. Where good parts lie
 alike, each distance is measured by what is usual at its place, as PaDiM does it
-(https://arxiv.org/abs/2011.08785); see ``cfrg.memory.places``.
+(https://arxiv.org/abs/2011.08785); see ``cfrg.network.places``.
 """
 
 from __future__ import annotations
@@ -13,30 +13,27 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cfrg.memory.places import PlaceStandardizer, helps
 from cfrg.network import processing
-from cfrg.network.backbones import TEACHERS, load_teacher
 from cfrg.network.layers import pad_to_stride
+from cfrg.network.neighbours import GRID, choose_vectors, join_levels, nearest_distances
+from cfrg.network.places import PlaceStandardizer, helps
 from cfrg.network.pretrained import PretrainedModel
+from cfrg.teachers.backbones import TEACHERS, load_teacher
 from threecad.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-    from typing_extensions import Self
+    from typing import Self
 
     from cfrg.network.config import CFRGConfig
 
 __all__ = ["MemoryOutput", "NearestNeighbourMemory"]
 
-GRID = 8  # pixels of the image from one vector to the next
-COMPARED = 1024  # vectors compared at a time; bounds the matrix of distances
 STUDIED = 64  # good images whose distances are studied, at most
 
 
@@ -98,7 +95,7 @@ class NearestNeighbourMemory(PretrainedModel):
     @classmethod
     def blank(cls, config: CFRGConfig) -> Self:
         """A memory whose teacher and vectors are still to be put in place."""
-        if not config.memory:
+        if not config.is_memory:
             raise ModelError(
                 "This is a CFRG network, no memory. Load it with CFRG.from_pretrained, or either "
                 "kind with Predictor.from_pretrained."
@@ -134,24 +131,8 @@ class NearestNeighbourMemory(PretrainedModel):
         Raises:
             UsageError: If there is no image.
         """
-        # Each vector draws a number; those with the smallest are kept. So the choice is uniform,
-        # needs one pass and no count in advance, and only ever holds one batch more than it keeps.
-        rng = np.random.default_rng(self.seed)
-        kept = torch.empty(0, self.channels)
-        owners = torch.empty(0, dtype=torch.long)
-        numbers = np.empty(0)
-        seen = 0
-        for image in images:
-            fresh = _rows(self._features(image)).cpu()
-            each = torch.arange(seen, seen + len(image)).repeat_interleave(len(fresh) // len(image))
-            seen += len(image)
-            numbers = np.concatenate([numbers, rng.random(len(fresh))])
-            kept, owners = torch.cat([kept, fresh]), torch.cat([owners, each])
-            first = np.argsort(numbers, kind="stable")[: self.size]
-            numbers, chosen = numbers[first], torch.from_numpy(first)
-            kept, owners = kept[chosen], owners[chosen]
-        if not len(kept):
-            raise UsageError("There is no good image to remember.")
+        features = (self._features(image) for image in images)
+        kept, owners = choose_vectors(features, self.size, self.seed)
         self.vectors, self._owners = kept.to(self.vectors.device), owners
         self.config = replace(self.config, memory=len(kept))
         return self
@@ -233,16 +214,7 @@ class NearestNeighbourMemory(PretrainedModel):
     def _features(self, image: Tensor) -> Tensor:
         """(N, C1 + C2 + C3, ⌈H/8⌉, ⌈W/8⌉) float32."""
         padded = pad_to_stride(image).contiguous(memory_format=torch.channels_last)
-        level1, level2, level3 = self.teacher(padded)
-        grid = level2.shape[-2:]
-        levels = [
-            F.avg_pool2d(level1, 2),
-            level2,
-            F.interpolate(level3, grid, mode="bilinear", align_corners=False),
-        ]
-        around = F.avg_pool2d(
-            torch.cat(levels, 1).float(), 3, stride=1, padding=1, count_include_pad=False
-        )
+        around = join_levels(self.teacher(padded))
         height, width = (-(-side // GRID) for side in image.shape[-2:])
         return around[..., :height, :width]
 
@@ -251,20 +223,4 @@ class NearestNeighbourMemory(PretrainedModel):
         vectors = self.vectors
         if other_than is not None:
             vectors = vectors[(self._owners != other_than).to(vectors.device)]
-        queries = features.flatten(2).transpose(1, 2)  # (N, h·w, C)
-        # |q − v|² = |q|² + |v|² − 2 q·v, of which |q|² does not decide which v is nearest. Such
-        # small differences of large numbers (less so round the middle) only choose a vector in each
-        # part of the memory, and the distance to that one is taken anew.
-        middle = vectors.mean(0)
-        shifted = queries - middle
-        squares = []
-        for some in torch.split(vectors - middle, COMPARED):
-            nearest = (some.square().sum(1) - 2 * (shifted @ some.T)).argmin(2)  # (N, h·w)
-            squares.append((shifted - some[nearest]).square().sum(2))
-        number, _, height, width = features.shape
-        return torch.stack(squares).amin(0).sqrt().view(number, 1, height, width)
-
-
-def _rows(features: Tensor) -> Tensor:
-    """(N, C, h, w) → (N·h·w, C)."""
-    return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+        return nearest_distances(features, vectors)

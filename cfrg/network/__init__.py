@@ -1,1 +1,1 @@
-"""The network, its parts and weights; ``processing``, the one way from image to decision."""
+"""The network and its parts; ``processing``, the one way from image to decision."""

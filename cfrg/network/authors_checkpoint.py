@@ -18,10 +18,10 @@ from torch import Tensor
 
 from cfrg.network.config import CFRGConfig
 from cfrg.network.digest import digest_tensors
-from cfrg.network.efficientnet import rename_efficientnet
 from cfrg.network.model import CFRG
-from cfrg.network.tensors import assign_tensors, read_pickle, read_safetensors
 from cfrg.run_folder import RunFolder
+from cfrg.teachers.efficientnet import rename_efficientnet
+from cfrg.teachers.tensors import assign_tensors, read_pickle, read_safetensors
 from threecad.errors import ModelError, UsageError
 from threecad.images.hashing import hash_file
 

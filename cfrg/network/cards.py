@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from cfrg.teachers.backbones import TEACHERS
 from threecad.evaluation.results import FIGURE_NAMES, Result
 from threecad.version import __version__
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from cfrg.network.config import CFRGConfig
     from threecad.evaluation.scores import Figure
 
-__all__ = ["MARKER", "make_card"]
+__all__ = ["MARKER", "describe_teacher", "make_card"]
 
 MARKER = "<!-- Written by threecad. Remove this line to keep your own changes. -->"
 """Line that tells a generated card from one that a person looks after."""
@@ -63,7 +64,7 @@ maps, scores = model.predict(images)  # (N, 1, H, W) and (N,), higher = more ano
 {data}
 
 The licence of the 3CAD images is not stated by those who published them; ask them before you use
-weights trained on them for more than research. The teacher's weights were trained on ImageNet-1k.
+weights trained on them for more than research. {teacher}
 
 ## Limits
 
@@ -102,7 +103,7 @@ def make_card(config: CFRGConfig, companions: Mapping[str, Any]) -> str:
     run = companions.get("run.json", {})
     height, width = config.image_size
     category = run.get("category")
-    class_name = "NearestNeighbourMemory" if config.memory else "CFRG"
+    class_name = "NearestNeighbourMemory" if config.is_memory else "CFRG"
     method = METHODS[class_name].format(
         teacher=config.teacher,
         student=config.student,
@@ -111,7 +112,7 @@ def make_card(config: CFRGConfig, companions: Mapping[str, Any]) -> str:
     )
     return CARD.format(
         marker=MARKER,
-        kind="Memory of good images" if config.memory else "CFRG",
+        kind="Memory of good images" if config.is_memory else "CFRG",
         category=f" for {category}" if category else "",
         method=method,
         class_name=class_name,
@@ -119,8 +120,31 @@ def make_card(config: CFRGConfig, companions: Mapping[str, Any]) -> str:
         width=width,
         figures=_describe_result(companions.get("result.json")),
         data=_describe_run(run),
+        teacher=describe_teacher(config.teacher, run),
         configuration=json.dumps(config.to_dict(), indent=2),
     )
+
+
+def describe_teacher(name: str, record: Mapping[str, Any]) -> str:
+    """Where a teacher's weights are from and under which terms, in a few sentences.
+
+    Args:
+        name: Key of ``TEACHERS``.
+        record: Content of ``run.json``, which may say what file was read.
+    """
+    teacher = TEACHERS[name]
+    said = f"Weights of the teacher {name}: {teacher.origin}. Licence: {teacher.licence}."
+    if not teacher.measured:
+        said += " Not measured here yet."
+    if read := record.get("teacher_weights"):
+        file, digest = str(read.get("file")), str(read.get("sha256"))
+        said += f" Read from {file}, SHA-256 {digest}"
+        if teacher.sha256 and digest.startswith(teacher.sha256):
+            said += ", the published file"
+        elif teacher.sha256:
+            said += ", which is another file than the published one and may be under other terms"
+        said += "."
+    return said
 
 
 def _describe_result(content: Mapping[str, Any] | None) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from cfrg.network.backbones import STUDENTS, TEACHERS
+from cfrg.teachers.backbones import STUDENTS, TEACHERS
 from threecad.errors import ModelError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ CHOICES = {  # the paper's first
 # A configuration may come from anyone: within these, it asks for no absurd memory or time.
 MOST_PIXELS, MOST_BLOCKS, MOST_CHANNELS, MOST = 8192, 100, 16_384, 1000
 MOST_VECTORS = 1_000_000
+MOST_SCALES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,10 @@ class CFRGConfig:
         tile: Side of the square tiles that a full-resolution image is cut into, in its pixels;
             each is resized to ``image_size``. 0 resizes the whole image.
         tile_overlap: Pixels of the full-resolution image that neighbouring tiles share.
-        teacher: Key of ``cfrg.network.backbones.TEACHERS``.
-        student: Key of ``cfrg.network.backbones.STUDENTS``.
+        bits: Of 16 that images have a channel, how many the camera uses; the upper eight of them
+            are seen. 8 takes any image.
+        teacher: Key of ``cfrg.teachers.backbones.TEACHERS``.
+        student: Key of ``cfrg.teachers.backbones.STUDENTS``.
         fusion_blocks: Bottleneck blocks of the feature fusion.
         fusion_width: Channels inside them.
         fusion_channels: Channels that leave them, at H/32.
@@ -70,9 +73,12 @@ class CFRGConfig:
         smoothing_sigma: Standard deviation of the Gaussian that smooths the anomaly map, pixels.
         score_fraction: The image score is the mean over this fraction of the largest pixels of
             the smoothed map; 0 takes the maximum.
-        memory: Number of feature vectors of good images that a nearest-neighbour memory keeps; 0
-            makes a CFRG network. A memory uses ``teacher`` and the fields about images and maps.
-        by_place: Distances of the memory are measured by what is usual at their place.
+        scales: Weights of the anomaly maps of an image as it is, at half its size, at a quarter, …
+        memory: Number of feature vectors of good images that are remembered (at each scale).
+        memory_weight: Weight of the distance to them in the anomaly map of a CFRG network; with 0
+            and a ``memory`` there is no network but a nearest-neighbour memory, which uses
+            ``teacher`` and the fields about images and maps.
+        by_place: Maps are measured by what is usual at their place.
         mean: Channel means of the input normalisation, on [0, 1] RGB; the teacher's own if empty.
         std: Channel deviations of the input normalisation; the teacher's own if empty.
 
@@ -83,6 +89,7 @@ class CFRGConfig:
     image_size: tuple[int, int] = (256, 256)
     tile: int = 0
     tile_overlap: int = 0
+    bits: int = 8
     teacher: str = "wide_resnet50_2"
     student: str = "efficientnet_b0"
     fusion_blocks: int = 3
@@ -104,7 +111,9 @@ class CFRGConfig:
     coarse_weights: tuple[float, float, float] = (0.0, 0.0, 0.0)
     smoothing_sigma: float = 4.0
     score_fraction: float = 0.0
+    scales: tuple[float, ...] = (1.0,)
     memory: int = 0
+    memory_weight: float = 0.0
     by_place: bool = False
     mean: tuple[float, float, float] | tuple[()] = ()
     std: tuple[float, float, float] | tuple[()] = ()
@@ -127,7 +136,8 @@ class CFRGConfig:
 
         Args:
             name: ``"paper"``, the published network; ``"lite"``, the same algorithm at a size that
-                trains on a CPU; ``"memory"``, a nearest-neighbour memory, which learns nothing.
+                trains on a CPU; ``"memory"``, a nearest-neighbour memory, which learns nothing;
+                ``"dino"``, ``lite``'s algorithm on a transformer at 448 × 448, not measured yet.
             **overrides: Values of the fields to replace.
 
         Raises:
@@ -135,7 +145,8 @@ class CFRGConfig:
         """
         if name not in PRESETS:
             raise ModelError(f"No preset {name!r}. There are: {', '.join(PRESETS)}.")
-        return cls.from_dict({**PRESETS[name], **overrides})
+        tiled = TILED if name == "lite" and overrides.get("tile") else {}
+        return cls.from_dict({**PRESETS[name], **tiled, **overrides})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CFRGConfig:
@@ -163,6 +174,11 @@ class CFRGConfig:
     def nonnegative(self) -> bool:
         """Whether the teacher's features are never negative, so that a ReLU can imitate them."""
         return TEACHERS[self.teacher].nonnegative and not self.standardize_features
+
+    @property
+    def is_memory(self) -> bool:
+        """Whether this is a nearest-neighbour memory instead of a CFRG network."""
+        return bool(self.memory) and not self.memory_weight
 
     def departures(self) -> dict[str, tuple[Any, Any]]:
         """The fields that are not the paper's: this value and the paper's, by name."""
@@ -198,6 +214,14 @@ class CFRGConfig:
         if not _is_numbers(self.memory, 0, whole=True, least=0, most=MOST_VECTORS):
             what = f"integer from 0 to {MOST_VECTORS}"
             problems.append(_expected("memory", self.memory, 0, what))
+        count = len(self.scales) if isinstance(self.scales, tuple) else 0
+        if not 1 <= count <= MOST_SCALES or not _is_numbers(
+            self.scales, count, least=1 / MOST, most=MOST
+        ):
+            what = f"1 to {MOST_SCALES} numbers from {1 / MOST} to {MOST}"
+            problems.append(_expected("scales", self.scales, 0, what))
+        if not _is_numbers(self.bits, 0, whole=True, least=8, most=16):
+            problems.append(_expected("bits", self.bits, 0, "integer from 8 to 16"))
         problems += [
             _expected(field, getattr(self, field), 0, "integer ≥ 0")
             for field in ("tile", "tile_overlap")
@@ -207,6 +231,7 @@ class CFRGConfig:
             ("recovery_mse", 0),
             ("recovery_weights", 3),
             ("segmentation_weight", 0),
+            ("memory_weight", 0),
             ("coarse_weights", 3),
             ("smoothing_sigma", 0),
             ("score_fraction", 0),
@@ -224,6 +249,10 @@ class CFRGConfig:
         ]
         if _is_numbers(self.score_fraction, 0, least=0) and self.score_fraction > 1:
             problems.append(f"score_fraction is {self.score_fraction}, expected at most 1")
+        if not problems and self.memory_weight and not self.memory:
+            problems.append("memory_weight needs a memory, such as memory=15000")
+        if not problems and min(self.image_size) >> (count - 1) < 1:
+            problems.append(f"scales has {count} numbers, too many for {self.image_size}")
         if not problems and self.tile_overlap >= max(self.tile, 1):
             problems.append(
                 f"tile_overlap is {self.tile_overlap}, expected less than tile ({self.tile})"
@@ -249,10 +278,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "segmentation_weight": 2.0,
         "recovery_loss": "pixel",
         "recovery_mse": 0.5,
-        "recovery_distance": "euclidean",
-        "recovery_weights": (0.0, 1.0, 1.0),
+        "recovery_weights": (0.0, 0.0, 0.0),
         "calibrate_maps": True,
-        "smoothing_sigma": 2.0,
+        "scales": (1.0, 0.5),
+        "memory": 15_000,
+        "memory_weight": 1.0,
+        "score_fraction": 0.001,
     },
     "memory": {
         "teacher": "efficientnet_lite0",
@@ -260,6 +291,32 @@ PRESETS: dict[str, dict[str, Any]] = {
         "smoothing_sigma": 4.0,
         "score_fraction": 0.001,
     },
+}
+
+TILED: dict[str, Any] = {
+    "recovery_weights": (0.0, 1.0, 1.0),
+    "recovery_distance": "euclidean",
+    "smoothing_sigma": 2.0,
+    "score_fraction": 0.0,
+    "scales": (1.0,),
+    "memory": 0,
+    "memory_weight": 0.0,
+}
+"""What ``"lite"`` is instead where it sees tiles, which show no place of the part."""
+
+# Not measured yet. The decoder is as wide as the features, and smoothing as wide in the part.
+PRESETS["dino"] = {
+    **PRESETS["lite"],
+    **TILED,  # a transformer sees whole images, and none of them like a crop
+    "image_size": 448,
+    "teacher": "dinov2_s",
+    "student": "efficientnet_b0",
+    "fusion_width": 256,
+    "fusion_channels": 512,
+    "decoder_widths": (96, 96, 96),
+    "decoder_channels": (384, 384, 384),
+    "unet_channels": (256, 128, 64, 32),
+    "smoothing_sigma": 7.0,
 }
 
 

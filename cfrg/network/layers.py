@@ -15,8 +15,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cfrg.network.backbones import Channels
     from cfrg.network.config import CFRGConfig
+    from cfrg.teachers.backbones import Channels
 
 __all__ = [
     "STRIDE",
@@ -29,15 +29,22 @@ __all__ = [
     "UNet",
     "UpBlock",
     "pad_to_stride",
+    "padded_size",
 ]
 
 STRIDE = 32  # the network halves an image five times
 
 
+def padded_size(height: int, width: int) -> tuple[int, int]:
+    """The next multiples of 32."""
+    return height + -height % STRIDE, width + -width % STRIDE
+
+
 def pad_to_stride(image: Tensor) -> Tensor:
     """Repeat the last row and column until height and width are multiples of 32."""
     height, width = image.shape[-2:]
-    margin = (0, -width % STRIDE, 0, -height % STRIDE)
+    rows, columns = padded_size(height, width)
+    margin = (0, columns - width, 0, rows - height)
     return F.pad(image, margin, mode="replicate") if any(margin) else image
 
 

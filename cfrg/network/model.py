@@ -23,9 +23,7 @@ from torch import Tensor, nn
 
 from cfrg.devices import compute_in_forked_children
 from cfrg.network import processing
-from cfrg.network.backbones import STUDENTS, TEACHERS, load_teacher
 from cfrg.network.config import CFRGConfig
-from cfrg.network.folding import fold_batch_norms
 from cfrg.network.layers import (
     Adapter,
     Decoder,
@@ -42,6 +40,15 @@ from cfrg.network.losses import (
     squared_recovery_error,
 )
 from cfrg.network.pretrained import PretrainedModel
+from cfrg.network.reading import (
+    BRANCHES,
+    Detection,
+    Reading,
+    feature_distance,
+    resize_branch,
+)
+from cfrg.teachers.backbones import STUDENTS, TEACHERS, load_teacher
+from cfrg.teachers.folding import fold_batch_norms
 from threecad.errors import ModelError
 
 if TYPE_CHECKING:
@@ -67,23 +74,6 @@ class CFRGOutput(NamedTuple):
     teacher: list[Tensor]
     student: list[Tensor]
     recovery: list[Tensor]
-
-
-BRANCHES = (
-    *("coarse_1", "coarse_2", "coarse_3"),
-    *("recovery_1", "recovery_2", "recovery_3"),  # cosine distance to what was recovered
-    *("difference_1", "difference_2", "difference_3"),  # Euclidean distance to it
-    "segmentation",
-)
-"""Names of the maps that can make up the anomaly map, in the order of their calibration."""
-
-
-class _Detection(NamedTuple):
-    student: list[Tensor]
-    recovered: list[Tensor]  # R
-    coarse_maps: list[Tensor]  # w_t at each level, (N, 1, h, w)
-    recovery_maps: list[Tensor]  # w_r at each level, (N, 1, h, w)
-    logits: Tensor  # at the padded size
 
 
 class CFRG(PretrainedModel):
@@ -121,9 +111,7 @@ class CFRG(PretrainedModel):
         seen = 2 if config.segmentation_input == "both" else 1
         c1, c2, c3 = channels
         self.unet = UNet((seen * c1, seen * c2, seen * c3), config.unet_channels)
-        self.calibration: nn.Module = (
-            Standardizer(len(BRANCHES)) if config.calibrate_maps else nn.Identity()
-        )
+        self._begin_to_read()
         for module in (*self.fusion.modules(), *self.decoder.modules()):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -133,7 +121,7 @@ class CFRG(PretrainedModel):
     @classmethod
     def blank(cls, config: CFRGConfig) -> CFRG:
         """A network with random weights, if the configuration is that of one."""
-        if config.memory:
+        if config.is_memory:
             raise ModelError(
                 "This is a nearest-neighbour memory, no CFRG network. Load it with "
                 "NearestNeighbourMemory.from_pretrained, or either kind with "
@@ -180,8 +168,16 @@ class CFRG(PretrainedModel):
         teacher = self._teach(image)
         found = self._detect(image, teacher)
         height, width = image.shape[-2:]
+        total = self.config.scales[0] * self.calibration(teacher, found)[..., :height, :width]
+        for scale, reading in enumerate(self.smaller, 1):
+            smaller = halve(image, scale)
+            features = self._teach(smaller)
+            part = reading(features, self._detect(smaller, features))
+            part = part[..., : smaller.shape[-2], : smaller.shape[-1]]
+            part = F.interpolate(part, (height, width), mode="bilinear", align_corners=False)
+            total = total + self.config.scales[scale] * part
         return CFRGOutput(
-            anomaly_map=self._combine(teacher, found, image.shape[-2:]),
+            anomaly_map=total,
             logits=found.logits[..., :height, :width],
             teacher=teacher,
             student=found.student,
@@ -246,7 +242,7 @@ class CFRG(PretrainedModel):
 
     @torch.no_grad()
     def branches(self, image: Tensor) -> dict[str, Tensor]:
-        """The maps that the anomaly map can be made of, each alone.
+        """The maps that the anomaly map can be made of, each alone, on the image's own scale.
 
         The configuration says which of them ``forward`` sums.
 
@@ -261,9 +257,41 @@ class CFRG(PretrainedModel):
             found = self._detect(image, teacher)
         height, width = image.shape[-2:]
         return {
-            name: _resize(self._branch(name, teacher, found), found.logits)[..., :height, :width]
+            name: resize_branch(name, self.calibration.branch(name, teacher, found), found.logits)[
+                ..., :height, :width
+            ]
             for name in BRANCHES
         }
+
+    @torch.no_grad()
+    def see(self, image: Tensor) -> Iterator[tuple[Reading, list[Tensor], Detection]]:
+        """Yield, for each scale, what reads it, the teacher's features, and what was found."""
+        with _evaluating(self):
+            for scale, reading in enumerate((self.calibration, *self.smaller)):
+                teacher = self._teach(smaller := halve(image, scale))
+                yield reading, teacher, self._detect(smaller, teacher)
+
+    @torch.no_grad()
+    def teach(self, image: Tensor, scale: int = 0) -> list[Tensor]:
+        """The teacher's features of an image on one scale."""
+        return self._teach(halve(image, scale))
+
+    def read_by(self, config: CFRGConfig) -> None:
+        """Read images as another configuration says; what it reads with is still to be fitted.
+
+        Args:
+            config: Of the same network: it differs in what becomes of the branches' maps alone.
+        """
+        self.config = config
+        self._begin_to_read()
+        self.to(next(self.parameters()).device)
+
+    def _begin_to_read(self) -> None:
+        config, channels = self.config, sum(TEACHERS[self.config.teacher].channels)
+        self.calibration = Reading(config, 0, channels)
+        self.smaller = nn.ModuleList(
+            Reading(config, scale, channels) for scale in range(1, len(config.scales))
+        )
 
     @torch.no_grad()
     def fit_features(self, images: Iterable[Tensor]) -> None:
@@ -273,6 +301,8 @@ class CFRG(PretrainedModel):
             images: Batches of good images, as in ``forward``.
         """
         standardizers = [s for s in self.standardizers if isinstance(s, Standardizer)]
+        if not standardizers:
+            return
         moments = [Moments() for _ in standardizers]
         for image in images:
             features = self.teacher(_prepare(image))  # as they are before any standardizer
@@ -288,13 +318,14 @@ class CFRG(PretrainedModel):
         Args:
             images: Batches of good images, as in ``forward``; better ones not trained on.
         """
-        if not isinstance(self.calibration, Standardizer):
+        if not self.config.calibrate_maps or self.config.by_place:
             return
         moments = Moments()
         for image in images:
             maps = torch.cat(list(self.branches(image).values()), 1)  # (N, 10, H, W)
             moments.add(maps.transpose(0, 1).flatten(1))  # (10, N·H·W)
-        self.calibration.fit(moments)
+        self.calibration.mean[: len(BRANCHES)] = moments.mean
+        self.calibration.std[: len(BRANCHES)] = moments.std
 
     def _teach(self, image: Tensor) -> list[Tensor]:
         """Teacher features, without autograd."""
@@ -305,14 +336,14 @@ class CFRG(PretrainedModel):
                 features = [standardizer(level) for standardizer, level in pairs]
         return features
 
-    def _detect(self, image: Tensor, teacher: list[Tensor]) -> _Detection:
+    def _detect(self, image: Tensor, teacher: list[Tensor]) -> Detection:
         student = [
             adapter(level)
             for adapter, level in zip(self.adapters, self.student(_prepare(image)), strict=True)
         ]
         recovered = self.decoder(self.fusion(teacher))
-        coarse_maps = [_distance(t, s) for t, s in zip(teacher, student, strict=True)]
-        recovery_maps = [_distance(t, r) for t, r in zip(teacher, recovered, strict=True)]
+        coarse_maps = [feature_distance(t, s) for t, s in zip(teacher, student, strict=True)]
+        recovery_maps = [feature_distance(t, r) for t, r in zip(teacher, recovered, strict=True)]
         seen = []  # by the U-Net, at each level (N, C, h, w), or (N, 2C, h, w) for both
         for t, r, w_t, w_r in zip(teacher, recovered, coarse_maps, recovery_maps, strict=True):
             parts = []
@@ -321,50 +352,12 @@ class CFRG(PretrainedModel):
             if self.config.segmentation_input != "weighted":
                 parts.append(t - r)
             seen.append(torch.cat(parts, 1) if len(parts) > 1 else parts[0])
-        return _Detection(student, recovered, coarse_maps, recovery_maps, self.unet(seen))
-
-    def _branch(self, name: str, teacher: list[Tensor], found: _Detection) -> Tensor:
-        """A map of ``BRANCHES``, ``(N, 1, h, w)`` float32 at its own resolution."""
-        if name == "segmentation":
-            logits = found.logits.float()
-            return logits if self.config.segmentation_map == "logit" else torch.sigmoid(logits)
-        kind, _, level = name.partition("_")
-        i = int(level) - 1
-        if kind == "difference":
-            return (teacher[i] - found.recovered[i]).float().square().mean(1, keepdim=True).sqrt()
-        return (found.coarse_maps if kind == "coarse" else found.recovery_maps)[i]
-
-    def _combine(self, teacher: list[Tensor], found: _Detection, size: torch.Size) -> Tensor:
-        """Weighted sum of the branches, ``(N, 1, H, W)`` float32.
-
-        Args:
-            teacher: T.
-            found: What ``_detect`` made of it.
-            size: Height and width of the image before it was padded.
-        """
-        config = self.config
-        distance = "recovery" if config.recovery_distance == "cosine" else "difference"
-        names = [f"{kind}_{level}" for kind in ("coarse", distance) for level in (1, 2, 3)]
-        weights = (*config.coarse_weights, *config.recovery_weights, config.segmentation_weight)
-        total = torch.zeros_like(found.logits, dtype=torch.float32)
-        for name, weight in zip([*names, "segmentation"], weights, strict=True):
-            if weight:
-                branch = self._branch(name, teacher, found)
-                if isinstance(self.calibration, Standardizer):
-                    i = BRANCHES.index(name)
-                    branch = (branch - self.calibration.mean[i]) / self.calibration.std[i]
-                total = total + weight * _resize(branch, found.logits)
-        return total[..., : size[0], : size[1]]
+        return Detection(student, recovered, coarse_maps, recovery_maps, self.unet(seen))
 
 
-def _distance(a: Tensor, b: Tensor) -> Tensor:
-    """1 − cosine similarity over the channels: two ``(N, C, h, w)`` → ``(N, 1, h, w)`` float32."""
-    return 1 - F.cosine_similarity(a.float(), b.float(), dim=1)[:, None]
-
-
-def _resize(branch: Tensor, like: Tensor) -> Tensor:
-    """Bilinear, corner pixels on corner pixels, to the size of ``like``."""
-    return F.interpolate(branch, like.shape[-2:], mode="bilinear", align_corners=True)
+def halve(image: Tensor, times: int) -> Tensor:
+    """Return ``(N, C, H, W)`` at half its height and width, so often: means of squares."""
+    return F.avg_pool2d(image, 2**times) if times else image
 
 
 def _prepare(image: Tensor) -> Tensor:

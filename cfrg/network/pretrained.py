@@ -19,9 +19,9 @@ from torch import nn
 from cfrg.network.cards import MARKER, make_card
 from cfrg.network.config import CFRGConfig
 from cfrg.network.digest import digest_tensors
-from cfrg.network.hub_files import AbsentError, check_repository, download_file
-from cfrg.network.tensors import assign_tensors, read_safetensors, write_safetensors
 from cfrg.run_folder import CALIBRATION, RECORD, RESULT, RunFolder, check_record, digest_of
+from cfrg.teachers.hub_files import AbsentError, check_repository, download_file
+from cfrg.teachers.tensors import assign_tensors, read_safetensors, write_safetensors
 from threecad.errors import EvaluationError, ModelError
 from threecad.system import atomic
 from threecad.system.json_files import read_object
@@ -29,8 +29,7 @@ from threecad.system.json_files import read_object
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
-
-    from typing_extensions import Self
+    from typing import Self
 
 __all__ = ["COMPANIONS", "PretrainedModel", "find_config", "read_config", "write_card"]
 

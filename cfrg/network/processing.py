@@ -153,6 +153,8 @@ def score_maps(maps: Tensor, fraction: float) -> Tensor:
         ``(N,)`` scores.
     """
     pixels = maps.flatten(1)  # (N, H·W)
+    if not fraction:
+        return pixels.amax(1)
     count = max(1, round(fraction * pixels.shape[1]))
     return pixels.topk(count).values.mean(1)
 

@@ -14,7 +14,7 @@ from threecad.evaluation.predictions import PNG_STEPS
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from cfrg.inference.predictor import Prediction
+    from cfrg.inference.prediction import Prediction
 
 __all__ = ["MAP_FORMATS", "describe", "encode_map"]
 

@@ -26,7 +26,7 @@ from threecad.version import __version__
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from cfrg.inference.predictor import Prediction
+    from cfrg.inference.prediction import Prediction
     from cfrg.server.desk import Desk
     from cfrg.server.meters import Meters
     from cfrg.server.photographs import Photograph
@@ -170,8 +170,9 @@ class Service:
         answer = asyncio.wrap_future(self.desk.ask(run, photographs, until))
         hung_up = asyncio.ensure_future(request.receive())  # the body is read: only that can come
         try:
+            waited: set[asyncio.Future[Any]] = {answer, hung_up}
             await asyncio.wait(
-                {answer, hung_up},
+                waited,
                 timeout=until - time.monotonic(),
                 return_when=asyncio.FIRST_COMPLETED,
             )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from cfrg.server.refusals import RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, MutableMapping
 
-    Receive = Callable[[], Awaitable[dict[str, Any]]]
+    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 __all__ = ["BoundedBody", "ClientGoneError"]
 
@@ -39,7 +39,7 @@ class BoundedBody:
         self._ended = False
         self._until = asyncio.get_running_loop().time() + seconds
 
-    async def __call__(self) -> dict[str, Any]:
+    async def __call__(self) -> MutableMapping[str, Any]:
         """Receive the next part.
 
         Raises:
@@ -73,11 +73,11 @@ class BoundedBody:
         while not self._ended:
             await self._next()
 
-    async def _next(self) -> dict[str, Any]:
+    async def _next(self) -> MutableMapping[str, Any]:
         try:
             left = self._until - asyncio.get_running_loop().time()
             message = await asyncio.wait_for(self._receive(), max(left, 0))
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise RefusedError(408, "The request took too long.") from None
         self._ended = not message.get("more_body")
         return message

@@ -20,7 +20,7 @@ from cfrg.server.refusals import RefusedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cfrg.inference.predictor import Prediction
+    from cfrg.inference.prediction import Prediction
     from cfrg.server.photographs import Photograph
     from cfrg.server.runs import ServedRun
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
@@ -55,8 +56,9 @@ async def _read_form(request: Request, body: BoundedBody, most: int) -> list[Pho
     scope = {key: value for key, value in request.scope.items() if key != "app"}
     try:
         async with Request(scope, body).form(max_files=most, max_fields=8) as form:
-            files = form.getlist(FIELD)
-            if not files or not all(hasattr(file, "file") for file in files):
+            parts = form.getlist(FIELD)
+            files = [part for part in parts if isinstance(part, UploadFile)]
+            if not files or len(files) < len(parts):
                 raise RefusedError(400, f"The form holds no file `{FIELD}`. {_EXPECTED}")
             return [
                 Photograph((file.filename or str(n))[:200], await file.read())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -17,7 +18,7 @@ from prometheus_client import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cfrg.inference.predictor import Prediction
+    from cfrg.inference.prediction import Prediction
     from cfrg.server.desk import Desk
 
 __all__ = ["Meters"]
@@ -69,7 +70,7 @@ class Meters:
             ("cfrg_places", "Requests that may hold a place.", "places"),
         ):
             gauge = Gauge(name, said, registry=self.registry)
-            gauge.set_function(lambda value=value: getattr(desk, value))
+            gauge.set_function(partial(getattr, desk, value))
 
     def count_request(self, address: str, status: int, seconds: float) -> None:
         """Count a request to one of the server's addresses."""

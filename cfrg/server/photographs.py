@@ -6,12 +6,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cfrg.images.appearance import describe
 from cfrg.images.frames import to_rgb
 from cfrg.inference.predictor import Predictor, Prepared
 from cfrg.network import processing
 from cfrg.server.refusals import RefusedError
 from threecad.errors import ImageError, ImageSizeError, UsageError
-from threecad.images.files import open_image, read_size
+from threecad.images.files import open_image, read_image, read_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,10 +61,7 @@ class Photograph:
         """Return the image on its way to the network, or why it is not."""
         begun = time.perf_counter()
         try:
-            pixels: Any = self.content
-            if isinstance(pixels, bytes):
-                pixels = open_image("image", pixels, max_pixels=max_pixels)
-            image = to_rgb(pixels)  # as the predictor takes what is in memory
+            image = self._decode(predictor.tiling.bits, max_pixels)
             canvas = processing.to_tensor(predictor.prepare(image))
         except (ImageError, UsageError) as error:
             said = getattr(error, "reason", str(error))
@@ -72,5 +70,14 @@ class Photograph:
         except MemoryError:
             reason = "There is not enough memory to read the image."
             return Prepared(self.id, None, (0, 0), time.perf_counter() - begun, reason)
-        size = (image.shape[0], image.shape[1])
-        return Prepared(self.id, canvas, size, time.perf_counter() - begun)
+        size, seconds = (image.shape[0], image.shape[1]), time.perf_counter() - begun
+        return Prepared(self.id, canvas, size, seconds, appearance=describe(image))
+
+    def _decode(self, bits: int, max_pixels: int) -> npt.NDArray[np.uint8]:
+        """Return (H, W, 3) uint8, as the predictor takes what is in memory."""
+        pixels: Any = self.content
+        if isinstance(pixels, bytes):
+            if bits > 8:
+                return read_image("image", bits, content=pixels, max_pixels=max_pixels)
+            pixels = open_image("image", pixels, max_pixels=max_pixels)
+        return to_rgb(pixels, bits)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cfrg.inference.predictor import Prediction
+    from cfrg.inference.prediction import Prediction
 
 __all__ = ["INPUTS", "OUTPUTS", "TensorRequest", "answer", "parse"]
 

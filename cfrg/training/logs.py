@@ -12,7 +12,10 @@ from threecad.system.disk import naming
 from threecad.system.json_files import parse_object
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from cfrg.training.trackers import Tracker
 
 __all__ = ["TrainingLog", "read_log", "require_tensorboard"]
 
@@ -24,10 +27,17 @@ class TrainingLog:
         path: The file.
         start: The step that the run goes on from.
         tensorboard: Folder of an event file that gets the same values.
+        trackers: Experiment trackers that get them, too.
     """
 
-    def __init__(self, path: Path, start: int, tensorboard: Path | None = None) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        start: int,
+        tensorboard: Path | None = None,
+        trackers: Sequence[Tracker] = (),
+    ) -> None:
+        self.path, self._trackers = path, trackers
         self._events = _open_events(tensorboard, start) if tensorboard else None
         kept = [line for line in read_log(path) if line["step"] <= start] if start else []
         atomic.write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
@@ -39,11 +49,15 @@ class TrainingLog:
         if self._events:
             for name, value in values.items():
                 self._events.add_scalar(name, value, step)
+        for tracker in self._trackers:
+            tracker.write(step, values)
 
     def close(self) -> None:
         """Write what is still in memory."""
         if self._events:
             self._events.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 def require_tensorboard() -> None:

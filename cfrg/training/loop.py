@@ -28,6 +28,7 @@ from cfrg.training.logs import TrainingLog, read_log
 from cfrg.training.options import TrainingOptions, learning_rate
 from cfrg.training.states import load_training_state, save_training_state
 from cfrg.training.stopping import asked_to_stop
+from cfrg.training.trackers import Tracker
 from cfrg.training.validation import BestWeights, validate
 from threecad.errors import ModelError, UsageError
 
@@ -154,8 +155,13 @@ class _Loop:
         options = self.options
         if self.is_main:
             folder = RunFolder(self.run)
-            events = folder.events if options.tensorboard else None
-            self.log = TrainingLog(folder.log, self.done, events)
+            events = folder.events if "tensorboard" in options.trackers else None
+            name = self.run.name.removeprefix(".").removesuffix(".partial")
+            facts = {**self.model.config.to_dict(), **options.to_dict()}
+            trackers = [
+                Tracker(one, name, facts) for one in options.trackers if one != "tensorboard"
+            ]
+            self.log = TrainingLog(folder.log, self.done, events, trackers)
         compiled = torch.compile(self.objective) if options.compile else self.objective
         self.objective, self.optimizer = self.accelerator.prepare(compiled, self.optimizer)
         self.batches = _batches(

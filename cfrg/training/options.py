@@ -13,7 +13,7 @@ from threecad.errors import UsageError
 
 __all__ = ["AREAS", "PRESETS", "TrainingOptions", "learning_rate"]
 
-AREAS = {"lite": 200**2, "memory": 512**2, "paper": 256**2}
+AREAS = {"dino": 448**2, "lite": 512**2, "memory": 512**2, "paper": 256**2}
 """Pixels of an input whose size is chosen from the images, by preset: what their cost allows."""
 
 Precision = Literal["no", "bf16", "fp16"]
@@ -45,6 +45,10 @@ class TrainingOptions(Switches):
         seed: Seed of initial weights, order, defects and drop-connect.
         area: Pixels of the input whose height and width are chosen from the training images, their
             aspect kept (``cfrg.images.geometry``); 0 takes the network's ``image_size``.
+        crop: Side of the random crops of images at that size that are trained on; 0 trains on whole
+            images. The network reads whole images in either case.
+        find_bits: Find out from the training images how many of 16 bits the camera uses, instead of
+            taking the network's ``bits``.
         workers: Processes that draw pairs; 0 draws them in the training process.
         synthesis: Recipe of the synthetic defects. ``"paper"``: one patch of blended texture;
             ``"varied"``: up to three, of textures and of changed brightness, contrast or shape,
@@ -65,6 +69,7 @@ class TrainingOptions(Switches):
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between lines of the log.
         tensorboard: Also write the log for TensorBoard, to ``RUN/tensorboard/``.
+        log_with: Experiment trackers that also get the log, such as ``("mlflow",)``.
     """
 
     steps: int | None = None
@@ -82,6 +87,8 @@ class TrainingOptions(Switches):
     compile: bool = False
     seed: int = 42
     area: int = 0
+    crop: int = 0
+    find_bits: bool = False
     workers: int = 0
     synthesis: Literal["paper", "varied"] = "paper"
     draw_defects_on: Literal["auto", "workers", "device"] = "auto"
@@ -93,6 +100,7 @@ class TrainingOptions(Switches):
     checkpoint_every: int = 200
     log_every: int = 10
     tensorboard: bool = False
+    log_with: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "checkpoint_every", "log_every"):
@@ -100,6 +108,8 @@ class TrainingOptions(Switches):
                 raise UsageError(f"{name} is {getattr(self, name)}; expected 1 or more.")
         if self.area < 0:
             raise UsageError(f"area is {self.area}; expected 0 or a number of pixels.")
+        if self.crop and not 32 <= self.crop <= 8192:
+            raise UsageError(f"crop is {self.crop}; expected 0, or a side of 32 to 8192 pixels.")
         if not 0 <= self.average < 1:
             raise UsageError(f"average is {self.average}; expected 0 to below 1, such as 0.99.")
         for name in ("clean_share", "validation_fraction"):
@@ -146,6 +156,11 @@ class TrainingOptions(Switches):
         per_step = self.batch_size * self.accumulate * processes
         return max(1, -(-self.epochs * images // per_step))
 
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The trackers asked for, each once."""
+        return tuple(dict.fromkeys((*self.log_with, *("tensorboard",) * self.tensorboard)))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the options as JSON-able data."""
         return asdict(self)
@@ -154,6 +169,8 @@ class TrainingOptions(Switches):
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "lite": {
+        "area": AREAS["lite"],
+        "crop": 128,
         "steps": 1600,
         "batch_size": 16,
         "learning_rate": 2e-3,
@@ -170,6 +187,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "memory": {"area": AREAS["memory"], "validation_fraction": 0.1},
 }
+PRESETS["dino"] = {**PRESETS["lite"], "area": 0, "crop": 0}
 
 
 def learning_rate(step: int, total: int, options: TrainingOptions) -> float:

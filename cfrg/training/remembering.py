@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +14,9 @@ from cfrg.images.cache import ImageCache
 from cfrg.images.tiling import Tiling
 from cfrg.memory.neighbours import NearestNeighbourMemory
 from cfrg.network import processing
-from cfrg.network.backbones import TEACHERS
+from cfrg.teachers.backbones import TEACHERS
 from cfrg.training.options import TrainingOptions
+from cfrg.training.reading import plain
 from threecad.dataset.pytorch import ThreeCAD
 from threecad.errors import UsageError
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["batches", "check_options", "fit_baseline", "remember"]
 
 USED = {
-    *("seed", "workers", "device", "validation_fraction", "area"),
+    *("seed", "workers", "device", "validation_fraction", "area", "find_bits"),
     *("log_every", "checkpoint_every", "draw_defects_on"),  # how a training goes on: it has none
 }
 """The training options that mean something to a memory."""
@@ -86,16 +87,21 @@ def fit_baseline(model: TrainedModel, good: Index, *, seed: int) -> NearestNeigh
         good: The good training images.
         seed: Seed of the memory.
     """
-    config = replace(model.config, memory=0, by_place=False)
+    config = plain(model.config)
     images = ImageCache(ThreeCAD(good), Tiling.from_config(config))
     memory = NearestNeighbourMemory(config, teacher=model.teacher, seed=seed)
     memory.fit(batches(images, memory))
     return memory if config.tile else memory.fit_places(batches(images, memory))
 
 
-def batches(images: ImageCache, model: TrainedModel, size: int = 32) -> Iterator[torch.Tensor]:
-    """Yield normalised batches (N, 3, H, W) of what the network sees, on the model's device."""
+def batches(images: ImageCache, model: TrainedModel) -> Iterator[torch.Tensor]:
+    """Yield normalised batches (N, 3, H, W) of what the network sees, on the model's device.
+
+    At most 32 images, and half a million pixels, come at a time.
+    """
     device, config = next(model.parameters()).device, model.config
+    height, width = config.image_size
+    size = min(32, max(1, 32 * 128**2 // (height * width)))
     tiles = images.tiles()
     while stack := list(islice(tiles, size)):
         batch = torch.stack(stack).contiguous(memory_format=torch.channels_last)

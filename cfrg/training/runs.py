@@ -23,18 +23,22 @@ from cfrg.inference.thresholds import digest_weights
 from cfrg.network.model import CFRG
 from cfrg.network.pretrained import keep_own_card
 from cfrg.run_folder import RECORD, RunFolder
-from cfrg.training.logs import require_tensorboard
+from cfrg.teachers.backbones import find_weights
+from cfrg.training.hard_negatives import read_hard_negatives
 from cfrg.training.loop import TrainingOptions, fit, make_accelerator, read_log
+from cfrg.training.reading import learn_to_read, plain
 from cfrg.training.recipes import make_defects
 from cfrg.training.remembering import batches, check_options, remember
 from cfrg.training.states import resumable
+from cfrg.training.trackers import require_trackers
 from cfrg.training.validation import Validation
 from threecad.dataset.pytorch import ThreeCAD
 from threecad.dataset.samples import relative_path
 from threecad.dataset.scanning import Index, scan
 from threecad.errors import ModelError, UsageError
+from threecad.images.camera_bits import DEPTHS, find_bits
 from threecad.images.files import read_size
-from threecad.images.hashing import hash_files
+from threecad.images.hashing import hash_file, hash_files
 from threecad.system import atomic
 from threecad.system.versions import find_versions
 
@@ -47,6 +51,9 @@ if TYPE_CHECKING:
     from cfrg.network.config import CFRGConfig
 
 __all__ = ["good_images", "read_run", "read_trained_on", "train"]
+
+PEEKED = 8
+"""Images that are looked at to see whether they are nearly black."""
 
 
 @resumable
@@ -61,6 +68,7 @@ def train(
     split_file: str | os.PathLike[str] | None = None,
     errata: str | os.PathLike[str] | None = None,
     fold: int | None = None,
+    hard_negatives: str | os.PathLike[str] | None = None,
     teacher_weights: str | os.PathLike[str] | None = None,
     resume: bool = False,
     force: bool = False,
@@ -79,17 +87,21 @@ def train(
         split_file: Take the splits from this file.
         errata: Apply the corrections in this file.
         fold: Held-out fold, for a k-fold split file.
+        hard_negatives: Folder of good parts that were wrongly stopped; they join the good images,
+            in training and among those held out.
         teacher_weights: File of the teacher's weights, where they cannot be fetched.
         resume: Go on with an interrupted run.
         force: Replace the run that is there, in one step when this one is finished. Until then it
             grows in ``.<name>.partial`` beside it, where ``resume`` finds it.
-        say: Is told which input size was chosen and why, where one is chosen.
+        say: Is told which input size was chosen and why, where one is chosen, and how many hard
+            negatives there are.
 
     Returns:
         The run folder.
 
     Raises:
         UsageError: If the folder holds a run and neither ``resume`` nor ``force`` is given.
+        DataError: If a hard negative is a copy of a test image.
         BusyError: If another process trains, calibrates or evaluates this run.
         ModelError: If the disk is full; the state that was saved last stays whole.
         Interrupted: If asked to stop; the state is saved.
@@ -101,11 +113,21 @@ def train(
         if not isinstance(root, Index):
             root = scan(root, split_file=split_file, errata=errata, fold=fold)
         index = good_images(root, category)
+        joined = None
+        if hard_negatives is not None:
+            joined = read_hard_negatives(root, hard_negatives, category)
+            index = index.with_samples([*index, *joined.samples])
+            if accelerator.is_main_process and say:
+                say(str(joined))
         geometry = None
         if options.area:
             geometry = choose_geometry([read_size(s.image) for s in index], options.area)
             config = replace(config, image_size=geometry.size)
-        if config.memory:
+        bits, remark = _choose_bits([sample.image for sample in index], config, options)
+        config = replace(config, bits=bits)
+        if remark and accelerator.is_main_process and say:
+            say(remark)
+        if config.is_memory:
             check_options(options, config)
         ids = [sample.id for sample in index]
         training, held_out = hold_out(ThreeCAD(index), ids, options.validation_fraction)
@@ -114,13 +136,16 @@ def train(
             record["geometry"] = geometry.reason
             if accelerator.is_main_process and say:
                 say(geometry.reason)
+        if joined:
+            record["hard_negatives"] = len(joined.samples)
         record["held_out"] = [ids[i] for i in held_out.indices]
-        if options.tensorboard:
-            require_tensorboard()
+        require_trackers(options.trackers)
+        weights = find_weights(config.teacher, Path(teacher_weights) if teacher_weights else None)
+        record["teacher_weights"] = {"file": weights.name, "sha256": hash_file(weights)}
         torch.manual_seed(options.seed)
-        if not config.memory:
-            model = CFRG(config)
-            model.load_teacher(Path(teacher_weights) if teacher_weights else None)
+        if not config.is_memory:
+            model = CFRG(plain(config))
+            model.load_teacher(weights)
         if accelerator.is_main_process:
             _claim(folder, record, resume=resume, force=force)
         accelerator.wait_for_everyone()
@@ -137,9 +162,9 @@ def train(
             unseen = images
             if len(held_out):
                 unseen = ImageCache(held_out, Tiling.from_config(config), workers=options.workers)
-            if config.memory:
+            if config.is_memory:
                 if accelerator.is_main_process:
-                    _finish(remember(images, config, options, teacher_weights), place, folder)
+                    _finish(remember(images, config, options, weights), place, folder)
                 return folder.path
             make_defect = make_defects(options, images, textures)
             pairs = _pair(images, make_defect, config, options)
@@ -155,7 +180,11 @@ def train(
             model, pairs, place.path, options, resume=resume, prepare=prepare, validation=validation
         )
         if accelerator.is_main_process:
-            model.fit_calibration(batches(unseen, model))
+            if config.memory_weight:
+                own = unseen if unseen is not images else None
+                learn_to_read(model, config, images, own, seed=options.seed)
+            else:
+                model.fit_calibration(batches(unseen, model))
             _finish(model, place, folder)
         accelerator.wait_for_everyone()
     return folder.path
@@ -288,8 +317,10 @@ def _claim(run: RunFolder, record: dict[str, Any], *, resume: bool, force: bool)
 def _check_same_run(run: RunFolder, now: dict[str, Any]) -> None:
     before = run.read_record()
     now = json.loads(json.dumps(now))
+    before["config"] = {"bits": 8, **before.get("config", {})}  # older runs have no such field
     free = {
         "workers", "device", "draw_defects_on", "log_every", "checkpoint_every", "tensorboard",
+        "log_with",
     }  # fmt: skip
     differences = [
         key for key in ("category", "data_fingerprint", "config") if before.get(key) != now[key]
@@ -317,10 +348,37 @@ def _pair(
         images,
         make_defect,
         seed=options.seed,
-        crop=config.image_size if config.tile else None,
+        crop=_crop(config, options),
+        scales=1 if config.tile or not options.crop else len(config.scales),
         parts=images.parts() if options.foreground else None,
         purpose=purpose,
     )
+
+
+def _choose_bits(
+    images: Sequence[Path], config: CFRGConfig, options: TrainingOptions
+) -> tuple[int, str | None]:
+    """Return how many of 16 bits are used, and what is to be said about it, if anything."""
+    if options.find_bits:
+        bits = find_bits(images)
+        return bits, f"Bits {bits}: the fewest of {DEPTHS} that hold all values of the images."
+    used = find_bits(images[:PEEKED]) if config.bits == 8 else 8
+    if not 8 < used < 16:
+        return config.bits, None
+    return config.bits, (
+        f"The images have 16 bits a channel and use {used} of them: by the upper eight of 16 they "
+        f"are nearly black. Train with {used} bits (`--bits {used}`, or `--bits auto`)."
+    )
+
+
+def _crop(config: CFRGConfig, options: TrainingOptions) -> tuple[int, int] | None:
+    """Height and width of the crops that are trained on; ``None`` for whole images."""
+    if config.tile:
+        return config.image_size
+    if not options.crop:
+        return None
+    height, width = config.image_size
+    return min(options.crop, height), min(options.crop, width)
 
 
 def _draw_curve(run: RunFolder) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 
-from cfrg.network.tensors import write_safetensors
 from cfrg.run_folder import RunFolder
+from cfrg.teachers.tensors import write_safetensors
 from cfrg.training.averaging import own_state
 from threecad.errors import ModelError
 from threecad.system.disk import FULL

@@ -75,8 +75,8 @@ def test_every_package_that_is_imported_is_declared() -> None:
     """As a dependency or an extra, rather than left to what others bring with them."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     declared = {name.replace("_", "-").lower() for name in re.findall(r'"([\w-]+)[^"]*>=', text)}
-    # By gradio, anomalib and torch, as part of what these offer.
-    brought = {"fastapi", "uvicorn", "lightning", "typing-extensions"}
+    # By fastapi, anomalib and torch, as part of what these offer.
+    brought = {"starlette", "lightning"}
     offered = packages_distributions()
     for path in (path for package in PACKAGES for path in sources(package)):
         for top in {name.partition(".")[0] for name in imports(path)} - {*PACKAGES}:
@@ -96,6 +96,29 @@ def test_import_is_light(statement: str) -> None:
     ).stdout
     heavy = {"torch", "torchvision", "datasets", "cv2", "matplotlib", "pandas", "numba", "pyarrow"}
     assert heavy.isdisjoint(json.loads(output))
+
+
+def test_the_network_loads_no_torchvision() -> None:
+    code = "import sys; from cfrg import CFRG, Predictor; print('torchvision' in sys.modules)"
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert output == "False\n"
+
+
+def test_commands_that_compute_nothing_load_no_torch(sample_tree: Path) -> None:
+    code = (
+        "import sys; from threecad.cli import main\n"
+        "for command in ('info', 'verify', 'audit', 'stats'):\n"
+        "    try: main([command, sys.argv[1]], standalone_mode=False)\n"
+        "    except SystemExit: pass\n"
+        "    print(command, 'torch' in sys.modules)"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code, str(sample_tree)], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for command in ("info", "verify", "audit", "stats"):
+        assert f"{command} False" in output
 
 
 def test_unknown_public_name_is_an_attribute_error() -> None:

@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +147,7 @@ def run_trial(job: Job) -> Record:
         test_images=len(test),
         facts=json.loads(json.dumps(facts, default=str)),
         environment=_describe_environment(trial.device),
-        finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 

@@ -58,6 +58,33 @@ __all__ = ["compare", "evaluate"]
     metavar="N",
     help="Replicates for the confidence intervals; 0 for none.",
 )
+@click.option(
+    "--alarm-rate", type=float, default=0.05, show_default=True, metavar="R",
+    help="Share of good images that figures of decisions may stop.",
+)  # fmt: skip
+@click.option(
+    "--miss-rate", type=float, default=0.05, show_default=True, metavar="R",
+    help="Share of defective images that may be missed where good ones are passed.",
+)  # fmt: skip
+@click.option(
+    "--threshold", type=float, metavar="T",
+    help="Image score above which an image is defective, instead of --alarm-rate.",
+)  # fmt: skip
+@click.option(
+    "--reach", type=float, default=0.02, show_default=True, metavar="D",
+    help="How near a region a map's highest point must lie, as a part of the diagonal.",
+)  # fmt: skip
+@click.option("--cost-miss", type=float, metavar="C", help="Cost of passing a defective part.")
+@click.option("--cost-alarm", type=float, metavar="C", help="Cost of stopping a good part.")
+@click.option(
+    "--defect-rate", type=float, metavar="P",
+    help="Share of defective parts in production; all three give the expected cost of a part.",
+)  # fmt: skip
+@click.option("--aupimo", is_flag=True, help="AUPIMO, too: every map is read once more.")
+@click.option(
+    "--per-image", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Write a CSV with label, score and AUPIMO of each image.",
+)  # fmt: skip
 @seed_option
 @workers_option
 @json_option
@@ -81,16 +108,31 @@ def evaluate(
     image_score: str,
     bootstrap: int,
     seed: int,
+    alarm_rate: float,
+    miss_rate: float,
+    threshold: float | None,
+    reach: float,
+    cost_miss: float | None,
+    cost_alarm: float | None,
+    defect_rate: float | None,
+    aupimo: bool,
+    per_image: Path | None,
     workers: int | None,
     as_json: bool,
     out: Path | None,
     html: Path | None,
 ) -> None:
     """Score PREDICTIONS, a folder of anomaly maps and scores, on the test images of ROOT."""
+    from threecad.evaluation.operation.point import Costs, OperatingPoint
     from threecad.evaluation.pipeline import evaluate as evaluate_predictions
     from threecad.system import atomic
 
-    for path in (out, html):
+    costs = None
+    if cost_miss is not None and cost_alarm is not None and defect_rate is not None:
+        costs = Costs(cost_miss, cost_alarm, defect_rate)
+    elif (cost_miss, cost_alarm, defect_rate) != (None, None, None):
+        raise click.UsageError("Give --cost-miss, --cost-alarm and --defect-rate together.")
+    for path in (out, html, per_image):
         if path is not None:
             atomic.check_writable(path.parent)
     result = evaluate_predictions(
@@ -101,11 +143,21 @@ def evaluate(
         mask_rule=mask_rule,
         bootstrap=bootstrap,
         seed=seed,
+        operation=OperatingPoint(
+            alarm_rate=alarm_rate,
+            miss_rate=miss_rate,
+            threshold=threshold,
+            reach=reach,
+            costs=costs,
+        ),
+        aupimo=aupimo,
         workers=workers,
         progress=True,
     )
     if out is not None:
         result.to_json(out)
+    if per_image is not None:
+        result.write_images(per_image)
     if html is not None:
         from threecad.pages.evaluation_report import write_report
 
@@ -119,6 +171,7 @@ def evaluate(
 @click.command(
     epilog=examples(
         "threecad compare result.json --published CFRG --published RD++",
+        "threecad compare A.json B.json --test",
         "threecad compare result.json --figure pixel_auroc --figure pro_30 --latex table.tex",
     )
 )
@@ -139,6 +192,12 @@ def evaluate(
     help="Only this figure, such as pixel_auroc; by default those that two results have. "
     "May be given several times.",
 )
+@click.option(
+    "--test",
+    is_flag=True,
+    help="Say which differences of image AUROC are established: DeLong, paired bootstrap, Holm, "
+    "ranks. All RESULTS must be of the same images.",
+)
 @json_option
 @click.option(
     "--markdown",
@@ -156,6 +215,7 @@ def compare(
     results: tuple[Path, ...],
     methods: tuple[str, ...],
     keys: tuple[str, ...],
+    test: bool,
     as_json: bool,
     markdown: Path | None,
     latex: Path | None,
@@ -175,6 +235,11 @@ def compare(
     named = {path.stem: Result.from_json(path) for path in results}
     if len(named) < len(results):
         raise UsageError("Two of the results have the same file name. Rename one of them.")
+    significance = None
+    if test:
+        from threecad.benchmark.significance import judge
+
+        significance = judge(named)
     everything = "all" in methods
     for method in published_methods() if everything else methods:
         if "/" not in method:
@@ -188,6 +253,8 @@ def compare(
     if reported:
         parts.append(tabulate(reported))
         plain["reported"] = [protocol.to_dict() for protocol in reported]
+    if significance is not None:
+        plain["significance"] = significance.to_dict()
     if markdown is not None:
         atomic.write_text(markdown, "\n".join(part.to_markdown() for part in parts))
     if latex is not None:
@@ -196,3 +263,5 @@ def compare(
         print_json(plain)
     else:
         click.echo("\n".join(part.to_markdown() for part in parts), nl=False)
+        if significance is not None:
+            click.echo(f"\n{significance}")

@@ -23,6 +23,7 @@ __all__ = [
     "SPECK_AREA",
     "check_images",
     "check_masks",
+    "odd_mask",
     "suspect_masks",
     "unlike_size",
     "unreadable",
@@ -86,17 +87,6 @@ def unlike_size(
     )
 
 
-_MASK_ADVICE = {
-    "mask-empty": "The image keeps its label, but pixel metrics cannot use it: restore the mask, "
-    "or exclude the image with an errata file.",
-    "mask-full": "Look at it: a defect rarely covers a whole part.",
-}
-_MASK_MEANING = {
-    "mask-empty": "has no defect pixel",
-    "mask-full": "is defect from edge to edge",
-}
-
-
 def check_masks(
     index: Index, images: Mapping[Path, ImageFacts], masks: Mapping[Path, MaskFacts]
 ) -> Iterator[Finding]:
@@ -114,33 +104,41 @@ def check_masks(
             name = relative_path(sample.image, index.root)
             yield unlike_size(sample, path, size, name, expected)
         for code in fact.oddities:
-            if code == "mask-ambiguous":
-                yield _ambiguous(sample, path, fact)
-                continue
-            yield Finding(
-                code,
-                "warning",
-                f"{path} {_MASK_MEANING.get(code, code)} (rule: {fact.rule}).",
-                id=sample.id,
-                path=path,
-                advice=_MASK_ADVICE.get(code, ""),
-            )
+            yield odd_mask(code, sample, path, fact.rule, sum(fact.areas), fact.grey)
 
 
-def _ambiguous(sample: Sample, path: str, fact: MaskFacts) -> Finding:
-    """Say what the guess was, and how much depends on it."""
-    message = f"{path}: {sum(fact.areas):,} pixels are defect by the rule {fact.rule}"
-    if fact.rule == "threshold":
-        message += f", {fact.grey:,} more would be by the rule binary"
-    return Finding(
-        "mask-ambiguous",
-        "warning",
-        f"{message}; its values do not say which is meant.",
-        id=sample.id,
-        path=path,
-        advice="A few grey pixels are the seam of a smooth outline: threshold is right. Look where "
-        "they are many; `mask_rule` decides otherwise.",
-    )
+def odd_mask(
+    code: str, sample: Sample, path: str, rule: str, area: int, grey: int | None = None
+) -> Finding:
+    """Say what is odd about a mask that decodes.
+
+    Args:
+        code: ``mask-empty``, ``mask-full`` or ``mask-ambiguous``.
+        sample: Whose mask it is.
+        path: Of the mask.
+        rule: By which it was decoded.
+        area: Pixels that are defect by it.
+        grey: Pixels that the rule ``binary`` would add, where that is known.
+    """
+    if code == "mask-empty":
+        message = f"{path} has no defect pixel (rule: {rule})"
+        advice = (
+            "The image keeps its label, but pixel metrics cannot use it: restore the mask, or "
+            "exclude the image with an errata file."
+        )
+    elif code == "mask-full":
+        message = f"{path} is defect from edge to edge (rule: {rule})"
+        advice = "Look at it: a defect rarely covers a whole part."
+    else:
+        message = f"{path}: {area:,} pixels are defect by the rule {rule}"
+        if rule == "threshold" and grey is not None:
+            message += f", {grey:,} more would be by the rule binary"
+        message += "; its values do not say which is meant"
+        advice = (
+            "A few grey pixels are the seam of a smooth outline: threshold is right. Look where "
+            "they are many; `mask_rule` decides otherwise."
+        )
+    return Finding(code, "warning", f"{message}.", id=sample.id, path=path, advice=advice)
 
 
 def suspect_masks(index: Index, masks: Mapping[Path, MaskFacts]) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ it got, and every later one is held to it.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from threecad.dataset.scanning import IMAGE_SUFFIXES
@@ -112,7 +112,7 @@ class Provenance:
         if known and (known.size, known.sha256) == (size, sha256):
             archive = replace(known, keep=keep or known.keep)
         else:
-            received = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            received = datetime.now(UTC).isoformat(timespec="seconds")
             archive = Archive(size, sha256, received, keep)
         self.archives[source] = archive
         self.save()

@@ -17,13 +17,14 @@ import numpy as np
 from threecad.evaluation.counting.bins import Bins, join_bins
 from threecad.evaluation.curves import OVERLAP_SCALE, Counts
 from threecad.evaluation.definitions import PAPER_PRO, define_image_figures, define_pixel_figures
-from threecad.evaluation.tallies import ROW_BINS, ImageRecord
+from threecad.evaluation.tallies import ROW_BINS, ImageRecord, count_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
+    from threecad.evaluation.operation.point import OperatingPoint
     from threecad.evaluation.scores import Scores
 
 __all__ = [
@@ -55,6 +56,7 @@ def resample(
     seed: int,
     name: str,
     pro_limits: Sequence[float],
+    point: OperatingPoint,
     size: str | None = None,
 ) -> Deviations:
     """Return the deviations of every figure of a group of images.
@@ -65,17 +67,18 @@ def resample(
         seed: Seed; together with ``name`` it decides the draws.
         name: Name of the category or group.
         pro_limits: False positive rates up to which PRO is integrated.
-        size: Only regions of this size are positives, if not ``None``; no image figures then.
+        point: Where the figures of decisions are taken.
+        size: Only regions of this size, and images that have one, are positives, if not ``None``;
+            of the image figures there are only those of peaks then.
     """
     images = sorted(images, key=ImageRecord.sort_key)
     generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
     parts: list[Callable[[NDArray[np.float64]], Deviations]] = []
     if any(image.row is not None for image in images):
         parts.append(_PixelFigures(images, pro_limits, size))
-    if size is None:
-        parts.append(_ImageFigures(images))
-        if any(image.paper_pro is not None for image in images):
-            parts.append(_PaperFigure(images))
+    parts.append(_ImageFigures(images, point, size))
+    if size is None and any(image.paper_pro is not None for image in images):
+        parts.append(_PaperFigure(images))
     everything = np.ones((1, len(images)))
     with np.errstate(all="ignore"):
         centre = {key: value[0] for part in parts for key, value in part(everything).items()}
@@ -151,21 +154,22 @@ def _draw(
 
 
 class _ImageFigures:
-    """AUROC, AP and F1-max over image scores."""
+    """All figures over image scores."""
 
-    def __init__(self, images: Sequence[ImageRecord]) -> None:
-        scores = np.array([image.score for image in images])
-        self.order = np.argsort(-scores, kind="stable")
-        ordered = scores[self.order]
-        self.first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-        self.label = np.array([image.label for image in images])[self.order]
+    def __init__(
+        self, images: Sequence[ImageRecord], point: OperatingPoint, size: str | None
+    ) -> None:
+        self.images = images
+        self.chosen = np.array([not i.label or size is None or size in i.sizes for i in images])
+        self.figures = [
+            figure
+            for figure in define_image_figures(point)
+            if size is None or figure.positives == "peaks"
+        ]
 
     def __call__(self, weights: NDArray[np.float64]) -> Deviations:
-        ordered = weights[:, self.order]
-        defective = np.add.reduceat(ordered * self.label, self.first, axis=1)
-        good = np.add.reduceat(ordered * (1 - self.label), self.first, axis=1)
-        counts = Counts(good, defective, defective, np.ones(self.first.size, np.bool_))
-        return {figure.key: figure.replicates(counts) for figure in define_image_figures()}
+        counts = count_images(self.images, weights * self.chosen)
+        return {figure.key: figure.replicates(counts[figure.positives]) for figure in self.figures}
 
 
 class _PaperFigure:

@@ -20,9 +20,11 @@ __all__ = [
     "OVERLAP_SCALE",
     "Counts",
     "Interval",
+    "allowed_bins",
     "auroc",
     "auroc_doubts",
     "average_precision",
+    "enclose",
     "f1_doubts",
     "f1_max",
     "interpolated_recall",
@@ -64,6 +66,7 @@ class Counts:
             region, rounded.
         exact: ``(B,)`` bool, whether all scores of the bin are equal.
         regions: Number of regions, one or ``(R,)``.
+        scores: ``(B,)``, the score of each bin, where all bins are exact and that is known.
     """
 
     negatives: NDArray[Any]
@@ -71,6 +74,7 @@ class Counts:
     overlap: NDArray[Any]
     exact: NDArray[np.bool_]
     regions: Any = 0
+    scores: Any = None
 
     def thresholds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return true and false positives before each bin and after the last."""
@@ -87,20 +91,20 @@ def auroc(counts: Counts) -> Interval:
     sure = (positives * (total - false[..., 1:])).sum(-1)
     ties = sure + np.where(counts.exact, within, 0).sum(-1) / 2
     open_ = np.where(counts.exact, 0, within).sum(-1)
-    return _interval(ties / pairs, (ties + open_) / pairs)
+    return enclose(ties / pairs, (ties + open_) / pairs)
 
 
 def average_precision(counts: Counts) -> Interval:
     """Average precision: the sum over thresholds of the recall gained times the precision."""
     worst, best = _precision_bounds(counts)
     total = counts.positives.sum(-1)
-    return _interval(worst.sum(-1) / total, best.sum(-1) / total)
+    return enclose(worst.sum(-1) / total, best.sum(-1) / total)
 
 
 def f1_max(counts: Counts) -> Interval:
     """The largest F1 score over all thresholds."""
     reached, best = _f1_bounds(counts)
-    return _interval(reached.max(-1), best.max(-1))
+    return enclose(reached.max(-1), best.max(-1))
 
 
 def pro(counts: Counts, limit: float) -> Interval:
@@ -112,19 +116,19 @@ def pro(counts: Counts, limit: float) -> Interval:
     worst, best = _overlap_bounds(counts, limit)
     # Each pixel's weight is rounded by at most one half.
     rounding = counts.positives.sum(-1) / (2.0 * OVERLAP_SCALE * counts.regions)
-    return _interval(worst.sum(-1) / limit, best.sum(-1) / limit, rounding)
+    return enclose(worst.sum(-1) / limit, best.sum(-1) / limit, rounding)
 
 
 def recall_at(counts: Counts, rate: float) -> Interval:
     """Recall at the lowest threshold whose false positive rate does not exceed ``rate``."""
     true, _ = counts.thresholds()
     bins = counts.positives.shape[-1]
-    crossing = _crossing(counts, rate)
+    crossing = allowed_bins(counts, rate)
     possible = np.where(np.append(counts.exact, True)[crossing], crossing, crossing + 1)
     total = true[..., -1]
     low = np.take_along_axis(true, crossing[..., None], -1)[..., 0] / total
     high = np.take_along_axis(true, np.minimum(possible, bins)[..., None], -1)[..., 0] / total
-    return _interval(low, high)
+    return enclose(low, high)
 
 
 def interpolated_recall(counts: Counts, rate: float) -> NDArray[np.float64]:
@@ -134,7 +138,7 @@ def interpolated_recall(counts: Counts, rate: float) -> NDArray[np.float64]:
     replicates in few bins differ by.
     """
     true, false = counts.thresholds()
-    crossing = np.minimum(_crossing(counts, rate), counts.positives.shape[-1] - 1)[..., None]
+    crossing = np.minimum(allowed_bins(counts, rate), counts.positives.shape[-1] - 1)[..., None]
     true_before, true_after, false_before, false_after = (
         np.take_along_axis(sums, at, -1)[..., 0]
         for sums, at in product((true, false), (crossing, crossing + 1))
@@ -177,7 +181,7 @@ def pro_doubts(counts: Counts, limit: float) -> NDArray[np.float64]:
 def recall_doubts(counts: Counts, rate: float) -> NDArray[np.float64]:
     """Return how much each bin of ``counts``, ``(B,)``, leaves recall at ``rate`` open."""
     doubts = np.zeros(counts.positives.size)
-    crossing = int(_crossing(counts, rate))
+    crossing = int(allowed_bins(counts, rate))
     if crossing < doubts.size and not counts.exact[crossing]:
         doubts[crossing] = counts.positives[crossing] / counts.positives.sum()
     return doubts
@@ -227,8 +231,11 @@ def _overlap_bounds(
     return worst, best
 
 
-def _crossing(counts: Counts, rate: float) -> NDArray[np.intp]:
-    """Return the bin of the highest negative that may not be flagged; B if all may."""
+def allowed_bins(counts: Counts, rate: float) -> NDArray[np.intp]:
+    """Return how many bins, from the highest score on, may be flagged at a false positive rate.
+
+    It is the bin of the highest negative that may not be flagged; B if all may.
+    """
     _, false = counts.thresholds()
     allowed = np.floor(rate * false[..., -1:] * (1 + 1e-12))
     return np.asarray((false[..., 1:] <= allowed).sum(-1))
@@ -241,8 +248,8 @@ def _running(values: NDArray[Any]) -> NDArray[np.float64]:
     return sums
 
 
-def _interval(low: Any, high: Any, rounding: Any = 0.0) -> Interval:
-    """Round outwards, inside [0, 1]."""
+def enclose(low: Any, high: Any, rounding: Any = 0.0) -> Interval:
+    """Return an interval rounded outwards, inside [0, 1]."""
     margin = rounding + ROUNDING
     return Interval(
         np.maximum(low - margin, 0.0),

@@ -11,6 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from threecad.evaluation import curves
+from threecad.evaluation.operation import decisions
+from threecad.evaluation.operation.point import Costs, OperatingPoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from threecad.evaluation.curves import Counts, Interval
 
 __all__ = [
+    "AUPIMO",
     "FIGURE_NAMES",
     "IMAGE_KEYS",
     "KEYS",
@@ -35,11 +38,15 @@ __all__ = [
     "is_replaced",
 ]
 
-Positives = Literal["images", "pixels", "regions"]
-"""What a figure ranks against good images (``images``) or against defect-free pixels."""
+Positives = Literal["images", "peaks", "pixels", "regions"]
+"""What a figure ranks against good images (``images``, or ``peaks``: those whose regions are known,
+with the credit of their highest point) or against defect-free pixels."""
 
 PAPER_PRO = "pro_per_image"
 """The paper's PRO is a mean over images and no ranking; ``paper_protocol`` computes it."""
+
+AUPIMO = "aupimo"
+"""AUPIMO is a mean over images, too; ``operation.overlap`` computes it, where it is asked for."""
 
 PRO_LIMITS = (0.3, 0.05)
 """False positive rates up to which PRO is integrated, unless others are asked for."""
@@ -48,6 +55,14 @@ RECALL_RATES = (0.05, 0.01)
 """False positive rates at which region recall is given."""
 
 AREA_TOLERANCE, RATE_TOLERANCE = 1e-6, 1e-5
+
+_COSTS = {
+    "expected_cost": ("Expected cost", "expected cost"),
+    "least_cost": ("Least cost", "least cost"),
+}
+"""Names of the figures that are given where costs are."""
+
+DEFAULT_POINT = OperatingPoint()
 
 
 @dataclass(frozen=True)
@@ -86,24 +101,29 @@ class Definition:
         return self.measure(counts).value
 
 
-def define_figures(pro_limits: Sequence[float] = PRO_LIMITS) -> tuple[Definition, ...]:
+def define_figures(
+    pro_limits: Sequence[float] = PRO_LIMITS, point: OperatingPoint = DEFAULT_POINT
+) -> tuple[Definition, ...]:
     """Return all figures in the order of tables, with PRO up to each of the limits."""
     return (
         *IMAGE_FIGURES,
         *PIXEL_FIGURES,
         *(_define_pro(limit) for limit in pro_limits),
         *(_define_recall(rate) for rate in RECALL_RATES),
+        *_define_decisions(point),
     )
 
 
-def define_image_figures() -> tuple[Definition, ...]:
+def define_image_figures(point: OperatingPoint = DEFAULT_POINT) -> tuple[Definition, ...]:
     """Return the figures that rank images."""
-    return tuple(figure for figure in define_figures() if figure.positives == "images")
+    figures = define_figures(point=point)
+    return tuple(figure for figure in figures if figure.positives in ("images", "peaks"))
 
 
 def define_pixel_figures(pro_limits: Sequence[float]) -> tuple[Definition, ...]:
     """Return the figures that rank pixels or regions."""
-    return tuple(figure for figure in define_figures(pro_limits) if figure.positives != "images")
+    figures = define_figures(pro_limits)
+    return tuple(figure for figure in figures if figure.positives in ("pixels", "regions"))
 
 
 def _define_pro(limit: float) -> Definition:
@@ -129,6 +149,47 @@ def _define_recall(rate: float) -> Definition:
         doubts=partial(curves.recall_doubts, rate=rate),
         replicate=partial(curves.interpolated_recall, rate=rate),
     )
+
+
+def _define_decisions(point: OperatingPoint) -> tuple[Definition, ...]:
+    return (
+        Definition(
+            f"defects_found_{_percent(point.alarm_rate)}",
+            f"Defects found@{point.alarm_rate:g}",
+            f"found @{point.alarm_rate:g}",
+            "images",
+            partial(curves.recall_at, rate=point.alarm_rate),
+            RATE_TOLERANCE,
+        ),
+        Definition(
+            f"good_passed_{_percent(point.miss_rate)}",
+            f"Good passed@{point.miss_rate:g}",
+            f"passed @{point.miss_rate:g}",
+            "images",
+            partial(decisions.good_passed, rate=point.miss_rate),
+            RATE_TOLERANCE,
+        ),
+        Definition(
+            "right_reason",
+            "Right for the reason",
+            "right reason",
+            "peaks",
+            partial(decisions.right_reason, rate=point.alarm_rate, threshold=point.threshold),
+            RATE_TOLERANCE,
+        ),
+        *([] if point.costs is None else _define_costs(point, point.costs)),
+    )
+
+
+def _define_costs(point: OperatingPoint, costs: Costs) -> list[Definition]:
+    at_threshold = partial(
+        decisions.expected_cost, costs=costs, rate=point.alarm_rate, threshold=point.threshold
+    )
+    least = partial(decisions.least_cost, costs=costs)
+    return [
+        Definition(key, *_COSTS[key], "images", measure, RATE_TOLERANCE)
+        for key, measure in (("expected_cost", at_threshold), ("least_cost", least))
+    ]
 
 
 def _percent(rate: float) -> str:
@@ -180,7 +241,10 @@ PIXEL_FIGURES = (
 
 IMAGE_KEYS = tuple(figure.key for figure in IMAGE_FIGURES)
 
-KEYS = tuple(figure.key for figure in define_figures() if figure.positives != "regions")
+KEYS = tuple(
+    figure.key
+    for figure in (*IMAGE_FIGURES, *PIXEL_FIGURES, *(_define_pro(limit) for limit in PRO_LIMITS))
+)
 """The figures every result has at its top level."""
 
 _PAPER = {PAPER_PRO: ("PRO per image (paper)", "PRO paper")}
@@ -188,6 +252,8 @@ _NAMES = {
     **{figure.key: (figure.name, figure.short) for figure in define_figures()[: len(KEYS)]},
     **_PAPER,
     **{figure.key: (figure.name, figure.short) for figure in define_figures()[len(KEYS) :]},
+    AUPIMO: ("AUPIMO", "AUPIMO"),
+    **_COSTS,
 }
 
 FIGURE_NAMES: dict[str, str] = {key: name for key, (name, _) in _NAMES.items()}

@@ -28,6 +28,7 @@ from threecad.evaluation.arguments import (
 from threecad.evaluation.counting.page_table import PAGE_BITS
 from threecad.evaluation.counting.paper_protocol import PAPER_SIZE
 from threecad.evaluation.definitions import PRO_LIMITS
+from threecad.evaluation.operation.point import OperatingPoint
 from threecad.evaluation.scoring import CategoryScores, assemble
 from threecad.evaluation.tallies import CategoryTally
 
@@ -77,6 +78,7 @@ class Evaluator:
             pixels 24. Fewer bins give wider bounds; 256 is the least. With the default, float32
             maps whose scores are all different come to about twice the tolerance in one pass, and
             within it with ``2**23``, at twice the time.
+        operation: Where the figures of decisions are taken: an ``OperatingPoint``.
 
     Raises:
         UsageError: If an argument is out of range.
@@ -91,6 +93,7 @@ class Evaluator:
         protocol: Protocol = "full",
         breakdowns: bool = True,
         max_bins: int = 2**21,
+        operation: OperatingPoint | Mapping[str, Any] | None = None,
     ) -> None:
         if not _are_rates(pro_limits):
             raise UsageError(f"pro_limits is {pro_limits!r}; expected rates above 0 and up to 1.")
@@ -111,6 +114,7 @@ class Evaluator:
         self.protocol = protocol
         self.breakdowns = breakdowns
         self.max_bins = int(max_bins)
+        self.operation = OperatingPoint.read(operation)
         self._categories: dict[str, CategoryTally] = {}
 
     def update(
@@ -184,6 +188,7 @@ class Evaluator:
                 keep_rows=self.bootstrap > 0,
                 paper=paper,
                 detailed=detailed and self.breakdowns and not paper,
+                reach=self.operation.reach,
             )
         return self._categories[category]
 
@@ -279,6 +284,7 @@ class Evaluator:
             "protocol": self.protocol,
             "breakdowns": self.breakdowns,
             "max_bins": self.max_bins,
+            "operation": self.operation.to_dict(),
         }
 
     def compute(self) -> Result:
@@ -307,6 +313,7 @@ class Evaluator:
             pro_limits=self.pro_limits,
             bootstrap=self.bootstrap,
             seed=self.seed,
+            point=self.operation,
         )
         return [score(name, tally) for name, tally in sorted(self._categories.items())]
 

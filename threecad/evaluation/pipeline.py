@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 import cv2
 import numpy as np
@@ -18,7 +18,10 @@ from tqdm import tqdm
 from threecad.dataset.samples import read_sample_mask
 from threecad.errors import EvaluationError, UsageError
 from threecad.evaluation.counting.paper_protocol import PAPER_SIZE
+from threecad.evaluation.definitions import AUPIMO
 from threecad.evaluation.evaluator import Evaluator
+from threecad.evaluation.operation.images import add_aupimo
+from threecad.evaluation.operation.overlap import describe
 from threecad.evaluation.plausibility import find_doubts, find_transposed
 from threecad.evaluation.predictions import PredictionFolder
 from threecad.evaluation.scoring import assemble
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
     from threecad.dataset.samples import Index, Sample
     from threecad.evaluation.evaluator import Protocol
+    from threecad.evaluation.operation.point import OperatingPoint
     from threecad.evaluation.plausibility import MapFacts
     from threecad.evaluation.results import Result
     from threecad.evaluation.scoring import CategoryScores
@@ -54,6 +58,8 @@ def evaluate(
     mask_rule: MaskRule | None = None,
     bootstrap: int = 0,
     seed: int = 0,
+    operation: OperatingPoint | None = None,
+    aupimo: bool = False,
     workers: int | None = 0,
     passes: int = 6,
     progress: bool = False,
@@ -74,6 +80,8 @@ def evaluate(
         mask_rule: Decode all masks by this rule (see ``threecad.decode_mask``).
         bootstrap: Number of bootstrap replicates over images for confidence intervals.
         seed: Seed of the bootstrap.
+        operation: Rates and threshold of the figures of decisions.
+        aupimo: Compute AUPIMO, too; every map is read once more.
         workers: Worker processes; 0 runs in this process, ``None`` is one per core.
         passes: How often the maps may be read to bring every figure within its tolerance; most
             maps need one pass.
@@ -114,16 +122,23 @@ def evaluate(
         _read, source=source, scores=scores, rule=rule, mask_rule=mask_rule, protocol=protocol
     )
     count = partial(_count_category, read=read, workers=workers)
-    pooled = Evaluator(bootstrap=bootstrap, seed=seed, protocol=protocol)
+    pooled = Evaluator(bootstrap=bootstrap, seed=seed, protocol=protocol, operation=operation)
     finished: list[CategoryScores] = []
     problems: list[str] = []
+    unresolved: list[str] = []
+    images: dict[str, dict[str, float]] = {}
+    quantiles: dict[str, dict[str, float]] = {}
     groups = [list(group) for _, group in groupby(samples, key=lambda sample: sample.category)]
     with tqdm(total=len(samples), desc="evaluate", unit="image", disable=not progress) as bar:
         for group in groups:
             evaluator = pooled.empty()
             found, seen = count(evaluator, group)
-            facts |= seen
-            problems += found + find_transposed(group, seen)
+            facts |= {sample_id: image.facts for sample_id, image in seen.items()}
+            images |= {
+                sample_id: {"score": image.score, "label": image.label}
+                for sample_id, image in seen.items()
+            }
+            problems += found + find_transposed(group, facts)
             bar.update(len(group))
             if problems:
                 continue  # only to name them all
@@ -132,13 +147,22 @@ def evaluate(
                     break
                 count(evaluator, group)
                 evaluator.finish_refinement()
-            finished += evaluator.score_categories()
+            scored = evaluator.score_categories()[0]
+            if aupimo:
+                overlaps = add_aupimo(scored, group, read, bootstrap=bootstrap, seed=seed)
+                scored = overlaps.scores
+                unresolved += overlaps.warnings
+                if overlaps.by_image:
+                    quantiles[scored.name] = describe(list(overlaps.by_image.values()))
+                for sample_id, value in overlaps.by_image.items():
+                    images[sample_id][AUPIMO] = value
+            finished.append(scored)
             if len(groups) > 1:
                 pooled.pool(evaluator)
     if problems:
         raise EvaluationError(list_problems("not usable", problems))
     everything = pooled.score_categories() if len(groups) > 1 else finished
-    return assemble(
+    result = assemble(
         finished,
         everything[0],
         protocol=protocol,
@@ -152,8 +176,9 @@ def evaluate(
             "fingerprint": index.with_samples(samples).fingerprint,
             "errata": index.errata_digest,
         },
-        warnings=find_doubts(samples, facts, table),
+        warnings=[*find_doubts(samples, facts, table), *unresolved],
     )
+    return replace(result, images=images, quantiles=quantiles)
 
 
 @dataclass(frozen=True)
@@ -165,6 +190,14 @@ class Evaluable:
     score: float
     label: int
     facts: MapFacts  # of the map as it was given
+
+
+class Seen(NamedTuple):
+    """What is kept of a sample that was counted."""
+
+    facts: MapFacts
+    score: float
+    label: int
 
 
 Read = Callable[["Sample"], Evaluable]
@@ -226,26 +259,26 @@ def _choose_rule(rule: str, scores: Mapping[str, float] | None) -> str:
 
 def _count_category(
     evaluator: Evaluator, samples: list[Sample], read: Read, workers: int | None
-) -> tuple[list[str], dict[str, MapFacts]]:
-    """Count the samples of a category; return a line for each that cannot be used, and facts."""
+) -> tuple[list[str], dict[str, Seen]]:
+    """Count the samples of a category; return a line for each that cannot be used, and the rest."""
     chunk = -(-len(samples) // parallel.worker_count(workers))
     chunks = [samples[i : i + chunk] for i in range(0, len(samples), chunk)]
     problems: list[str] = []
-    facts: dict[str, MapFacts] = {}
+    usable: dict[str, Seen] = {}
     count = partial(_count_samples, empty=evaluator.empty(), read=read)
     for part, found, seen in parallel.map(count, chunks, workers=workers, batch_size=1):
         problems += found
-        facts |= seen
+        usable |= seen
         evaluator.merge(part)
-    return problems, facts
+    return problems, usable
 
 
 def _count_samples(
     samples: list[Sample], empty: Evaluator, read: Read
-) -> tuple[Evaluator, list[str], dict[str, MapFacts]]:
+) -> tuple[Evaluator, list[str], dict[str, Seen]]:
     evaluator = empty.empty()
     problems: list[str] = []
-    facts: dict[str, MapFacts] = {}
+    usable: dict[str, Seen] = {}
     for sample in samples:
         try:
             prediction = read(sample)
@@ -256,10 +289,12 @@ def _count_samples(
                 [prediction.label],
                 {"category": [sample.category], "defect_type": [sample.defect_type]},
             )
-            facts[sample.id] = prediction.facts
+            usable[sample.id] = Seen(
+                prediction.facts, float(prediction.score), int(prediction.label)
+            )
         except EvaluationError as error:
             problems.append(f"{sample.id}: {error}")
-    return evaluator, problems, facts
+    return evaluator, problems, usable
 
 
 def _read(

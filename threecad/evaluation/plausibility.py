@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from threecad.dataset.samples import Sample
     from threecad.evaluation.scores import Scores
 
-__all__ = ["MapFacts", "find_doubts", "find_inverted", "find_transposed"]
+__all__ = ["MapFacts", "find_background", "find_doubts", "find_inverted", "find_transposed"]
 
 LEAST_MAPS = 5
 """Maps of a category below which a pattern over all of them may be chance."""
@@ -43,6 +43,15 @@ TOLERANCE = 1e-3
 
 CLEARLY_BELOW = 4.0
 """Standard deviations below an image AUROC of 0.5 at which no chance is left."""
+
+RANKED_WELL = 0.9
+"""Image AUROC from which scores seem to have found the defects."""
+
+LEAST_DECIDED = 10
+"""Defective images of a category below which reasons may be wrong by chance."""
+
+MOSTLY_ELSEWHERE = 0.5
+"""Share of right reasons below which most decisions rest on something else."""
 
 INVERTED_PIXELS = 0.25
 """Pixel AUROC at or below which defects score low."""
@@ -170,6 +179,26 @@ def find_inverted(category: str, scores: Scores) -> Iterator[str]:
         yield (
             f"{category}: {' and '.join(below)}: good scores higher than defective. Higher must be "
             "more anomalous; is the sign inverted, or are ids mixed up?"
+        )
+
+
+def find_background(category: str, scores: Scores) -> Iterator[str]:
+    """Yield what says that images are told apart by something beside their defects.
+
+    Args:
+        category: Named in the sentence.
+        scores: The category's figures and counts.
+    """
+    image, reason = (scores.figures.get(key) for key in ("image_auroc", "right_reason"))
+    if image is None or reason is None or image.value is None or reason.value is None:
+        return
+    if scores.counts.get("defective", 0) < LEAST_DECIDED or image.value < RANKED_WELL:
+        return
+    if reason.value < MOSTLY_ELSEWHERE:
+        yield (
+            f"{category}: image AUROC {image.value:.2f}, but of the images decided defective only "
+            f"{100 * reason.value:.0f} % have the highest point of their map in or near a labelled "
+            "region: the scores come from the background. Look at the maps before you trust them."
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +11,13 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
 from threecad.errors import EvaluationError
-from threecad.evaluation.definitions import FIGURE_NAMES, KEYS, SHORT_NAMES, is_replaced
+from threecad.evaluation.definitions import (
+    FIGURE_NAMES,
+    KEYS,
+    PAPER_PRO,
+    SHORT_NAMES,
+    is_replaced,
+)
 from threecad.evaluation.scores import Figure, Scores
 from threecad.evaluation.tables import WIDTH, list_figures, tabulate
 from threecad.system import atomic
@@ -44,6 +52,9 @@ class Result:
         protocol: ``full`` or ``paper``.
         settings: What else decides the figures: image-score rule, tolerance, bootstrap, seed …
         provenance: Versions, and the fingerprint of the dataset where it is known.
+        images: Sample id → ``score`` and ``label`` of each image and, where it was asked for, the
+            ``aupimo`` of defective ones.
+        quantiles: Category → AUPIMO of its images at some percents, such as ``"50"``.
         warnings: What is doubtful about the predictions, such as maps normalised one by one.
     """
 
@@ -56,6 +67,8 @@ class Result:
     settings: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    images: dict[str, dict[str, float]] = field(default_factory=dict)
+    quantiles: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __getitem__(self, key: str) -> Figure:
         return self.mean.figures[key]
@@ -76,6 +89,8 @@ class Result:
             "settings": self.settings,
             "provenance": self.provenance,
             "warnings": self.warnings,
+            **({"images": self.images} if self.images else {}),
+            **({"quantiles": self.quantiles} if self.quantiles else {}),
         }
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
@@ -99,10 +114,15 @@ class Result:
                 "`threecad evaluate ROOT PREDICTIONS --out FILE`."
             )
         try:
-            groups = {
+            groups: dict[str, Any] = {
                 name: {group: Scores.from_dict(scores) for group, scores in plain[name].items()}
                 for name in ("by_category", "by_defect_type", "by_size")
             }
+            for name in ("images", "quantiles"):
+                groups[name] = {
+                    group: {key: float(value) for key, value in values.items()}
+                    for group, values in plain.get(name, {}).items()
+                }
             return cls(
                 mean=Scores.from_dict(plain["mean"]),
                 pooled=Scores.from_dict(plain["pooled"]) if plain["pooled"] else None,
@@ -146,15 +166,26 @@ class Result:
         blocks = [[f"Protocol {self.protocol}, {name}, percent", "", *list_figures(self.mean)]]
         if several:
             categories = {**self.by_category, "Mean": self.mean}
-            keys = [key for key in SHORT_NAMES if not key.startswith("region_")]
+            keys = [key for key in SHORT_NAMES if key in KEYS or key == PAPER_PRO]
             blocks.append(tabulate("Category", categories, keys))
         else:
             blocks.append(tabulate("Defect type", self.breakdown("by_defect_type"), DETAILS))
         sizes = {size: scores for size, scores in self.by_size.items() if "/" not in size}
         blocks.append(tabulate("Defect size", sizes, DETAILS))
+        blocks += [self._distributions(), self._costs()]
         lines = [*self.undefined(), *(f"Warning: {line}" for line in self.warnings)]
         blocks.append([fill(line, WIDTH, subsequent_indent="  ") for line in lines])
         return "\n\n".join("\n".join(block) for block in blocks if block)
+
+    def write_images(self, path: str | os.PathLike[str]) -> None:
+        """Write a CSV of the images: id, label, score and, where it was computed, AUPIMO."""
+        columns = ("label", "score", "aupimo")
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["id", *columns])
+        for sample_id, values in self.images.items():
+            table.writerow([sample_id, *(values.get(column, "") for column in columns)])
+        atomic.write_text(path, text.getvalue())
 
     def breakdown(self, name: Literal["by_defect_type", "by_size"]) -> dict[str, Scores]:
         """Return the scores of every type or size; a category that is the only one is not named."""
@@ -162,6 +193,32 @@ class Result:
         if len(self.by_category) > 1:
             return groups
         return {group.partition("/")[2]: scores for group, scores in groups.items() if "/" in group}
+
+    def _distributions(self) -> list[str]:
+        """Return a line for each category: how AUPIMO spreads over its images."""
+        return [
+            f"{category}: AUPIMO of images, "
+            + ", ".join(f"{100 * value:.1f} ({percent} %)" for percent, value in spread.items())
+            for category, spread in self.quantiles.items()
+        ]
+
+    def _costs(self) -> list[str]:
+        """Return what a part costs in the unit that costs were given in."""
+        costs = self.settings.get("operation", {}).get("costs")
+        figures = [self.mean.figures.get(key) for key in ("expected_cost", "least_cost")]
+        if costs is None or any(figure is None or figure.value is None for figure in figures):
+            return []
+        unit = max(costs["miss"], costs["alarm"])
+        expected, least = (unit * (figure.value or 0) for figure in figures if figure is not None)
+        blind = min(
+            costs["defect_rate"] * costs["miss"], (1 - costs["defect_rate"]) * costs["alarm"]
+        )
+        line = (
+            f"A part costs {expected:.4g} at the threshold, {least:.4g} at the best one, and "
+            f"{blind:.4g} without a detector (a miss costs {costs['miss']:g}, a false alarm "
+            f"{costs['alarm']:g}, {100 * costs['defect_rate']:g} % of parts are defective)."
+        )
+        return [fill(line, WIDTH, subsequent_indent="  ")]
 
     def undefined(self) -> list[str]:
         """Return what is undefined in categories, and why: a line for each reason."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -12,26 +12,29 @@ import numpy as np
 from threecad.evaluation.bootstrap import Deviations, add_confidence, mean_deviations, resample
 from threecad.evaluation.counting.pixels import SIZES
 from threecad.evaluation.definitions import PAPER_PRO, define_image_figures, define_pixel_figures
-from threecad.evaluation.plausibility import find_inverted
+from threecad.evaluation.plausibility import find_background, find_inverted
 from threecad.evaluation.results import Result
 from threecad.evaluation.scores import Figure, Scores
 from threecad.evaluation.tallies import (
     DETAIL_SLACK,
     CategoryTally,
     Ranking,
-    image_counts,
+    count_images,
 )
 from threecad.system.versions import find_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from threecad.evaluation.counting.partitions import Partition
     from threecad.evaluation.curves import Counts
     from threecad.evaluation.definitions import Definition
+    from threecad.evaluation.operation.point import OperatingPoint
     from threecad.evaluation.tallies import ImageRecord
 
-__all__ = ["CategoryScores", "assemble", "mean_scores"]
+__all__ = ["CategoryScores", "ImageName", "assemble", "mean_scores"]
 
 
 @dataclass(frozen=True)
@@ -52,19 +55,24 @@ class CategoryScores:
         tally: CategoryTally,
         *,
         pro_limits: Sequence[float],
+        point: OperatingPoint,
         bootstrap: int = 0,
         seed: int = 0,
     ) -> CategoryScores:
         """Compute all scores of a category."""
-        scores = _category_scores(tally, pro_limits)
+        scores = _category_scores(tally, pro_limits, point)
         by_type: dict[str, Scores] = {}
         by_size: dict[str, Scores] = {}
         if tally.detailed:
-            by_type = {kind: _type_scores(tally, kind, pro_limits) for kind in tally.defect_types}
-            by_size = {size: _size_scores(tally, size, pro_limits) for size in SIZES}
+            by_type = {
+                kind: _type_scores(tally, kind, pro_limits, point) for kind in tally.defect_types
+            }
+            by_size = {size: _size_scores(tally, size, pro_limits, point) for size in SIZES}
         if not bootstrap:
             return cls(name, scores, by_type, by_size, {}, {})
-        draw = partial(resample, replicates=bootstrap, seed=seed, pro_limits=pro_limits)
+        draw = partial(
+            resample, replicates=bootstrap, seed=seed, pro_limits=pro_limits, point=point
+        )
         deviations = draw(tally.images, name=name)
         size_deviations = {size: draw(tally.images, name=name, size=size) for size in by_size}
         for kind in by_type:
@@ -80,6 +88,51 @@ class CategoryScores:
             size_deviations,
         )
 
+    def add_image_figure(
+        self,
+        key: str,
+        values: Mapping[ImageName, float],
+        moved: NDArray[np.float64] | None,
+        reason: str,
+    ) -> CategoryScores:
+        """Return the scores with a figure that is a mean over defective images.
+
+        Args:
+            key: Its key.
+            values: Its value for each image, by type and sizes.
+            moved: Its deviation in each replicate.
+            reason: Why it is undefined where no image has a value.
+        """
+
+        def add(scores: Scores, chosen: list[float]) -> Scores:
+            mean = float(np.mean(chosen)) if chosen else None
+            figure = Figure.undefined(reason) if mean is None else Figure(mean, mean, mean)
+            return replace(scores, figures={**scores.figures, key: figure})
+
+        deviations = {} if moved is None else {key: moved}
+        of_all = [value for _, value in sorted(values.items())]
+        return replace(
+            self,
+            scores=add_confidence(add(self.scores, of_all), deviations),
+            by_type={
+                kind: add(scores, [v for n, v in sorted(values.items()) if n.defect_type == kind])
+                for kind, scores in self.by_type.items()
+            },
+            by_size={
+                size: add(scores, [v for n, v in sorted(values.items()) if size in n.sizes])
+                for size, scores in self.by_size.items()
+            },
+            deviations={**self.deviations, **deviations},
+        )
+
+
+class ImageName(NamedTuple):
+    """An image, and the groups that it belongs to."""
+
+    sample_id: str
+    defect_type: str
+    sizes: tuple[str, ...]
+
 
 def assemble(
     categories: Sequence[CategoryScores],
@@ -92,7 +145,7 @@ def assemble(
 ) -> Result:
     """Return the result of an evaluation from the scores of its categories.
 
-    Its warnings are those given, and those of figures below chance.
+    Its warnings are those given, and those of figures below chance or beside the defects.
     """
     mean = mean_scores(category.scores for category in categories)
     moved = mean_deviations(category.deviations for category in categories)
@@ -116,32 +169,44 @@ def assemble(
         protocol=protocol,
         settings=settings,
         provenance={**(provenance or {}), **_describe_software()},
-        warnings=[*warnings, *(w for c in categories for w in find_inverted(c.name, c.scores))],
+        warnings=[
+            *warnings,
+            *(w for c in categories for w in find_inverted(c.name, c.scores)),
+            *(w for c in categories for w in find_background(c.name, c.scores)),
+        ],
     )
 
 
-def _category_scores(tally: CategoryTally, pro_limits: Sequence[float]) -> Scores:
+def _category_scores(
+    tally: CategoryTally, pro_limits: Sequence[float], point: OperatingPoint
+) -> Scores:
     """Return the scores of all images of a category."""
-    figures = _image_figures(tally.images)
+    figures = _image_figures(tally.images, point)
     figures |= _pixel_figures(tally, None, None, pro_limits)
     if tally.paper:
         figures = _paper_figures(figures, tally.images)
     return Scores(figures, _count(tally, tally.images, Ranking("pixels")))
 
 
-def _type_scores(tally: CategoryTally, defect_type: str, pro_limits: Sequence[float]) -> Scores:
+def _type_scores(
+    tally: CategoryTally, defect_type: str, pro_limits: Sequence[float], point: OperatingPoint
+) -> Scores:
     """Return the scores of one defect type's images and all good ones."""
     images = [
         image for image in tally.images if not image.label or image.defect_type == defect_type
     ]
-    figures = _image_figures(images)
+    figures = _image_figures(images, point)
     figures |= _pixel_figures(tally, defect_type, None, pro_limits)
     return Scores(figures, _count(tally, images, Ranking("pixels", defect_type)))
 
 
-def _size_scores(tally: CategoryTally, size: str, pro_limits: Sequence[float]) -> Scores:
+def _size_scores(
+    tally: CategoryTally, size: str, pro_limits: Sequence[float], point: OperatingPoint
+) -> Scores:
     """Return the scores of the regions of one size against all defect-free pixels."""
     figures = _pixel_figures(tally, None, size, pro_limits)
+    images = [image for image in tally.images if not image.label or size in image.sizes]
+    figures |= _image_figures(images, point, of_sizes=True)
     pixels = tally.by_size[size]
     counts = {"regions": pixels.found.total, "defective_pixels": pixels.defective.total}
     return Scores(figures, counts)
@@ -150,19 +215,29 @@ def _size_scores(tally: CategoryTally, size: str, pro_limits: Sequence[float]) -
 def mean_scores(parts: Iterable[Scores]) -> Scores:
     """Return the unweighted mean of each figure over the parts for which it is defined."""
     parts = list(parts)
-    figures = {key: _mean_figure([part.figures[key] for part in parts]) for key in parts[0].figures}
+    shared = [key for key in parts[0].figures if all(key in part.figures for part in parts)]
+    figures = {key: _mean_figure([part.figures[key] for part in parts]) for key in shared}
     counts = {key: sum(part.counts[key] for part in parts) for key in parts[0].counts}
     return Scores(figures, counts)
 
 
-def _image_figures(images: Sequence[ImageRecord]) -> dict[str, Figure]:
-    definitions = define_image_figures()
+def _image_figures(
+    images: Sequence[ImageRecord], point: OperatingPoint, *, of_sizes: bool = False
+) -> dict[str, Figure]:
+    definitions = [
+        definition
+        for definition in define_image_figures(point)
+        if definition.positives == "peaks" or not of_sizes
+    ]
     defective = sum(image.label for image in images)
     if defective in (0, len(images)):
         reason = "no good images" if defective else "no defective images"
         return {definition.key: Figure.undefined(reason) for definition in definitions}
-    counts = image_counts(images)
-    return {definition.key: _figure(definition, counts) for definition in definitions}
+    counts = count_images(images)
+    return {
+        definition.key: _figure(definition, counts[definition.positives])
+        for definition in definitions
+    }
 
 
 def _pixel_figures(
@@ -232,6 +307,9 @@ def _count(tally: CategoryTally, images: Sequence[ImageRecord], ranking: Ranking
 
 def _figure(definition: Definition, counts: Counts, slack: float = 1.0) -> Figure:
     interval = definition.measure(counts)
+    if np.isnan(interval.value):
+        nothing = "no defective image with a mask is decided defective"
+        return Figure.undefined(nothing if counts.positives.any() else "no masks")
     low, high = float(interval.low), float(interval.high)
     within = high - low <= definition.tolerance * slack
     return Figure(float(interval.value), low, high, within_tolerance=within)

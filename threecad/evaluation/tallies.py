@@ -15,6 +15,7 @@ from threecad.evaluation.counting.partitions import Partition, Refinement, choos
 from threecad.evaluation.counting.pixels import SIZES, DefectPixels, PixelCounts, find_defects
 from threecad.evaluation.curves import Counts
 from threecad.evaluation.definitions import define_pixel_figures
+from threecad.evaluation.operation.peaks import credit_peak
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from threecad.evaluation.counting.bins import Bins
     from threecad.evaluation.counting.maps import AnomalyMap
 
-__all__ = ["CategoryTally", "ImageRecord", "PixelRow", "Ranking", "image_counts"]
+__all__ = ["CategoryTally", "ImageRecord", "PixelRow", "Ranking", "count_images"]
 
 DETAIL_BINS = 2**18
 """Budget of the histograms of one defect type."""
@@ -55,6 +56,9 @@ class ImageRecord:
         masked: Whether its mask is known, so that its pixels count.
         paper_pro: PRO of this image alone, under the paper's protocol.
         row: Its pixels, if a bootstrap will need them.
+        peak: Share of the highest points of its map that lie in or near a labelled region; ``None``
+            without one.
+        sizes: Sizes of its regions.
     """
 
     score: float
@@ -63,6 +67,8 @@ class ImageRecord:
     masked: bool
     paper_pro: float | None = None
     row: PixelRow | None = None
+    peak: float | None = None
+    sizes: tuple[str, ...] = ()
 
     def sort_key(self) -> tuple[Any, ...]:
         """Return a key that depends on the content alone; equal keys mean equal records."""
@@ -70,8 +76,8 @@ class ImageRecord:
         if self.row is not None:
             parts = [self.row.every, *self.row.defective.values(), *self.row.found.values()]
             pixels = tuple(array.tobytes() for bins in parts for array in (bins.ids, bins.counts))
-        pro = -1.0 if self.paper_pro is None else self.paper_pro
-        return (self.label, self.defect_type or "", self.score, self.masked, pro, pixels)
+        known = tuple(-1.0 if x is None else x for x in (self.paper_pro, self.peak))
+        return (self.label, self.defect_type or "", self.score, self.masked, *known, pixels)
 
 
 class Ranking(NamedTuple):
@@ -96,6 +102,7 @@ class CategoryTally:
         keep_rows: Keep each image's pixels in few bins, for a bootstrap.
         paper: Follow the paper's protocol: PRO of each image.
         detailed: Count defect types and sizes apart.
+        reach: How near a region the highest point of a map must lie, see ``credit_peak``.
     """
 
     def __init__(
@@ -105,11 +112,13 @@ class CategoryTally:
         keep_rows: bool = False,
         paper: bool = False,
         detailed: bool = True,
+        reach: float = 0.0,
     ) -> None:
         self.max_bins = max_bins
         self.keep_rows = keep_rows
         self.paper = paper
         self.detailed = detailed
+        self.reach = reach
         self.images: list[ImageRecord] = []
         self.pixels = PixelCounts(max_bins)
         self.by_type: dict[str, PixelCounts] = {}
@@ -143,15 +152,20 @@ class CategoryTally:
                 self._refine(anomaly_map, defects, defect_type)
             return
         self._forget()
-        row = paper_pro = None
+        row = paper_pro = peak = None
         if mask is not None:
             self._count(anomaly_map, defects, defect_type)
             if self.keep_rows:
                 row = _pixel_row(anomaly_map, defects)
             if self.paper and label:
                 paper_pro = per_image_pro(anomaly_map.to_numpy(), mask)
+            if defects is not None:
+                peak = credit_peak(anomaly_map, mask, self.reach)
+        sizes = () if defects is None else tuple(defects.sizes)
         self.images.append(
-            ImageRecord(float(score), label, defect_type, mask is not None, paper_pro, row)
+            ImageRecord(
+                float(score), label, defect_type, mask is not None, paper_pro, row, peak, sizes
+            )
         )
 
     def merge(self, other: CategoryTally) -> None:
@@ -182,7 +196,11 @@ class CategoryTally:
     def empty(self) -> CategoryTally:
         """Return a tally that counts nothing yet, but what this one is waiting for."""
         twin = CategoryTally(
-            self.max_bins, keep_rows=self.keep_rows, paper=self.paper, detailed=self.detailed
+            self.max_bins,
+            keep_rows=self.keep_rows,
+            paper=self.paper,
+            detailed=self.detailed,
+            reach=self.reach,
         )
         twin.pending = {ranking: waiting.empty() for ranking, waiting in self.pending.items()}
         return twin
@@ -309,10 +327,34 @@ def _pixel_row(anomaly_map: AnomalyMap, defects: DefectPixels | None) -> PixelRo
     return PixelRow(anomaly_map.coarse_bins().fit(ROW_BINS, 0), defective, found)
 
 
-def image_counts(images: Sequence[ImageRecord]) -> Counts:
-    """Return good and defective images per distinct score."""
-    labels = np.array([image.label for image in images])
-    values, bins = np.unique(-np.array([image.score for image in images]), return_inverse=True)
-    defective = np.bincount(bins, weights=labels, minlength=values.size).astype(np.int64)
-    good = np.bincount(bins, minlength=values.size) - defective
-    return Counts(good, defective, defective, np.ones(values.size, np.bool_))
+def count_images(
+    images: Sequence[ImageRecord], weights: NDArray[Any] | None = None
+) -> dict[str, Counts]:
+    """Return good and defective images per distinct score, and the credits of their peaks.
+
+    Args:
+        images: The images.
+        weights: ``(R, N)``, how often each counts in each of R replicates; once, if ``None``.
+
+    Returns:
+        ``images``, and ``peaks``, where only defective images with regions are positives and
+        their credits the overlap.
+    """
+    scores = np.array([image.score for image in images], np.float64)
+    order = np.argsort(-scores, kind="stable")
+    ordered = scores[order]
+    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    often = np.ones(len(images), np.int64) if weights is None else weights
+
+    def count(values: Sequence[float]) -> NDArray[Any]:
+        counted = (often * np.array(values))[..., order]
+        return np.asarray(np.add.reduceat(counted, first, axis=-1))
+
+    good, defective = count([1 - i.label for i in images]), count([i.label for i in images])
+    located = count([int(i.peak is not None) for i in images])
+    credit = count([i.peak or 0.0 for i in images])
+    exact, levels = np.ones(first.size, np.bool_), ordered[first]
+    return {
+        "images": Counts(good, defective, defective, exact, scores=levels),
+        "peaks": Counts(good, located, credit, exact, scores=levels),
+    }

@@ -35,6 +35,7 @@ from PIL import (
 
 from threecad.errors import ImageError, ImageSizeError
 from threecad.images.damage import describe_damage
+from threecad.images.depths import eight_bits, turn_bytes
 from threecad.system import atomic
 
 if TYPE_CHECKING:
@@ -150,17 +151,42 @@ def orientation_of(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+def read_image(
+    path: str | os.PathLike[str],
+    bits: int = 8,
+    *,
+    content: bytes | None = None,
+    max_pixels: int | None = None,
+) -> npt.NDArray[np.uint8]:
     """Return an image file as (H, W, 3) uint8 RGB.
 
-    Sixteen-bit grey images keep their top byte; transparency is dropped; of several frames the
-    first is taken. The orientation tag of a photograph is not applied, so that image and mask keep
-    one geometry.
+    Sixteen-bit images keep their top byte, or with ``bits`` the upper eight of those that are
+    used; transparency is dropped; of several frames the first is taken. The orientation tag of a
+    photograph is not applied, so that image and mask keep one geometry.
+
+    Args:
+        path: The file.
+        bits: From 9 to 16, of a file with 16 a channel; 8 takes any file.
+        content: Its bytes, where ``path`` only says what to call it.
+        max_pixels: Most pixels to decode; ``MAX_PIXELS`` unless given.
 
     Raises:
-        ImageError: If the file is not an image, is damaged, or is larger than ``MAX_PIXELS``.
+        ImageError: If the file is not an image, is damaged, or is larger than ``MAX_PIXELS``; with
+            ``bits``, if it has 8 bits a channel, or values that need more.
     """
-    image = open_image(path)
+    image = open_image(path, content, max_pixels=max_pixels)
+    if bits > 8:
+        try:
+            grey = image.mode.startswith("I")
+            values = np.asarray(image).astype(np.int64)
+            if not grey:
+                lower = open_image(path, content, max_pixels=max_pixels, lower_bytes=True)
+                values = values << 8 | np.asarray(lower)
+            pixels = eight_bits(values, bits)
+        except ValueError as error:
+            advice = f"Expected 16 bits a channel, grey or RGB, of which {bits} are used."
+            raise _error(path, str(error), advice) from error
+        return np.repeat(pixels[..., None], 3, axis=2) if grey else pixels[..., :3]
     try:
         return rgb_array(image)
     except ValueError as error:
@@ -188,6 +214,7 @@ def open_image(
     *,
     one_frame: bool = False,
     max_pixels: int | None = None,
+    lower_bytes: bool = False,
 ) -> Image.Image:
     """Return an image file, decoded, as Pillow's image in the file's own mode.
 
@@ -198,6 +225,7 @@ def open_image(
         content: Its bytes, where ``path`` only says what to call it.
         one_frame: Refuse a file of several frames. Otherwise the first is taken.
         max_pixels: Most pixels to decode; ``MAX_PIXELS`` unless given.
+        lower_bytes: Of colours with 16 bits, in place of the upper.
 
     Raises:
         ImageError: If there is no such file, it has none of ``FORMATS``, is damaged, or its header
@@ -209,6 +237,9 @@ def open_image(
         if frames > 1:
             reason = f"it has {frames} frames; expected one"
             raise _error(path, reason, "Save the one that counts as a file of its own.")
+        if lower_bytes and not turn_bytes(image):
+            reason = "it has 8 bits a channel, grey with transparency, or planes"
+            raise _error(path, reason, "Save it as the camera gives it, as PNG or TIFF.")
         image.load()
     return image
 

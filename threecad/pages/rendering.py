@@ -7,12 +7,18 @@ from typing import Any
 __all__ = ["render_template"]
 
 
-def render_template(name: str, /, **values: Any) -> str:
-    """Return the page that ``pages/templates/NAME`` makes of the values, which are escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def render_template(name: str, /, *, package: str = "threecad.pages", **values: Any) -> str:
+    """Return the page that ``templates/NAME`` of a package makes of the values, which are escaped.
+
+    Args:
+        name: The template; it may include those of ``threecad.pages``.
+        package: Where its folder ``templates`` is.
+        **values: What it names.
+    """
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("threecad.pages"),
+        loader=ChoiceLoader([PackageLoader(each) for each in (package, "threecad.pages")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

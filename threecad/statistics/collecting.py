@@ -7,8 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from threecad.dataset.file_checks import unlike_size, unreadable
-from threecad.dataset.findings import Finding
+from threecad.dataset.file_checks import odd_mask, unlike_size, unreadable
 from threecad.dataset.samples import relative_path
 from threecad.statistics.contrast import Contrast, measure_contrasts
 from threecad.statistics.measurement import GRID, measure_masks, read_sizes
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from threecad.dataset.findings import Finding
     from threecad.dataset.scanning import Index, Sample
     from threecad.images.masks import MaskRule
     from threecad.statistics.measurement import MaskMeasures
@@ -188,16 +188,6 @@ def _mask(sample: Sample) -> Path:
     return sample.mask
 
 
-_ODDITIES = {
-    "mask-empty": ("the mask has no defect pixel", "Look at the image: is it good?"),
-    "mask-full": ("the whole image is defect", "Check the mask, and its values."),
-    "mask-ambiguous": (
-        "the values of the mask do not say clearly what is defect",
-        "Look at the mask, and choose a rule with `mask_rule` if it is misread.",
-    ),
-}
-
-
 def _is_usable(
     sample: Sample,
     measures: MaskMeasures,
@@ -214,11 +204,8 @@ def _is_usable(
         image = relative_path(sample.image, root)
         findings.append(unlike_size(sample, path, (measures.height, measures.width), image, size))
         return False
-    for code in measures.findings:
-        message, advice = _ODDITIES[code]
-        findings.append(
-            Finding(code, "warning", f"{path}: {message}.", id=sample.id, path=path, advice=advice)
-        )
+    area = sum(region.area for region in measures.regions)
+    findings += [odd_mask(code, sample, path, measures.rule, area) for code in measures.findings]
     return True
 
 

@@ -16,7 +16,7 @@ import stat
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -253,7 +253,7 @@ def _files(folder: Path) -> Iterator[CacheFile]:
         except OSError:  # another process has removed it
             continue
         if stat.S_ISREG(status.st_mode):
-            used = datetime.fromtimestamp(max(status.st_atime, status.st_mtime), timezone.utc)
+            used = datetime.fromtimestamp(max(status.st_atime, status.st_mtime), UTC)
             yield CacheFile(path, status.st_size, used.isoformat())
 
 

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from cfrg.defects.pairs import PairKey, random_stream
-from cfrg.export.formats import write_onnx
 from cfrg.export.graph import DetectionGraph
 from cfrg.export.quantization import quantize
-from cfrg.export.runtimes import open_session
 from cfrg.network.model import CFRG
 from cfrg.network.processing import decide, resize
+from cfrg.runtimes.formats import write_onnx
+from cfrg.runtimes.sessions import open_session
 from cfrg.training.options import TrainingOptions
 from cfrg.training.recipes import make_defects
 from threecad import scan

@@ -26,10 +26,10 @@ from torch import Tensor, nn
 
 from cfrg import CFRG, CFRGConfig
 from cfrg.evaluation.complexity import measure_complexity
-from cfrg.network.efficientnet import B0_STAGES, EfficientNet, SameConv2d
-from cfrg.network.folding import fold_batch_norms
 from cfrg.network.losses import discrepancy_loss, recovery_loss, segmentation_loss
 from cfrg.network.processing import smooth_maps
+from cfrg.teachers.efficientnet import B0_STAGES, EfficientNet, SameConv2d
+from cfrg.teachers.folding import fold_batch_norms
 
 
 class WholeStudent(EfficientNet):

@@ -30,6 +30,7 @@ from cfrg.app.page import (
     make_app,
 )
 from cfrg.app.server import MAX_UPLOAD, serve
+from cfrg.inference.policy import DecisionPolicy
 from cfrg.inference.regions import find_regions
 from cfrg.inference.thresholds import Threshold, digest_weights
 from threecad import scan
@@ -178,6 +179,17 @@ def test_above_the_threshold_is_defective(
 ) -> None:
     text = describe_verdict(inspector, found(score), threshold)
     assert f"<strong>{decision}</strong>" in text
+
+
+@pytest.mark.parametrize(
+    ("score", "decision"), [(5.5, "Defective"), (5.0, "Review"), (4.5, "Review"), (4.0, "Good")]
+)
+def test_between_both_thresholds_is_for_review(model: CFRG, score: float, decision: str) -> None:
+    predictor = Predictor(model, policy=DecisionPolicy(defective=5.0, review=4.0))
+    inspector = Inspector("Copper", predictor, 5.0, 4.0, "", True)
+    assert f"<strong>{decision}</strong>" in describe_verdict(inspector, found(score), 5.0)
+    moved = describe_verdict(inspector, found(score), 3.0)  # review never begins above
+    assert "<strong>Defective</strong>" in moved
 
 
 def test_the_table_lists_regions_and_counts_what_it_leaves_out() -> None:

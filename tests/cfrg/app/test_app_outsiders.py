@@ -36,6 +36,7 @@ from cfrg.app.guard import MAX_EVENT
 from cfrg.app.inspector import Inspections, Inspector
 from cfrg.app.server import WAITING
 from cfrg.app.uploads import PER_SESSION, Uploads
+from cfrg.images.tiling import Tiling
 from cfrg.server.listening import is_own_host
 from threecad.errors import ImageError
 
@@ -319,7 +320,7 @@ def test_the_pixels_of_a_bomb_are_never_decoded(
     def decode(path: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(inspection_module, "read_image", decode)
+    monkeypatch.setattr(Tiling, "read", decode)
     with pytest.raises(ImageError, match="33,554,432"):
         Inspections({"Part": inspector()}).find("Part", str(tmp_path / "bomb.png"))
 

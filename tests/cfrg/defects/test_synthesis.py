@@ -395,3 +395,29 @@ def test_crops_are_drawn_by_key_and_keep_their_part() -> None:
         assert not pair["mask"][0].numpy()[crop[..., 0] <= 128].any()
     again = TrainingPairs([image], make, seed=0, crop=(32, 32))[PairKey(3, 0)]
     np.testing.assert_array_equal(again["clean"], crops[3]["clean"])
+
+
+def test_crops_on_two_scales_are_of_the_image_and_of_its_half() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)
+    halves = np.lib.stride_tricks.sliding_window_view(image, (2, 2), (0, 1)).mean((-1, -2))
+
+    def leave(image: np.ndarray, *_: object) -> tuple[np.ndarray, np.ndarray]:
+        return image, np.zeros(image.shape[:2], np.uint8)
+
+    pairs = TrainingPairs([image], leave, seed=0, crop=(32, 32), scales=2)
+    whole = 0
+    for epoch in range(40):
+        crop = pairs[PairKey(epoch, 0)]["clean"].permute(1, 2, 0).numpy().astype(float)
+        at_full = any(
+            np.array_equal(crop, image[y : y + 32, x : x + 32])
+            for y in range(97)
+            for x in range(129)
+        )
+        at_half = any(
+            np.abs(crop - halves[y : y + 64 : 2, x : x + 64 : 2]).max() <= 0.5
+            for y in range(65)
+            for x in range(97)
+        )
+        assert at_full != at_half
+        whole += at_full
+    assert 10 <= whole <= 30

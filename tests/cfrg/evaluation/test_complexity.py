@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from cfrg.cli import main
 from cfrg.evaluation.complexity import measure_complexity
 from cfrg.network.config import CFRGConfig
 from cfrg.network.model import CFRG
+from cfrg.teachers.backbones import TEACHERS, load_teacher
 
 
 def test_paper_network_has_the_published_computation() -> None:
@@ -69,3 +72,42 @@ def test_command_prints_table_departures_and_json() -> None:
     assert output["image_size"] == [512, 512]
     assert output["total"]["parameters"] == 130175409
     assert CFRGConfig.from_dict(output["config"]) == CFRGConfig.preset("paper")
+
+
+@pytest.mark.parametrize("name", ["dinov2_s", "dinov3_s"])
+def test_a_transformers_matrix_products_count(name: str) -> None:
+    """Blocks of width d on t tokens: 12·d² products a token, and 2·t·d for the attention."""
+    pytest.importorskip("timm")
+    parts = measure_complexity(CFRGConfig.preset("memory", teacher=name, image_size=448)).parts
+    tokens = 1 + 32**2 if name == "dinov2_s" else 5 + 28**2
+    patches = tokens - (1 if name == "dinov2_s" else 5)
+    patch = 3 * (14 if name == "dinov2_s" else 16) ** 2
+    products = 12 * tokens * (12 * 384**2 + 2 * tokens * 384) + patches * patch * 384
+    assert parts[0].flops == pytest.approx(2 * products, rel=0.01)
+    assert parts[0].parameters == pytest.approx(22e6, rel=0.03)
+
+
+def test_teachers_are_listed_with_source_licence_and_what_is_known_of_the_file() -> None:
+    listed = json.loads(CliRunner().invoke(main, ["info", "--teachers", "--json"]).stdout)
+    assert set(listed) == set(TEACHERS)
+    text = CliRunner().invoke(main, ["info", "--teachers"]).stdout
+    for name, teacher in listed.items():
+        for part in (name, teacher["origin"], teacher["licence"], teacher["sha256"] or "not known"):
+            assert part in text
+    packaged = load_teacher("efficientnet_lite0", TEACHERS["efficientnet_lite0"].build())
+    digest = hashlib.sha256(packaged.read_bytes()).hexdigest()
+    assert listed["efficientnet_lite0"]["sha256"] == digest
+    for name, teacher in listed.items():
+        transformer = name.startswith("dino")
+        assert transformer == (teacher["extra"] == "vit")
+        assert not (transformer and (teacher["measured"] or teacher["sha256"]))
+        assert teacher["fetched"] != name.startswith("dinov3")
+
+
+def test_what_is_not_measured_says_so() -> None:
+    assert "not measured" in " ".join(CliRunner().invoke(main, ["train", "--help"]).stdout.split())
+    assert "not measured" in " ".join(CliRunner().invoke(main, ["info", "--help"]).stdout.split())
+    if find_spec("timm"):
+        shown = CliRunner().invoke(main, ["info", "--preset", "dino"]).stdout
+        assert "The preset dino is not measured yet" in shown
+    assert "not measured" not in CliRunner().invoke(main, ["info"]).stdout.lower()

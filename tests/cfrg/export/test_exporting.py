@@ -20,16 +20,16 @@ from PIL import Image
 
 import cfrg.cli
 from cfrg.export import graph
-from cfrg.export.formats import write_onnx
 from cfrg.export.graph import DetectionGraph, Preprocessing
-from cfrg.export.parity import TOLERANCES, ModelAndGraph, compare
-from cfrg.export.runtimes import open_session
-from cfrg.export.writing import ExportReport, export_run
-from cfrg.inference.thresholds import Threshold, digest_weights
+from cfrg.export.writing import ExportReport, export_run, policy_file, read_policy_of
+from cfrg.inference.thresholds import Threshold, digest_weights, read_policy
 from cfrg.network import processing
 from cfrg.network.config import CFRGConfig
 from cfrg.network.model import CFRG
 from cfrg.network.processing import normalize, resize, to_tensor
+from cfrg.runtimes.formats import write_onnx
+from cfrg.runtimes.parity import TOLERANCES, ModelAndGraph, compare
+from cfrg.runtimes.sessions import open_session
 from threecad.errors import DataError, ModelError, UsageError
 from threecad.images.files import read_image
 from threecad.system import atomic
@@ -214,6 +214,25 @@ def test_onnx_gives_map_score_and_decision(
 
 
 @needs_onnx
+def test_thresholds_beside_the_file_change_without_a_new_export(
+    onnx_report: ExportReport, run: Path, tmp_path: Path
+) -> None:
+    beside = policy_file(onnx_report.path)
+    policy = read_policy_of(onnx_report.path)
+    assert policy == read_policy(run)
+    copy = tmp_path / "model.onnx"
+    assert read_policy_of(copy) is None
+    changed = {**json.loads(beside.read_text()), "defective": 9.0, "review": 1.0}
+    policy_file(copy).write_text(json.dumps(changed))
+    policy = read_policy_of(copy)
+    assert policy is not None
+    assert [policy.decide(score) for score in (0.5, 5.0, 9.5)] == ["good", "review", "defective"]
+    policy_file(copy).write_text("{")
+    with pytest.raises(ModelError, match="Export the run again"):
+        read_policy_of(copy)
+
+
+@needs_onnx
 def test_what_is_known_travels_in_the_file(onnx_report: ExportReport, model: CFRG) -> None:
     metadata = open_session(onnx_report.path).metadata
     assert CFRGConfig.from_dict(metadata["config"]) == model.config
@@ -258,7 +277,9 @@ def test_openvino_and_its_consumer_script(
     )
     assert report.parity.relative_error < TOLERANCES["float32"].error
     assert report.parity.decisions_changed == 0
-    assert {p.name for p in tmp_path.iterdir()} == {"model.xml", "model.bin"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        *("model.xml", "model.bin", "model.policy.json"),
+    }
     assert open_session(report.path).metadata["threshold"]["images"] == 3
     check_consumer("decide_openvino.py", report.path, sample_tree, model, tmp_path)
 
@@ -325,6 +346,14 @@ def test_smaller_precisions(
 
 
 @needs_onnx
+def test_on_drawn_images_nothing_is_scored(run: Path, tmp_path: Path) -> None:
+    report = export_run(
+        run, "torch-export", out=tmp_path / "half.pt2", precision="float16", limit=2
+    )
+    assert report.parity.images == 2
+    assert report.figures is None
+
+
 def test_a_graph_that_differs_is_not_written(
     run: Path, sample_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from cfrg import Predictor
 from cfrg.export.repositories import _add_model
-from cfrg.export.runtimes import open_session
+from cfrg.runtimes.sessions import open_session
 
 needs_onnx = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript")),

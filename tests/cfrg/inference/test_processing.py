@@ -17,12 +17,13 @@ from cfrg.app.inspector import Inspector
 from cfrg.app.page import describe_verdict
 from cfrg.calibration.calibrating import calibrate
 from cfrg.evaluation import latency
+from cfrg.export.comparing import compare_each
 from cfrg.export.graph import DetectionGraph
-from cfrg.export.parity import compare, compare_each
-from cfrg.export.runtimes import Session, open_session
 from cfrg.export.writing import export_run
 from cfrg.inference.thresholds import Threshold, digest_weights
 from cfrg.network import processing
+from cfrg.runtimes.parity import compare
+from cfrg.runtimes.sessions import Session, open_session
 from cfrg.training import validation
 from cfrg.training.validation import Validation
 from threecad.images.files import read_image
@@ -40,6 +41,7 @@ CONFIG = CFRGConfig.preset(
     decoder_widths=(8, 8, 8),
     decoder_channels=(8, 8, 16),
     unet_channels=(8, 8, 8, 8),
+    score_fraction=0.0,
 )
 
 Found = tuple[Any, float]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 import pytest
 
-from cfrg.inference.streaming import WriteBehind, read_ahead
+from cfrg.inference.streaming import Later, WriteBehind, read_ahead, read_in_threads
 
 
 def test_items_come_in_order_and_no_more_are_fetched_than_asked_for() -> None:
@@ -50,6 +51,41 @@ def test_what_the_source_raises_comes_after_its_items() -> None:
     assert next(ahead) == 1
     with pytest.raises(ValueError, match="broken"):
         next(ahead)
+
+
+def test_threads_make_items_at_once_and_they_come_in_order() -> None:
+    both = threading.Barrier(2)  # broken after the time unless two threads meet at it
+
+    def make(i: int) -> int:
+        both.wait(30)
+        time.sleep(0.01 * (i % 2))
+        return i
+
+    items = (Later(partial(make, i)) for i in range(10))
+    assert list(read_in_threads(items, 4, 2)) == list(range(10))
+
+
+def test_what_threads_raise_comes_in_its_place_and_what_is_ready_stays_as_it_is() -> None:
+    def fail() -> int:
+        raise ValueError("broken")
+
+    ahead = read_in_threads([1, Later(lambda: 2), Later(fail), 4], 5, 3)
+    assert [next(ahead), next(ahead)] == [1, 2]
+    with pytest.raises(ValueError, match="broken"):
+        next(ahead)
+
+
+def test_no_more_items_are_begun_than_asked_for() -> None:
+    begun: list[int] = []
+
+    def items():
+        for i in range(100):
+            begun.append(i)
+            yield Later(partial(int, i))
+
+    for i, item in enumerate(read_in_threads(items(), 3, 2)):
+        assert item == i
+        assert len(begun) <= i + 1 + 3 + 2
 
 
 def test_tasks_are_done_in_order_before_the_block_ends() -> None:

@@ -12,7 +12,7 @@ from cfrg.memory.neighbours import NearestNeighbourMemory
 from cfrg.network.config import CFRGConfig
 from threecad.errors import ModelError, UsageError
 
-CONFIG = CFRGConfig.preset("lite", image_size=64)
+CONFIG = CFRGConfig.preset("memory", memory=0, image_size=64, smoothing_sigma=2, score_fraction=0)
 
 
 @pytest.fixture(scope="module")

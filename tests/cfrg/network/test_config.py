@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from cfrg.network.backbones import TEACHERS
 from cfrg.network.config import PRESETS, CFRGConfig
+from cfrg.teachers.backbones import TEACHERS
 from threecad.errors import ModelError
 
 

@@ -15,11 +15,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from servers import Server, _Handler
 
-from cfrg.network import backbones, pretrained
+from cfrg.network import pretrained
 from cfrg.network.cards import make_card
 from cfrg.network.config import CFRGConfig
 from cfrg.network.model import CFRG
 from cfrg.network.pretrained import read_config, write_card
+from cfrg.teachers import backbones
 from threecad.errors import ModelError
 from threecad.evaluation.results import Result
 from threecad.evaluation.scores import Figure, Scores
@@ -158,7 +159,7 @@ def test_a_write_that_fails_leaves_the_old_files(
         Path(str(arguments[1])).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cfrg.network.tensors.save_file", full)
+    monkeypatch.setattr("cfrg.teachers.tensors.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         model.save_pretrained(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -191,6 +192,17 @@ def test_card_names_the_split_that_was_trained_on(model: CFRG) -> None:
     assert "Split" not in make_card(model.config, {"run.json": {"split_file": None, "fold": None}})
 
 
+def test_card_tells_the_terms_of_the_teacher_and_which_file_was_read() -> None:
+    card = make_card(CFRGConfig.preset("memory", teacher="dinov3_s"), {})
+    assert "Licence: DINOv3 License, https://ai.meta.com" in card
+    published = "95faca4d" + 56 * "0"
+    for digest, said in ((published, "the published file"), (64 * "1", "another file")):
+        record = {"teacher_weights": {"file": "wide.pth", "sha256": digest}}
+        card = make_card(CFRGConfig(), {"run.json": {"category": "X", **record}})
+        assert f"Read from wide.pth, SHA-256 {digest}, " in card
+        assert said in card
+
+
 def test_card_that_a_person_wrote_is_left_alone(model: CFRG, folder: Path) -> None:
     card = folder / "README.md"
     card.write_text("# Mine\n")
@@ -220,7 +232,7 @@ class _ModelHandler(_Handler):
     def do_GET(self) -> None:  # noqa: N802
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
         self.server.requests.append(path)
-        match = re.fullmatch(r"/([\w-]+/[\w-]+)/resolve/(\w+)/(.+)", path)
+        match = re.fullmatch(r"/([\w-]+/[\w.-]+)/resolve/(\w+)/(.+)", path)
         files = self.server.files.get(match[1]) if match else None
         if match is None or files is None:
             return self.refuse("RepoNotFound", 401)
@@ -314,7 +326,7 @@ def test_a_hub_that_is_overloaded_is_asked_again_and_never_believed(
     model_hub: ModelHub,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cfrg.network.hub_files.WAITS", (0.0, 0.0))
+    monkeypatch.setattr("cfrg.teachers.hub_files.WAITS", (0.0, 0.0))
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     model_hub.files["me/stator"] = {**files, name: b'{"category": "Copper_Stator"}'}
@@ -329,6 +341,44 @@ def test_a_hub_that_is_overloaded_is_asked_again_and_never_believed(
     model_hub.statuses[name] = [403]  # asking again would not help
     with pytest.raises(ModelError, match=f"me/stator: {name} cannot be fetched"):
         CFRG.from_pretrained("me/stator", cache_dir=tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [
+        ("dinov2_s", "timm/vit_small_patch14_dinov2.lvd142m"),
+        ("dinov2_b", "timm/vit_base_patch14_dinov2.lvd142m"),
+    ],
+)
+def test_a_teacher_is_fetched_from_its_repository_once(
+    name: str,
+    repository: str,
+    tmp_path: Path,
+    model_hub: ModelHub,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("cfrg.teachers.hub_files.WAITS", (0.0, 0.0))
+    with pytest.raises(ModelError, match=r"not to be had\..*no such.*`teacher_weights=FILE`"):
+        backbones.find_weights(name)
+    model_hub.files[repository] = {"model.safetensors": b"weights"}
+    assert backbones.find_weights(name).read_bytes() == b"weights"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert backbones.find_weights(name).read_bytes() == b"weights"
+
+
+def test_a_fetched_teacher_is_read(
+    tmp_path: Path, model_hub: ModelHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    theirs = backbones.TEACHERS["dinov2_s"].build()
+    save_file(theirs.transformer.state_dict(), path := tmp_path / "model.safetensors")
+    model_hub.files["timm/vit_small_patch14_dinov2.lvd142m"] = {path.name: path.read_bytes()}
+    ours = backbones.TEACHERS["dinov2_s"].build()
+    assert backbones.load_teacher("dinov2_s", ours).name == "model.safetensors"
+    for key, value in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[key], value)
 
 
 def test_push_uploads_card_and_weights_privately(

@@ -30,7 +30,7 @@ from threecad.system import atomic
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL and fork")
 
 CONFIG = {"image_size": 32}
-OPTIONS = {"steps": 2, "batch_size": 2, "checkpoint_every": 1, "device": "cpu"}
+OPTIONS = {"steps": 2, "area": 0, "batch_size": 2, "checkpoint_every": 1, "device": "cpu"}
 
 SCRIPT = """
 import os, shutil, signal, sys

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import save_file
 
 import cfrg.cli
 from cfrg import CFRG, CFRGConfig, NearestNeighbourMemory, Predictor, TrainingOptions
 from cfrg.calibration.calibrating import calibrate
 from cfrg.evaluation.accuracy import evaluate_run
 from cfrg.evaluation.complexity import measure_complexity
-from cfrg.export.writing import export_run
+from cfrg.export.writing import FORMATS, export_run
 from cfrg.inference.loading import load_model
 from cfrg.network.pretrained import read_config
 from cfrg.training.runs import read_run, train
@@ -122,6 +125,64 @@ def test_it_is_exported_and_computes_the_same(run: Path, tmp_path: Path) -> None
     assert report.parity.relative_error < 1e-4
     with pytest.raises(UsageError, match="float32"):
         export_run(run, "onnx", out=tmp_path / "half.onnx", precision="float16")
+
+
+@pytest.fixture(scope="module")
+def transformer_run(sample_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A memory on a small transformer's random weights. Shared: do not change it."""
+    timm = pytest.importorskip("timm")
+    folder = tmp_path_factory.mktemp("transformer")
+    torch.manual_seed(0)
+    published = timm.create_model("vit_small_patch14_dinov2", num_classes=0, img_size=518)
+    for name, parameter in published.named_parameters():
+        if name.endswith("gamma"):  # LayerScale begins near zero
+            torch.nn.init.constant_(parameter, 0.3)
+    save_file(published.state_dict(), folder / "model.safetensors")
+    line = ["train", str(sample_tree), "--category", CATEGORY, "--preset", "memory", "--device"]
+    line += ["cpu", "--teacher", "dinov2_s", "--image-size", "96", "--set", "memory=150"]
+    line += ["--teacher-weights", str(folder / "model.safetensors"), "--out", str(folder / "run")]
+    result = CliRunner().invoke(cfrg.cli.main, line)
+    assert result.exit_code == 0, result.output
+    return folder / "run"
+
+
+def test_a_transformer_remembers(transformer_run: Path, sample_tree: Path, tmp_path: Path) -> None:
+    """The same run folder, the same commands."""
+    memory = load_model(transformer_run)
+    assert memory.vectors.shape == (150, 3 * 384)
+    copied = copytree(transformer_run, tmp_path / "run")
+    calibrate(copied, sample_tree, on="test-good", false_alarm_rate=0.65)
+    predictor = Predictor.from_pretrained(copied)
+    samples = scan(sample_tree).select(category=CATEGORY, split="test")
+    for prediction in predictor.predict([str(sample.image) for sample in samples]):
+        assert prediction.map.shape == (96, 96)
+        assert np.isfinite(prediction.map).all()
+    read = read_run(transformer_run)["teacher_weights"]
+    file = transformer_run.parent / "model.safetensors"
+    assert read == {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    described = CliRunner().invoke(cfrg.cli.main, ["info", str(transformer_run)]).stdout
+    for part in ("dinov2_s", "Apache-2.0", "Not measured here yet", read["sha256"]):
+        assert part in " ".join(described.split())
+    assert "Apache-2.0" in (transformer_run / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("to", "packages"),
+    [
+        pytest.param("onnx", ("onnx", "onnxruntime", "onnxscript"), marks=pytest.mark.slow),
+        ("openvino", ("onnx", "onnxruntime", "onnxscript", "openvino")),
+        ("torch-export", ()),
+    ],
+)
+def test_a_transformers_memory_passes_the_gate(
+    to: str, packages: tuple[str, ...], transformer_run: Path, tmp_path: Path
+) -> None:
+    for package in packages:
+        pytest.importorskip(package)
+    out = tmp_path / f"memory{FORMATS[to]}"
+    report = export_run(transformer_run, to, out=out, limit=2, dynamic=to == "openvino")
+    assert report.parity.relative_error < 1e-4
+    assert report.parity.images == 2
 
 
 def test_its_parts_are_counted() -> None:

@@ -13,16 +13,17 @@ from cfrg import CFRG, CFRGConfig, NearestNeighbourMemory, TrainingOptions
 from cfrg.evaluation.accuracy import evaluate_run
 from cfrg.network.processing import normalize, resize
 from cfrg.training.loop import Interrupted
+from cfrg.training.reading import plain
 from cfrg.training.runs import read_run, train
 from threecad import scan
 from threecad.errors import ModelError, UsageError
 from threecad.images.files import read_image
 
-CONFIG = CFRGConfig.preset("lite", image_size=64)
+CONFIG = CFRGConfig.preset("lite", image_size=64, memory=100)
 
 
 def options(**changes: object) -> TrainingOptions:
-    values = {"steps": 2, "batch_size": 2, "device": "cpu"}
+    values = {"steps": 2, "batch_size": 2, "area": 0, "device": "cpu"}
     return TrainingOptions.preset("lite", **{**values, **changes})
 
 
@@ -144,7 +145,7 @@ def test_memory_knows_what_it_has_seen(sample_tree: Path) -> None:
         ]
     )
     batch = normalize(images, CONFIG)
-    memory = NearestNeighbourMemory(CONFIG).fit([batch])
+    memory = NearestNeighbourMemory(plain(CONFIG)).fit([batch])
     maps, scores = memory.predict(batch)
     assert maps.shape == (3, 1, 64, 64)
     assert float(scores.max()) < 1e-1

@@ -191,7 +191,7 @@ def test_a_full_disk_names_the_file_and_leaves_the_last_state_whole(
         return complete(*arguments, **keywords)
 
     line = f"cfrg train {sample_tree} --category Copper_Stator --out {run} --resume --image-size 64"
-    line += " --steps 3 --checkpoint-every 1 --batch-size 2 --device cpu"
+    line += " --steps 3 --checkpoint-every 1 --batch-size 2 --device cpu --set memory=100"
     with monkeypatch.context() as patch:
         patch.setattr(cfrg.training.runs, "fit", fill_and_fit)
         result = run_line(line)

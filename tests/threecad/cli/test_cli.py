@@ -16,7 +16,7 @@ from threecad.benchmark import running
 from threecad.benchmark.trials import attempt_trial
 
 # What an example may only do where there is a network, a browser or a GPU.
-NEEDS_MORE = {"threecad download", "cfrg app", "cfrg serve", "threecad push"}
+NEEDS_MORE = {"threecad download", "cfrg app", "cfrg monitor", "cfrg serve", "threecad push"}
 
 # Examples of what other tests prove in less time.
 LONG = ("threecad demo", "cfrg bench run", "cfrg export run")

@@ -87,6 +87,12 @@ def test_keys_and_names_are_what_results_on_disk_hold() -> None:
         "pro_per_image",
         "region_recall_05",
         "region_recall_01",
+        "defects_found_05",
+        "good_passed_05",
+        "right_reason",
+        "aupimo",
+        "expected_cost",
+        "least_cost",
     ]
     assert definitions.FIGURE_NAMES["pro_05"] == "PRO@0.05"
     assert definitions.SHORT_NAMES["region_recall_01"] == "recall @0.01"

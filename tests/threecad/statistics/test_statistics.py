@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from skimage.measure import label, regionprops
 
-from threecad import CATEGORIES, read_mask, scan, stats
+from threecad import CATEGORIES, read_mask, scan, stats, verify
 from threecad.cli import main
 from threecad.pages.statistics_figures import CAPTIONS, draw_figures
 from threecad.pages.statistics_page import render_page
@@ -445,3 +445,13 @@ def test_the_real_masks(test_data: Path, tmp_path: Path) -> None:
     assert group.images == 32
     assert group.regions == sum(int(image.max()) for image in labels)
     assert group.area.mean * group.regions == pytest.approx(sum((i > 0).sum() for i in labels))
+
+
+def test_an_odd_mask_is_told_of_as_the_check_of_files_tells_of_it(part: Path) -> None:
+    add_defect(part, "dent", "empty", np.zeros((40, 60), np.uint8))
+    add_defect(part, "dent", "full", np.full((40, 60), 255, np.uint8))
+    index, odd = scan(part), {"mask-empty", "mask-full"}
+    counted = {f.message for f in stats(index).findings if f.code in odd}
+    checked = {f.message for f in verify(part, deep=True).findings if f.code in odd}
+    assert len(counted) == 2
+    assert counted == checked

@@ -101,6 +101,11 @@ class DeviceMap:
         lowest, highest = self._range
         return self._bins(window_shift(lowest, highest, COARSE))
 
+    def peaks(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return where the highest score stands."""
+        rows, columns = torch.nonzero(self.scores == self.scores.max(), as_tuple=True)
+        return rows.cpu().numpy(), columns.cpu().numpy()
+
     def to_numpy(self) -> NDArray[np.floating[Any]]:
         """Return the scores, ``(H, W)`` float32 or float64."""
         return _to_float32(self.scores).cpu().numpy()

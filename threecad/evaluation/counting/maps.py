@@ -45,6 +45,9 @@ class AnomalyMap(Protocol):
     def coarse_bins(self) -> Bins:
         """Return all scores in bins so wide that there are at most ``COARSE``."""
 
+    def peaks(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return rows and columns of the pixels that have the highest score."""
+
     def to_numpy(self) -> NDArray[np.floating[Any]]:
         """Return the scores, ``(H, W)``."""
 
@@ -91,6 +94,12 @@ class ArrayMap:
         occupied = np.flatnonzero(counts)
         ids = occupied.astype(np.uint64) + first
         return Bins(ids, counts[occupied][:, None], shift, trailing_zeros(self._scan[0]))
+
+    def peaks(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return where the highest score stands."""
+        highest = np.flatnonzero(self.flat == self.flat.max())  # faster than in two dimensions
+        rows, columns = np.divmod(highest, self.shape[1])
+        return rows, columns
 
     def to_numpy(self) -> NDArray[np.floating[Any]]:
         """Return the scores."""

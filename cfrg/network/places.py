@@ -23,17 +23,17 @@ COMMON = 2.0  # times the median deviation, added in squares to that of each pla
 
 ADDED = (0.25, 0.5, 1.0)  # times the mean distance
 REPEATS = 8  # of each, per image
-LEAST_GAIN = 0.02  # of AUROC
+LEAST_GAIN = 0.0  # of AUROC
 
 
 class PlaceStandardizer(nn.Module):
     """Subtract the mean at each place and divide by the deviation there.
 
     Args:
-        size: Rows and columns of places.
+        size: Rows and columns of places; the number of maps first, where there are several.
     """
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, ...]) -> None:
         super().__init__()
         self.mean: Tensor
         self.deviation: Tensor
@@ -47,12 +47,27 @@ class PlaceStandardizer(nn.Module):
             distances: (N, h, w) of good images to vectors of others.
         """
         exact = distances.double()
-        mean = processing.smooth_maps(exact.mean(0), SPREAD)
-        square = processing.smooth_maps(exact.square().mean(0), SPREAD)
+        return self.fit_moments(exact.mean(0), exact.square().mean(0))
+
+    def fit_moments(self, mean: Tensor, square: Tensor) -> PlaceStandardizer:
+        """Set both from means over good images; return itself.
+
+        Args:
+            mean: (…, h, w) float64 of the values.
+            square: (…, h, w) float64 of their squares.
+        """
+        mean = processing.smooth_maps(mean, SPREAD)
+        square = processing.smooth_maps(square, SPREAD)
         deviation = (square - mean.square()).clamp_min(0).sqrt()
-        common = (COMMON * deviation.median()).clamp_min(1e-6)
-        self.mean, self.deviation = mean.float(), torch.hypot(deviation, common).float()
+        common = (COMMON * deviation.flatten(-2).median(-1).values).clamp_min(1e-6)
+        deviation = torch.hypot(deviation, common[..., None, None])
+        self.mean, self.deviation = mean.float(), deviation.float()
         return self
+
+    def rescale(self, mean: Tensor, deviation: Tensor) -> None:
+        """Subtract from and divide what ``forward`` returns once more."""
+        self.mean += self.deviation * mean.to(self.mean)
+        self.deviation *= deviation.to(self.deviation)
 
     def forward(self, distances: Tensor) -> Tensor:
         """(…, h, w) distances → the same in deviations from the mean."""

@@ -6,20 +6,16 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from cfrg.network import processing
 from threecad.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     import numpy.typing as npt
 
-    from cfrg.export.runtimes import Session
-    from cfrg.inference.loading import TrainedModel
-
-__all__ = ["TOLERANCES", "ModelAndGraph", "Parity", "Tolerance", "compare", "compare_each"]
+__all__ = ["TOLERANCES", "ModelAndGraph", "Parity", "Tolerance", "compare"]
 
 
 @dataclass(frozen=True)
@@ -89,8 +85,19 @@ class Parity:
         low, high = self.map_range
         return max(self.map_error, self.score_error) / max(high - low, 1e-12)
 
-    def check(self, tolerance: Tolerance, what: str) -> None:
+    def check(
+        self,
+        tolerance: Tolerance,
+        what: str,
+        *,
+        advice: str = "\nNothing was written. Try another precision or format.",
+    ) -> None:
         """Refuse a graph that differs too much.
+
+        Args:
+            tolerance: What may differ.
+            what: Names the graph in the error.
+            advice: Ends the error.
 
         Raises:
             ModelError: Says where it differs.
@@ -114,7 +121,7 @@ class Parity:
             raise ModelError(
                 f"{what} does not compute what the model computes:\n  "
                 + "\n  ".join(problems)
-                + "\nNothing was written. Try another precision or format."
+                + advice
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,35 +129,11 @@ class Parity:
         return {**asdict(self), "relative_error": self.relative_error}
 
 
-def compare_each(
-    session: Session, model: TrainedModel, images: Iterable[tuple[str, npt.NDArray[np.uint8]]]
-) -> Iterator[ModelAndGraph]:
-    """Yield model and exported graph side by side, image by image.
-
-    Args:
-        session: The exported graph.
-        model: The model, which resizes with Pillow, normalises, and keeps its batch normalisations.
-        images: Ids and images (H, W, 3) of the size that the graph takes.
-    """
-    for name, image in images:
-        with torch.inference_mode():
-            maps, scores = model.predict(processing.prepare(image, model.config))
-        found = dict(zip(session.outputs, session.run(image[None]), strict=False))
-        yield ModelAndGraph(
-            id=name,
-            expected=maps[0, 0].numpy(),
-            found=found["anomaly_map"][0],
-            expected_score=float(scores[0]),
-            found_score=float(found["score"][0]),
-            decision=bool(found["decision"][0]) if "decision" in found else None,
-        )
-
-
 def compare(comparisons: Iterable[ModelAndGraph], image_threshold: float | None) -> Parity:
     """Return the largest differences.
 
     Args:
-        comparisons: From ``compare_each``.
+        comparisons: Both answers, image by image.
         image_threshold: Of the model's decision.
 
     Raises:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cfrg.export.graph import MAX_SIDE
-from cfrg.export.runtimes import METADATA_KEY, import_extra
+from cfrg.runtimes.sessions import METADATA_KEY, import_extra
 from threecad.system import atomic
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = [
+    "MAX_SIDE",
     "move_into_place",
     "onnx_to_openvino",
     "write_onnx",
@@ -29,6 +29,9 @@ __all__ = [
 ]
 
 MAX_BATCH = 1024  # of a graph whose input is free
+
+MAX_SIDE = 2**16
+"""Pixels of a side up to which a graph whose input is free resizes exactly; JPEG ends one below."""
 
 
 def write_torch_export(
@@ -125,8 +128,9 @@ def _copy(source: Path, target: Path) -> None:
 def _trace(
     graph: nn.Module, example: Tensor, free: tuple[str, ...]
 ) -> torch.export.ExportedProgram:
+    longest = getattr(graph, "longest_side", MAX_SIDE)
     dimensions = {
-        axis: torch.export.Dim(name, min=1, max=MAX_BATCH if name == "batch" else MAX_SIDE)
+        axis: torch.export.Dim(name, min=1, max=MAX_BATCH if name == "batch" else longest)
         for axis, name in enumerate(free)
         if name
     }

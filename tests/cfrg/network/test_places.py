@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from cfrg.memory.places import PlaceStandardizer, helps
+from cfrg.network.places import PlaceStandardizer, helps
 
 
 def draw(images: int = 20, *, alike: bool) -> torch.Tensor:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import reference_network
 import torch
 import torch.nn.functional as F
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from torch import Tensor
-from torchvision.models import resnet18, wide_resnet50_2
+from servers import FileServer
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models import get_model_weights, resnet18, resnet50, wide_resnet50_2
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from cfrg.network import backbones
-from cfrg.network.backbones import STUDENTS, TEACHERS, load_teacher
-from cfrg.network.efficientnet import SameConv2d, rename_efficientnet
+from cfrg.teachers import backbones
+from cfrg.teachers.backbones import STUDENTS, TEACHERS, load_teacher
+from cfrg.teachers.efficientnet import SameConv2d, rename_efficientnet
+from cfrg.teachers.residual import StochasticDepth
 from threecad.errors import ModelError
 
 
@@ -28,6 +35,8 @@ from threecad.errors import ModelError
 @torch.no_grad()
 def test_three_levels_with_the_stated_channels(name: str) -> None:
     spec = {**TEACHERS, **STUDENTS}[name]
+    if getattr(spec, "extra", "") == "vit" and find_spec("timm") is None:
+        pytest.skip("timm is not installed")
     levels = spec.build().eval()(torch.zeros(1, 3, 64, 96))
     shapes = [tuple(level.shape[1:]) for level in levels]
     expected = zip(spec.channels, (4, 8, 16), strict=True)
@@ -91,22 +100,122 @@ def test_lite_teachers_have_their_imagenet_weights(
     assert min(level.std() for level in expected) > 1  # trained weights, not initial ones
 
 
+def with_statistics(build: Any) -> nn.Module:
+    """A ResNet of torchvision whose batch normalisations do something."""
+    torch.manual_seed(0)
+    network = build(weights=None).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight, module.running_var):
+                nn.init.uniform_(tensor, 0.5, 1.5)
+            for tensor in (module.bias, module.running_mean):
+                nn.init.normal_(tensor, std=0.2)
+    return network
+
+
+def levels_of(network: nn.Module, image: Tensor) -> list[Tensor]:
+    taps = {f"layer{i}": str(i) for i in (1, 2, 3)}
+    return list(create_feature_extractor(network, taps)(image).values())
+
+
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-@pytest.mark.parametrize("build", [resnet18, wide_resnet50_2])
+@pytest.mark.parametrize("build", [resnet18, resnet50, wide_resnet50_2])
 @torch.no_grad()
 def test_resnets_are_torchvisions(tmp_path: Path, build: Any, suffix: str) -> None:
     name = build.__name__
-    theirs = build(weights=None).eval()
+    theirs = with_statistics(build)
     state = {key: value for key, value in theirs.state_dict().items() if "layer4" not in key}
     path = tmp_path / f"weights.{suffix}"
     (save_file if suffix == "safetensors" else torch.save)(state, path)
     ours = TEACHERS[name].build().eval()
     assert load_teacher(name, ours, path) == path
     image = torch.randn(1, 3, 64, 96)
-    taps = {f"layer{i}": str(i) for i in (1, 2, 3)}
-    expected = create_feature_extractor(theirs, taps)(image)
-    for level, other in zip(ours(image), expected.values(), strict=True):
+    for level, other in zip(ours(image), levels_of(theirs, image), strict=True):
         torch.testing.assert_close(level, other)
+
+
+@pytest.mark.parametrize("build", [resnet18, resnet50])
+@torch.no_grad()
+def test_files_from_before_there_were_counters_of_batches(tmp_path: Path, build: Any) -> None:
+    theirs = with_statistics(build)
+    state = {key: value for key, value in theirs.state_dict().items() if "batches" not in key}
+    torch.save(state, path := tmp_path / "old.pth")
+    ours = TEACHERS[build.__name__].build().eval()
+    load_teacher(build.__name__, ours, path)
+    image = torch.randn(1, 3, 64, 96)
+    for level, other in zip(ours(image), levels_of(theirs, image), strict=True):
+        torch.testing.assert_close(level, other)
+
+
+@pytest.mark.parametrize("build", [resnet18, resnet50])
+@torch.no_grad()
+def test_files_whose_batch_norms_were_folded(tmp_path: Path, build: Any) -> None:
+    theirs = with_statistics(build)
+    folded = with_statistics(build)
+    for module in [*folded.modules()]:
+        for number in (1, 2, 3):
+            if hasattr(module, f"bn{number}"):
+                conv, norm = getattr(module, f"conv{number}"), getattr(module, f"bn{number}")
+                setattr(module, f"conv{number}", fuse_conv_bn_eval(conv, norm))
+                setattr(module, f"bn{number}", nn.Identity())
+        if getattr(module, "downsample", None) is not None:
+            module.downsample = nn.Sequential(fuse_conv_bn_eval(*module.downsample))
+    assert not any("bn" in key for key in folded.state_dict())
+    torch.save(folded.state_dict(), path := tmp_path / "folded.pth")
+    ours = TEACHERS[build.__name__].build().eval()
+    load_teacher(build.__name__, ours, path)
+    image = torch.randn(1, 3, 64, 96)
+    for level, other in zip(ours(image), levels_of(theirs, image), strict=True):
+        torch.testing.assert_close(level, other, atol=1e-5 * float(other.max()), rtol=1e-4)
+
+
+def test_half_a_batch_norm_is_not_made_up(tmp_path: Path) -> None:
+    state = resnet18(weights=None).state_dict()
+    del state["layer2.0.bn1.running_var"]
+    torch.save(state, path := tmp_path / "lacking.pth")
+    with pytest.raises(ModelError, match=r"missing: layer2\.0\.bn1\.running_var"):
+        load_teacher("resnet18", TEACHERS["resnet18"].build(), path)
+
+
+def test_weights_are_fetched_once_and_checked_against_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    torch.save(resnet18(weights=None).state_dict(), path := tmp_path / "weights.pth")
+    content = path.read_bytes()
+    name = f"resnet18-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    with FileServer(content) as server:
+        for wanted, right in (("resnet18-00000000.pth", False), (name, True)):
+            find = partial(backbones._find_torchvision, f"{server.url}/{wanted}")
+            monkeypatch.setitem(TEACHERS, "resnet18", replace(TEACHERS["resnet18"], find=find))
+            if not right:
+                with pytest.raises(ModelError, match="invalid hash value"):
+                    load_teacher("resnet18", TEACHERS["resnet18"].build())
+                assert not list((tmp_path / "hub" / "checkpoints").iterdir())
+        found = load_teacher("resnet18", TEACHERS["resnet18"].build())
+    assert found == tmp_path / "hub" / "checkpoints" / name
+    assert found.read_bytes() == content
+    assert load_teacher("resnet18", TEACHERS["resnet18"].build()) == found  # the server is gone
+
+
+@pytest.mark.parametrize("build", [resnet18, resnet50, wide_resnet50_2])
+def test_resnets_are_found_where_torchvision_has_them(build: Any) -> None:
+    url = get_model_weights(build).IMAGENET1K_V1.url
+    teacher = TEACHERS[build.__name__]
+    assert isinstance(teacher.find, partial)
+    assert teacher.find.args == (url,)
+    assert teacher.origin.endswith(f"({url.rsplit('/', 1)[1]})")
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_branches_are_dropped_as_torchvision_does(training: bool) -> None:
+    x = torch.randn(64, 3, 2, 2)
+    found = []
+    for drop in (StochasticDepth(0.3), torchvision.ops.StochasticDepth(0.3, mode="row")):
+        torch.manual_seed(0)
+        found.append(drop.train(training)(x))
+    assert torch.equal(*found)
+    assert torch.equal(found[0], x) is not training
 
 
 def test_missing_teacher_file_is_named_with_its_origin(tmp_path: Path) -> None:
@@ -121,8 +230,9 @@ def test_weights_that_cannot_be_fetched_name_file_origin_and_way_out(
     with socket.socket() as taken:  # bound but not listening: every connection is refused
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/wide_resnet50_2-95faca4d.pth"
-        weights = SimpleNamespace(IMAGENET1K_V1=SimpleNamespace(url=url))
-        monkeypatch.setattr(backbones, "Wide_ResNet50_2_Weights", weights)
+        find = partial(backbones._find_torchvision, url)
+        wide = replace(TEACHERS["wide_resnet50_2"], find=find)
+        monkeypatch.setitem(TEACHERS, "wide_resnet50_2", wide)
         monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
         with pytest.raises(ModelError) as caught:
             load_teacher("wide_resnet50_2", TEACHERS["wide_resnet50_2"].build())
@@ -163,3 +273,9 @@ def test_student_drops_blocks_with_rising_probability_and_batch_norm_is_as_publi
     norms = [m for m in student.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-3, 0.01)}
     assert len(student.blocks) == 11
+
+
+def test_a_transformer_without_timm_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "timm", None)
+    with pytest.raises(ModelError, match=r'pip install "threecad\[vit\]"'):
+        TEACHERS["dinov2_s"].build()

@@ -22,8 +22,10 @@ __all__ = [
     "METADATA_KEY",
     "RUNTIMES",
     "Session",
+    "check_device",
     "find_runtime",
     "import_extra",
+    "open_graph",
     "open_session",
 ]
 
@@ -68,14 +70,20 @@ class _TorchSession(Session):
 
 
 class _OnnxSession(Session):
-    def __init__(self, path: Path, threads: int | None) -> None:
+    def __init__(
+        self, source: Path | bytes, threads: int | None, device: str = "cpu", *, spin: bool = True
+    ) -> None:
         onnxruntime = import_extra("onnxruntime", "onnx")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors
         if threads:
             options.intra_op_num_threads = threads
+        if not spin:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
+            source if isinstance(source, bytes) else str(source),
+            options,
+            providers=[_find_provider(onnxruntime.get_available_providers(), device)],
         )
         self._input = self._session.get_inputs()[0].name
         self.outputs = [output.name for output in self._session.get_outputs()]
@@ -87,14 +95,16 @@ class _OnnxSession(Session):
 
 
 class _OpenVinoSession(Session):
-    def __init__(self, path: Path, threads: int | None) -> None:
+    def __init__(self, source: Path | bytes, threads: int | None, device: str = "cpu") -> None:
         openvino = import_extra("openvino", "openvino")
-        model = openvino.Core().read_model(str(path))
+        core = openvino.Core()
+        name = _find_openvino_device(core.available_devices, device)
+        model = core.read_model(source if isinstance(source, bytes) else str(source))
         # Processors with bfloat16 would otherwise compute in it.
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        if threads:
+        if threads and name == "CPU":
             options["INFERENCE_NUM_THREADS"] = threads
-        self._compiled = openvino.compile_model(model, "CPU", options)
+        self._compiled = core.compile_model(model, name, options)
         self.outputs = [output.any_name for output in model.outputs]
         text = model.get_rt_info(METADATA_KEY).value if model.has_rt_info(METADATA_KEY) else "{}"
         self.metadata: dict[str, Any] = json.loads(text)
@@ -130,6 +140,83 @@ def open_session(path: Path, runtime: str | None = None, *, threads: int | None 
     except Exception as error:  # each runtime raises its own types
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{path} cannot be opened by {runtime}: {first}") from error
+
+
+def open_graph(data: bytes, runtime: str, device: str = "cpu") -> Session:
+    """Open an ONNX file that is in memory, for a process that does other work at the same time.
+
+    Args:
+        data: The content of the file.
+        runtime: ``onnxruntime`` or ``openvino``.
+        device: As ``check_device`` takes it.
+
+    Raises:
+        UsageError: If the runtime is not installed, or has no such device.
+        ModelError: If it cannot run the file.
+    """
+    try:
+        if runtime == "openvino":
+            return _OpenVinoSession(data, None, device)
+        # Threads that spin while they wait would take the processor from those that read images.
+        return _OnnxSession(data, None, device, spin=False)
+    except ThreecadError:
+        raise
+    except Exception as error:  # each runtime raises its own types
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"The network cannot be opened by {runtime}: {first}") from error
+
+
+def check_device(runtime: str, device: str) -> None:
+    """Refuse a device on which an installed runtime does not compute here.
+
+    Args:
+        runtime: ``onnxruntime`` or ``openvino``.
+        device: For ONNX Runtime ``cpu``, ``cuda`` or ``cuda:1``; for OpenVINO ``cpu``, ``gpu`` or
+            ``gpu:1``, the graphics processors of Intel.
+
+    Raises:
+        UsageError: If the runtime is not installed, or has no such device.
+    """
+    if runtime == "openvino":
+        _find_openvino_device(import_extra("openvino", "openvino").Core().available_devices, device)
+    else:
+        found = import_extra("onnxruntime", "onnx").get_available_providers()
+        _find_provider(found, device)
+
+
+def _find_provider(available: Sequence[str], device: str) -> str | tuple[str, dict[str, str]]:
+    kind, _, number = device.partition(":")
+    if device == "cpu":
+        return "CPUExecutionProvider"
+    if kind != "cuda" or not (number or "0").isdecimal():
+        raise UsageError(
+            f"`device={device}`: ONNX Runtime is used on cpu, cuda, cuda:1, … Choose one of these, "
+            "or `runtime=torch`."
+        )
+    if "CUDAExecutionProvider" not in available:
+        raise UsageError(
+            f"`device={device}`: the installed ONNX Runtime computes on the CPU alone. Install "
+            "onnxruntime-gpu in place of onnxruntime, or use `device=cpu` or `runtime=torch`."
+        )
+    return "CUDAExecutionProvider", {"device_id": number or "0", "use_tf32": "0"}
+
+
+def _find_openvino_device(available: Sequence[str], device: str) -> str:
+    kind, _, number = device.partition(":")
+    if device == "cpu":
+        return "CPU"
+    if kind != "gpu" or not (number or "0").isdecimal():
+        raise UsageError(
+            f"`device={device}`: OpenVINO is used on cpu, gpu, gpu:1, … Choose one of these, or "
+            "`runtime=torch`."
+        )
+    name = f"GPU.{number}" if number else "GPU"
+    if not any(found == name or found.startswith(f"{name}.") for found in available):
+        raise UsageError(
+            f"`device={device}`: OpenVINO finds no such device here, only "
+            f"{', '.join(available).lower()}. Use `device=cpu`, or `runtime=torch`."
+        )
+    return name
 
 
 def import_extra(module: str, extra: str) -> Any:

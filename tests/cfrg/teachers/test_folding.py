@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from cfrg.network.config import CFRGConfig
-from cfrg.network.folding import fold_batch_norms
 from cfrg.network.model import CFRG
+from cfrg.teachers.folding import fold_batch_norms
 
 
 @pytest.mark.parametrize("options", [{}, {"student": "efficientnet_b0"}], ids=str)

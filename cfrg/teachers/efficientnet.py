@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
+
+from cfrg.teachers.residual import StochasticDepth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,7 +104,7 @@ class MBConv(nn.Module):
         self.project_norm = _norm(outputs)
         self.drop: nn.Module | None = None
         if stride == 1 and inputs == outputs:
-            self.drop = StochasticDepth(drop, mode="row")
+            self.drop = StochasticDepth(drop)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, h, w) → (N, outputs, h, w), or half that size."""

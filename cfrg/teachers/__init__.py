@@ -1,0 +1,1 @@
+"""Networks that others trained: what they are, and how their weights come in."""
