@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -96,7 +97,6 @@ __all__ = ["serve"]
     help="Of an image.",
 )
 @click.option("--device", metavar="D", help="cpu, cuda, …  [default: CUDA if there is one]")
-@click.option("--token", envvar="CFRG_TOKEN", hidden=True, help="For CFRG_TOKEN alone.")
 def serve(
     runs: tuple[str, ...],
     host: str,
@@ -111,7 +111,6 @@ def serve(
     max_bytes: int,
     max_pixels: int,
     device: str | None,
-    token: str | None,
 ) -> None:
     """Answer for detectors over HTTP: photographs in, predictions out.
 
@@ -127,7 +126,7 @@ def serve(
         host=host,
         port=port,
         allow_hosts=allow_hosts,
-        token=read_token(token_file) if token_file else token,
+        token=read_token(token_file) if token_file else os.environ.get("CFRG_TOKEN"),
         root_path=root_path,
         workers=workers,
         batch_size=batch_size,
