@@ -171,7 +171,7 @@ def evaluate(
 @click.command(
     epilog=examples(
         "threecad compare result.json --published CFRG --published RD++",
-        "threecad compare A.json B.json --test",
+        "threecad compare result.json other.json --test",
         "threecad compare result.json --figure pixel_auroc --figure pro_30 --latex table.tex",
     )
 )
