@@ -64,8 +64,8 @@ def prepared_folder(sample_tree: Path, tmp_path_factory: pytest.TempPathFactory)
     """A folder in which examples run. Shared: copy it before you change it.
 
     It holds a tree ``3cad``, a ``run`` of all categories and ``runs/stator`` of one (two steps
-    each), ``predictions`` with their ``result.json``, an ``other.json`` like it, and a checkpoint of
-    the authors' kind.
+    each), ``predictions`` with their ``result.json``, an ``other.json`` like it, and a
+    checkpoint of the authors' kind.
     """
     import reference_network  # and with it torch, once its threads are settled
 
