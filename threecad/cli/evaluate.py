@@ -198,6 +198,12 @@ def evaluate(
     help="Say which differences of image AUROC are established: DeLong, paired bootstrap, Holm, "
     "ranks. All RESULTS must be of the same images.",
 )
+@click.option(
+    "--test-figure",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw the differences with their intervals: .png, .pdf or .svg; implies --test.",
+)
 @json_option
 @click.option(
     "--markdown",
@@ -216,6 +222,7 @@ def compare(
     methods: tuple[str, ...],
     keys: tuple[str, ...],
     test: bool,
+    test_figure: Path | None,
     as_json: bool,
     markdown: Path | None,
     latex: Path | None,
@@ -236,10 +243,16 @@ def compare(
     if len(named) < len(results):
         raise UsageError("Two of the results have the same file name. Rename one of them.")
     significance = None
-    if test:
+    if test or test_figure is not None:
         from threecad.benchmark.significance import judge
 
         significance = judge(named)
+    if significance is not None and test_figure is not None:
+        from threecad.benchmark.interval_figure import draw_differences
+
+        if test_figure.suffix not in (".png", ".pdf", ".svg"):
+            raise click.UsageError(f"{test_figure} shall end in .png, .pdf or .svg.")
+        draw_differences(significance.differences, test_figure)
     everything = "all" in methods
     for method in published_methods() if everything else methods:
         if "/" not in method:

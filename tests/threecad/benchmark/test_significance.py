@@ -157,6 +157,12 @@ def test_the_command_line_prints_sentences_and_json(tmp_path) -> None:
     plain = json.loads(CliRunner().invoke(main, ["compare", *paths, "--test", "--json"]).output)
     (difference,) = plain["significance"]["differences"]
     assert difference["comparisons"] == 1
+    figure = tmp_path / "differences.svg"
+    drawn = CliRunner().invoke(main, ["compare", *paths, "--test-figure", str(figure)])
+    assert drawn.exit_code == 0, drawn.output
+    assert "<svg" in figure.read_text()
+    refused = CliRunner().invoke(main, ["compare", *paths, "--test-figure", "differences.txt"])
+    assert refused.exit_code == 2
     assert "significance" not in json.loads(
         CliRunner().invoke(main, ["compare", *paths, "--json"]).output
     )
