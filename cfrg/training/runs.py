@@ -367,7 +367,7 @@ def _choose_bits(
         return config.bits, None
     return config.bits, (
         f"The images have 16 bits a channel and use {used} of them: by the upper eight of 16 they "
-        f"are nearly black. Train with {used} bits (`--bits {used}`, or `--bits auto`)."
+        f"are nearly black. Train with `bits={used}`, or `find_bits=true`."
     )
 
 
