@@ -360,6 +360,8 @@ def _choose_bits(
 ) -> tuple[int, str | None]:
     """Return how many of 16 bits are used, and what is to be said about it, if anything."""
     if options.find_bits:
+        if config.bits != 8:
+            raise UsageError(f"bits is {config.bits}; leave it out where find_bits finds it.")
         bits = find_bits(images)
         return bits, f"Bits {bits}: the fewest of {DEPTHS} that hold all values of the images."
     used = find_bits(images[:PEEKED]) if config.bits == 8 else 8

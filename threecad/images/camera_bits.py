@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DEPTHS", "find_bits", "used_bits"]
 
-DEPTHS = (8, 10, 12, 14, 16)
-"""Bits that cameras give."""
+DEPTHS = (8, 9, 10, 12, 14, 16)
+"""Bits that files have and cameras give; 9 for values below 512 in files of 16."""
 
 
 def find_bits(paths: Iterable[str | os.PathLike[str]]) -> int:
@@ -30,7 +30,9 @@ def find_bits(paths: Iterable[str | os.PathLike[str]]) -> int:
 
 
 def used_bits(path: str | os.PathLike[str]) -> int:
-    """Return how many bits the largest value of an image file needs; 8 for files of eight.
+    """Return how many bits the largest value of an image file needs, transparency apart.
+
+    8 for files of eight; of 16 at least 9, since the upper eight bits of 16 are not meant then.
 
     Raises:
         ImageError: If it cannot be read.
@@ -43,4 +45,4 @@ def used_bits(path: str | os.PathLike[str]) -> int:
         except ImageError:  # there are no others
             return 8
         values = values << 8 | np.asarray(lower)
-    return max(8, int(values.max()).bit_length())
+    return max(9, int(values[..., :3].max() if values.ndim > 2 else values.max()).bit_length())
