@@ -24,7 +24,7 @@ from cfrg.export.graph import DetectionGraph, Preprocessing
 from cfrg.export.writing import ExportReport, export_run, policy_file, read_policy_of
 from cfrg.inference.thresholds import Threshold, digest_weights, read_policy
 from cfrg.network import processing
-from cfrg.network.config import CFRGConfig
+from cfrg.network.config import TILED, CFRGConfig
 from cfrg.network.model import CFRG
 from cfrg.network.processing import normalize, resize, to_tensor
 from cfrg.runtimes.formats import write_onnx
@@ -58,6 +58,7 @@ def model() -> CFRG:
     torch.manual_seed(0)
     config = CFRGConfig.preset(
         "lite",
+        **TILED,
         image_size=SIZE,
         fusion_blocks=1,
         fusion_width=16,
