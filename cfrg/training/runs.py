@@ -180,7 +180,7 @@ def train(
             model, pairs, place.path, options, resume=resume, prepare=prepare, validation=validation
         )
         if accelerator.is_main_process:
-            if config.memory_weight:
+            if config != plain(config):
                 own = unseen if unseen is not images else None
                 learn_to_read(model, config, images, own, seed=options.seed)
             else:

@@ -179,6 +179,19 @@ def test_its_export_says_the_same(run: Path, tmp_path: Path, precision: str) -> 
     assert report.parity.images > 0
 
 
+def test_without_a_memory_it_still_reads_on_both_scales(sample_tree: Path, tmp_path: Path) -> None:
+    run = train(
+        sample_tree,
+        tmp_path / "run",
+        category=CATEGORY,
+        config=CFRGConfig.preset("lite", image_size=64, memory=0, memory_weight=0.0),
+        options=TrainingOptions.preset("lite", steps=1, batch_size=2, area=0, device="cpu"),
+    )
+    model = CFRG.from_pretrained(run)
+    assert model.config.scales == (1.0, 0.5)
+    assert float(model.smaller[0].std[-1]) != 1
+
+
 def test_a_network_is_no_memory(run: Path) -> None:
     from cfrg import NearestNeighbourMemory
 
