@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cfrg.cli.options import runtime_option
+from cfrg.cli.options import listening_options, runtime_option
 from threecad.cli.group import examples
 
 __all__ = ["app"]
@@ -29,26 +29,7 @@ __all__ = ["app"]
 )
 @click.option("--threshold", type=float, help="For image scores.  [default: the calibrated one]")
 @click.option("--pixel-threshold", type=float, help="For maps.  [default: the calibrated one]")
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Address to listen on; 0.0.0.0 lets the whole network in.",
-)
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=7860,
-    show_default=True,
-    help="Port to listen on; 0 takes a free one.",
-)
-@click.option(
-    "--allow-host",
-    "allow_hosts",
-    multiple=True,
-    metavar="NAME",
-    help="Name by which browsers reach the page, beside localhost and --host; repeatable.",
-)
+@listening_options(7860, "browsers reach the page")
 @click.option("--device", metavar="D", help="cpu, cuda, …  [default: CUDA if there is one]")
 @runtime_option
 def app(

@@ -9,7 +9,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["computing_options", "runtime_option", "tile_options"]
+__all__ = ["computing_options", "listening_options", "runtime_option", "tile_options"]
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
@@ -28,6 +28,44 @@ def tile_options(function: Function) -> Function:
         metavar="S",
         help="Cut images into tiles of S × S of their pixels; 0: whole.  [default: the model's]",
     )(function)
+
+
+def listening_options(port: int, reached: str) -> Callable[[Function], Function]:
+    """Return what adds ``--host``, ``--port`` and ``--allow-host``.
+
+    Args:
+        port: The default.
+        reached: By whom, or what, is reached by a name.
+    """
+    options = (
+        click.option(
+            "--allow-host",
+            "allow_hosts",
+            multiple=True,
+            metavar="NAME",
+            help=f"Name by which {reached}, beside localhost and --host; repeatable.",
+        ),
+        click.option(
+            "--port",
+            type=click.IntRange(0, 65535),
+            default=port,
+            show_default=True,
+            help="Port to listen on; 0 takes a free one.",
+        ),
+        click.option(
+            "--host",
+            default="127.0.0.1",
+            show_default=True,
+            help="Address to listen on; 0.0.0.0 lets the whole network in.",
+        ),
+    )
+
+    def add(function: Function) -> Function:
+        for option in options:
+            function = option(function)
+        return function
+
+    return add
 
 
 def runtime_option(function: Function) -> Function:

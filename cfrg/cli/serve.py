@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from cfrg.cli.options import listening_options
 from threecad.cli.group import examples
 
 __all__ = ["serve"]
@@ -20,26 +21,7 @@ __all__ = ["serve"]
     )
 )
 @click.argument("runs", nargs=-1, required=True, metavar="RUN…")
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Address to listen on; 0.0.0.0 lets the whole network in.",
-)
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8000,
-    show_default=True,
-    help="Port to listen on; 0 takes a free one.",
-)
-@click.option(
-    "--allow-host",
-    "allow_hosts",
-    multiple=True,
-    metavar="NAME",
-    help="Name by which the server is called, beside localhost and --host; repeatable.",
-)
+@listening_options(8000, "the server is called")
 @click.option(
     "--token-file",
     type=click.Path(dir_okay=False, path_type=Path),
