@@ -17,6 +17,7 @@ import torch
 from click.testing import CliRunner
 from command_lines import run_line
 from PIL import Image
+from small_networks import SMALL
 
 import cfrg.cli
 from cfrg.export import graph
@@ -60,13 +61,7 @@ def model() -> CFRG:
         "lite",
         **TILED,
         image_size=SIZE,
-        fusion_blocks=1,
-        fusion_width=16,
-        fusion_channels=32,
-        decoder_blocks=(1, 1, 1),
-        decoder_widths=(8, 8, 8),
-        decoder_channels=(8, 8, 16),
-        unet_channels=(8, 8, 8, 8),
+        **SMALL,
     )
     model = CFRG(config)
     model.load_teacher()

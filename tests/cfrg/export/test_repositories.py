@@ -11,6 +11,7 @@ import pytest
 from command_lines import run_line
 from detector_servers import write_run
 from PIL import Image
+from small_networks import SMALL
 
 from cfrg import Predictor
 from cfrg.export.repositories import _add_model
@@ -30,13 +31,7 @@ pytestmark = needs_onnx
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(
         tmp_path_factory.mktemp("runs") / "a stator",
-        fusion_blocks=1,
-        fusion_width=16,
-        fusion_channels=32,
-        decoder_blocks=(1, 1, 1),
-        decoder_widths=(8, 8, 8),
-        decoder_channels=(8, 8, 16),
-        unet_channels=(8, 8, 8, 8),
+        **SMALL,
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_networks import SMALL
 
 from cfrg.export import tiles
 from cfrg.export.tiles import TiledGraph, longest_side
@@ -37,13 +38,7 @@ def model() -> CFRG:
         image_size=64,
         tile=TILE,
         tile_overlap=OVERLAP,
-        fusion_blocks=1,
-        fusion_width=16,
-        fusion_channels=32,
-        decoder_blocks=(1, 1, 1),
-        decoder_widths=(8, 8, 8),
-        decoder_channels=(8, 8, 16),
-        unet_channels=(8, 8, 8, 8),
+        **SMALL,
     )
     return CFRG(config).eval()
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_networks import SMALL
 from torch.utils.data import Dataset
 
 from cfrg.export.graph import DetectionGraph
@@ -28,13 +29,7 @@ def model() -> CFRG:
     config = CFRGConfig.preset(
         "lite",
         image_size=64,
-        fusion_blocks=1,
-        fusion_width=16,
-        fusion_channels=32,
-        decoder_blocks=(1, 1, 1),
-        decoder_widths=(8, 8, 8),
-        decoder_channels=(8, 8, 16),
-        unet_channels=(8, 8, 8, 8),
+        **SMALL,
     )
     return CFRG(config).eval()
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_networks import SMALL
 
 from cfrg import CFRG, CFRGConfig, NearestNeighbourMemory, Predictor
 from cfrg.app.inspector import Inspector
@@ -34,13 +35,7 @@ SIDE, COLUMN, OUTSIDE = 64, 20, -700.0
 CONFIG = CFRGConfig.preset(
     "lite",
     image_size=SIDE,
-    fusion_blocks=1,
-    fusion_width=16,
-    fusion_channels=32,
-    decoder_blocks=(1, 1, 1),
-    decoder_widths=(8, 8, 8),
-    decoder_channels=(8, 8, 16),
-    unet_channels=(8, 8, 8, 8),
+    **SMALL,
     score_fraction=0.0,
 )
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from command_lines import run_line
 from PIL import Image
+from small_networks import SMALL
 
 from cfrg.inference.predictor import Predictor
 from cfrg.network.config import CFRGConfig
@@ -36,13 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = CFRGConfig.preset(
         "lite",
         image_size=SIZE,
-        fusion_blocks=1,
-        fusion_width=16,
-        fusion_channels=32,
-        decoder_blocks=(1, 1, 1),
-        decoder_widths=(8, 8, 8),
-        decoder_channels=(8, 8, 16),
-        unet_channels=(8, 8, 8, 8),
+        **SMALL,
     )
     model = CFRG(config)
     model.load_teacher()
