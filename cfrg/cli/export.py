@@ -144,7 +144,7 @@ def _print_report(report: ExportReport) -> None:
 
     parity, tolerance = report.parity, TOLERANCES[report.precision]
     size = "any size" if report.input_size is None else "{}×{}".format(*report.input_size)
-    print(f"{report.path}: {report.format}, {report.precision}, {report.size / 1e6:.1f} MB")
+    print(f"{report.path}: {report.format}, {report.precision}, {report.length / 1e6:.1f} MB")
     print(f"input: images (N, H, W, 3) uint8 RGB of {size}")
     print(
         f"against the model on {parity.images} images: maps and scores within "

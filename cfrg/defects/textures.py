@@ -74,5 +74,5 @@ def _read_texture(path: Path) -> Bytes:
 
 
 @lru_cache(maxsize=64)
-def _draw_texture(index: int, size: int) -> Bytes:
-    return texture(index, size, seed=0)
+def _draw_texture(index: int, side: int) -> Bytes:
+    return texture(index, side, seed=0)

@@ -70,7 +70,7 @@ class ExportReport:
 
     Attributes:
         path: The file.
-        size: Its size in bytes, weights included.
+        length: Its length in bytes, weights included.
         format: Of the file.
         precision: Of the network.
         input_size: Height and width of the images; ``None`` for any.
@@ -81,7 +81,7 @@ class ExportReport:
     """
 
     path: Path
-    size: int
+    length: int
     format: Format
     precision: Precision
     input_size: Size | None
@@ -91,7 +91,9 @@ class ExportReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-able data."""
-        return {**asdict(self), "path": str(self.path), "parity": self.parity.to_dict()}
+        said = asdict(self)
+        size = said.pop("length")
+        return {**said, "size": size, "path": str(self.path), "parity": self.parity.to_dict()}
 
 
 def export_run(
@@ -163,7 +165,7 @@ def export_run(
             policy_file(path).unlink(missing_ok=True)
     return ExportReport(
         path=path,
-        size=sum(p.stat().st_size for p in (path, path.with_suffix(".bin")) if p.exists()),
+        length=sum(p.stat().st_size for p in (path, path.with_suffix(".bin")) if p.exists()),
         format=to,
         precision=precision,
         input_size=size,

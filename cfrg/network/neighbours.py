@@ -40,16 +40,16 @@ def join_levels(levels: Sequence[Tensor]) -> Tensor:
     )
 
 
-def choose_vectors(features: Iterable[Tensor], size: int, seed: int) -> tuple[Tensor, Tensor]:
+def choose_vectors(features: Iterable[Tensor], count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Draw vectors, every one with the same chance, however the images are batched.
 
     Args:
         features: Of batches of good images, each (N, C, h, w).
-        size: Number of vectors to keep.
+        count: Number of vectors to keep.
         seed: Of the draw.
 
     Returns:
-        Vectors (M, C) float32 with M at most ``size``, and the image each is from, (M,) int64.
+        Vectors (M, C) float32 with M at most ``count``, and the image each is from, (M,) int64.
 
     Raises:
         UsageError: If there is no image.
@@ -67,7 +67,7 @@ def choose_vectors(features: Iterable[Tensor], size: int, seed: int) -> tuple[Te
         numbers = np.concatenate([numbers, rng.random(len(fresh))])
         kept = torch.cat([kept, fresh]) if len(kept) else fresh
         owners = torch.cat([owners, each])
-        first = np.argsort(numbers, kind="stable")[:size]
+        first = np.argsort(numbers, kind="stable")[:count]
         numbers, chosen = numbers[first], torch.from_numpy(first)
         kept, owners = kept[chosen], owners[chosen]
     if not len(kept):

@@ -160,14 +160,14 @@ def score_maps(maps: Tensor, fraction: float) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _smoothing_matrix(size: int, sigma: float) -> npt.NDArray[np.float64]:
+def _smoothing_matrix(side: int, sigma: float) -> npt.NDArray[np.float64]:
     """Row i holds the weights with which the input pixels make up output pixel i."""
     radius = int(TRUNCATE * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)
     kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
-    pixels = np.arange(size)[:, None]
-    sources = (pixels + offsets) % (2 * size)  # the mirrored image has period 2·size
-    sources = np.minimum(sources, 2 * size - 1 - sources)  # (size, 2·radius + 1)
-    matrix = np.zeros((size, size))
+    pixels = np.arange(side)[:, None]
+    sources = (pixels + offsets) % (2 * side)  # the mirrored image has period 2·side
+    sources = np.minimum(sources, 2 * side - 1 - sources)  # (side, 2·radius + 1)
+    matrix = np.zeros((side, side))
     np.add.at(matrix, (np.broadcast_to(pixels, sources.shape), sources), kernel / kernel.sum())
     return matrix

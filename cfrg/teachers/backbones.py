@@ -266,14 +266,14 @@ def _lite(
     )
 
 
-def _dinov2(size: str, width: int) -> Teacher:
-    repository = f"timm/vit_{size}_patch14_dinov2.lvd142m"
+def _dinov2(variant: str, width: int) -> Teacher:
+    repository = f"timm/vit_{variant}_patch14_dinov2.lvd142m"
     return Teacher(
-        build=partial(VisionTransformer, f"vit_{size}_patch14_dinov2", img_size=518),
+        build=partial(VisionTransformer, f"vit_{variant}_patch14_dinov2", img_size=518),
         channels=(width, width, width),
         find=partial(_find_on_hub, repository),
         translate=translate_dinov2,
-        origin=f"Hub repository {repository} (or Meta's dinov2_vit{size[0]}14_pretrain.pth), "
+        origin=f"Hub repository {repository} (or Meta's dinov2_vit{variant[0]}14_pretrain.pth), "
         "LVD-142M",
         licence="Apache-2.0",
         extra="vit",
@@ -281,14 +281,14 @@ def _dinov2(size: str, width: int) -> Teacher:
     )
 
 
-def _dinov3(size: str, width: int) -> Teacher:
+def _dinov3(variant: str, width: int) -> Teacher:
     return Teacher(
-        build=partial(VisionTransformer, f"vit_{size}_patch16_dinov3_qkvb"),
+        build=partial(VisionTransformer, f"vit_{variant}_patch16_dinov3_qkvb"),
         channels=(width, width, width),
         find=None,
         translate=translate_dinov3,
-        origin=f"Hub repository timm/vit_{size}_patch16_dinov3.lvd1689m, or Meta's "
-        f"dinov3_vit{size[0]}16_pretrain_lvd1689m, LVD-1689M",
+        origin=f"Hub repository timm/vit_{variant}_patch16_dinov3.lvd1689m, or Meta's "
+        f"dinov3_vit{variant[0]}16_pretrain_lvd1689m, LVD-1689M",
         licence="DINOv3 License, https://ai.meta.com/resources/models-and-libraries/dinov3-license",
         extra="vit",
         measured=False,

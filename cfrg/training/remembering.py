@@ -101,8 +101,8 @@ def batches(images: ImageCache, model: TrainedModel) -> Iterator[torch.Tensor]:
     """
     device, config = next(model.parameters()).device, model.config
     height, width = config.image_size
-    size = min(32, max(1, 32 * 128**2 // (height * width)))
+    count = min(32, max(1, 32 * 128**2 // (height * width)))
     tiles = images.tiles()
-    while stack := list(islice(tiles, size)):
+    while stack := list(islice(tiles, count)):
         batch = torch.stack(stack).contiguous(memory_format=torch.channels_last)
         yield processing.normalize(batch.to(device), config)

@@ -72,7 +72,7 @@ def push(
         for name, size in publication.files.items():
             click.echo(f"{format_bytes(size):>9}  {name}")
         kind = "private" if private else "public"
-        click.echo(f"{format_bytes(publication.size):>9}  in all, for {repository} ({kind})")
+        click.echo(f"{format_bytes(publication.length):>9}  in all, for {repository} ({kind})")
     if dry_run:
         click.echo(f"Nothing was sent. The files are in {publication.folder}.", err=True)
         return

@@ -31,7 +31,7 @@ class Archive:
     """An archive as it was received.
 
     Attributes:
-        size: Bytes.
+        length: Bytes.
         sha256: Its SHA-256.
         received: When, in UTC.
         keep: Whether it is kept.
@@ -39,11 +39,22 @@ class Archive:
             ``None`` until it was unpacked, or if there are several.
     """
 
-    size: int
+    length: int
     sha256: str
     received: str = ""
     keep: bool = False
     folder: str | None = None
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Archive:
+        """Undo ``to_dict``."""
+        rest = {**data}
+        return cls(rest.pop("size"), **rest)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the archive as the lock file has it, where the length is called its size."""
+        rest = asdict(self)
+        return {"size": rest.pop("length"), **rest}
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,10 @@ class Provenance:
             data = read_object(path)
             return cls(
                 path,
-                {source: Archive(**archive) for source, archive in data["archives"].items()},
+                {
+                    source: Archive.from_dict(archive)
+                    for source, archive in data["archives"].items()
+                },
                 {name: Unpacked(**category) for name, category in data["unpacked"].items()},
                 data["complete"],
             )
@@ -101,19 +115,19 @@ class Provenance:
     def to_dict(self) -> dict[str, Any]:
         """Return the content as JSON-able data."""
         return {
-            "archives": {source: asdict(archive) for source, archive in self.archives.items()},
+            "archives": {source: archive.to_dict() for source, archive in self.archives.items()},
             "unpacked": {name: asdict(category) for name, category in self.unpacked.items()},
             "complete": self.complete,
         }
 
-    def record_archive(self, source: str, size: int, sha256: str, *, keep: bool) -> None:
+    def record_archive(self, source: str, length: int, sha256: str, *, keep: bool) -> None:
         """Write down an archive that was received and checked."""
         known = self.archives.get(source)
-        if known and (known.size, known.sha256) == (size, sha256):
+        if known and (known.length, known.sha256) == (length, sha256):
             archive = replace(known, keep=keep or known.keep)
         else:
             received = datetime.now(UTC).isoformat(timespec="seconds")
-            archive = Archive(size, sha256, received, keep)
+            archive = Archive(length, sha256, received, keep)
         self.archives[source] = archive
         self.save()
 

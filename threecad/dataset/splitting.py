@@ -345,14 +345,14 @@ def _draw(units: list[_Unit], fraction: float) -> set[_Unit]:
 
     Of two units or more at least one is drawn and at least one is not; a single one is not drawn.
     """
-    quota, size = fraction * _images(units), 0
+    quota, count = fraction * _images(units), 0
     drawn: set[_Unit] = set()
     for unit in units[:-1]:
         # Half an image more or less is as close as whole images come to a fraction.
-        if drawn and size + len(unit.samples) / 2 > quota:
+        if drawn and count + len(unit.samples) / 2 > quota:
             break
         drawn.add(unit)
-        size += len(unit.samples)
+        count += len(unit.samples)
     return drawn
 
 

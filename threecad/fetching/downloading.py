@@ -236,7 +236,7 @@ class _Job:
         whole = all(category in found for category in CATEGORIES.values())
         if first and self.progress and (whole or self.origin.kind == "drive"):
             say(
-                f"The archive has {archive.size} bytes, SHA-256 {archive.sha256}, "
+                f"The archive has {archive.length} bytes, SHA-256 {archive.sha256}, "
                 f"{sum(done.files.values())} images and masks and the top folder "
                 f"{done.folder or '(none)'!r}. Size and hash are published nowhere yet: please "
                 f"report this line ({self.known.path} keeps it; CONTRIBUTING.md says where)."
@@ -293,41 +293,41 @@ class _Job:
                 "overwrite with `force=True`."
             )
         keep = self.keep_archive or not self.extract
-        self.known.record_archive(name, archive.size, archive.sha256, keep=keep)
+        self.known.record_archive(name, archive.length, archive.sha256, keep=keep)
 
     @property
     def _path(self) -> Path:
         return self.root / OWN_FOLDER / "archives" / self.origin.archive_name
 
     def _expected(self) -> tuple[int | None, str | None]:
-        """Return size and SHA-256 the archive must have, as far as they are known."""
+        """Return length and SHA-256 the archive must have, as far as they are known."""
         known = None if self.force else self.known.archives.get(self.origin.name)
         sha256 = self.sha256.lower() if self.sha256 else None
         if known and sha256 in (None, known.sha256):
-            return known.size, known.sha256
+            return known.length, known.sha256
         return None, sha256
 
     def _earlier(self) -> Fetched | None:
         """Return the archive that an earlier call left, if it is right."""
         if self.force or not self._path.is_file():
             return None
-        size, sha256 = self._expected()
+        length, sha256 = self._expected()
         archive = Fetched(self._path, self._path.stat().st_size, hash_file(self._path))
         try:
             check_zip(self._path)
         except ExtractionError:
             return None
-        matches = size in (None, archive.size) and sha256 in (None, archive.sha256)
+        matches = length in (None, archive.length) and sha256 in (None, archive.sha256)
         return archive if matches else None
 
     def _fetch(self) -> Fetched:
-        size, sha256 = self._expected()
+        length, sha256 = self._expected()
         return fetch(
             partial(_open, self.origin),
             self._path,
             key=self.origin.name,
             what=self.origin.archive_name,
-            size=size,
+            length=length,
             sha256=sha256,
             magic=b"PK",
             check=check_zip,

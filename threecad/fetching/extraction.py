@@ -63,10 +63,10 @@ class Extraction:
     left_out: int = 0
     folder: str | None = None
 
-    def count(self, category: str, size: int, written: bool) -> None:
-        """Count one file of ``size`` bytes that is in place, written now or before."""
+    def count(self, category: str, length: int, written: bool) -> None:
+        """Count one file of ``length`` bytes that is in place, written now or before."""
         self.files[category] += 1
-        self.bytes[category] += size
+        self.bytes[category] += length
         self.written += written
         self.skipped += not written
 

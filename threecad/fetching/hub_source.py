@@ -42,21 +42,21 @@ _RETRIES = 5
 
 @dataclass(frozen=True)
 class _File:
-    """A file of a repository: path, size in bytes, and the hash the Hub states for it."""
+    """A file of a repository: path, length in bytes, and the hash the Hub states for it."""
 
     path: str
-    size: int
+    length: int
     sha256: str | None
     git_sha1: str | None
 
     def matches(self, local: Path) -> bool:
-        """Whether ``local`` is this file, by size and hash."""
-        if not local.is_file() or local.stat().st_size != self.size:
+        """Whether ``local`` is this file, by length and hash."""
+        if not local.is_file() or local.stat().st_size != self.length:
             return False
         if self.sha256:
             digest = hashlib.sha256()
         elif self.git_sha1:
-            digest = hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
+            digest = hashlib.sha1(b"blob %d\0" % self.length, usedforsecurity=False)
         else:
             return True
         with local.open("rb") as file:
@@ -122,10 +122,10 @@ class Repository:
         """Download one file of the repository, checked."""
         file = next(file for file in self.files if file.path == path)
         self.folder.mkdir(parents=True, exist_ok=True)
-        require_room(self.folder, file.size, path)
+        require_room(self.folder, file.length, path)
         with nullcontext() if self.progress else _quiet_hub():
             received = self._receive(file)
-        return Fetched(received, file.size, file.sha256 or hash_file(received))
+        return Fetched(received, file.length, file.sha256 or hash_file(received))
 
     def fetch_tree(self, root: Path, wanted: tuple[str, ...] | None) -> Extraction:
         """Download the images, or the Parquet files that embed them, into ``root``.
@@ -167,7 +167,7 @@ class Repository:
             received.replace(root / target)
             return True
 
-        total = sum(file.size for file in images.values())
+        total = sum(file.length for file in images.values())
         pool = ThreadPoolExecutor(_CONNECTIONS)
         try:
             with (
@@ -183,19 +183,19 @@ class Repository:
                 for (target, file), written in zip(
                     images.items(), pool.map(fetch, images.items()), strict=True
                 ):
-                    done.count(target.parts[0], file.size, written)
-                    bar.update(file.size)
+                    done.count(target.parts[0], file.length, written)
+                    bar.update(file.length)
         finally:
             pool.shutdown(cancel_futures=True)
         return done
 
     def _missing(self, images: dict[PurePosixPath, _File], root: Path) -> int:
         there = sum(
-            file.size
+            file.length
             for target, file in images.items()
-            if (root / target).is_file() and (root / target).stat().st_size == file.size
+            if (root / target).is_file() and (root / target).stat().st_size == file.length
         )
-        return sum(file.size for file in images.values()) - there
+        return sum(file.length for file in images.values()) - there
 
     def _fetch_records(self, root: Path, wanted: tuple[str, ...] | None) -> Extraction:
         shards = [file for file in self.files if file.path.casefold().endswith(".parquet")]
@@ -211,7 +211,7 @@ class Repository:
             if finished.is_file():
                 done.add(Extraction.from_dict(json.loads(finished.read_text(encoding="utf-8"))))
                 continue
-            require_room(root, 2 * file.size, file.path)
+            require_room(root, 2 * file.length, file.path)
             shard = self._receive(file)
             part = unpack_records(shard, root, wanted, progress=self.progress)
             atomic.write_json(finished, part.to_dict())

@@ -1,7 +1,7 @@
 """A file from the network, resumed across interruptions and runs, in place only when it is right.
 
 While it grows, ``NAME`` is ``NAME.part``; ``NAME.part.json`` beside it says what it is a part of
-(the remote's ETag or modification date and its size). A resumed request asks again for the last
+(the remote's ETag or modification date and its length). A resumed request asks again for the last
 kilobytes that are already there and compares them, so that a remote that changed, or a tail lost
 in a power cut, is noticed even where the server sends no ETag.
 """
@@ -42,10 +42,10 @@ _LONGEST_WAIT = 60.0
 
 @dataclass(frozen=True)
 class Fetched:
-    """A finished file: where it is, its size in bytes and its SHA-256 (hexadecimal)."""
+    """A finished file: where it is, its length in bytes and its SHA-256 (hexadecimal)."""
 
     path: Path
-    size: int
+    length: int
     sha256: str
 
 
@@ -65,7 +65,7 @@ def fetch(
     *,
     key: str,
     what: str,
-    size: int | None = None,
+    length: int | None = None,
     sha256: str | None = None,
     magic: bytes = b"",
     check: Callable[[Path], None] | None = None,
@@ -81,11 +81,11 @@ def fetch(
         destination: Where the file goes. It appears there only whole and checked.
         key: Names the remote; a part made from another key is not resumed.
         what: Names the file in messages.
-        size: Expected size in bytes.
+        length: Expected length in bytes.
         sha256: Expected SHA-256, hexadecimal.
         magic: First bytes that a file of the expected kind has.
         check: Raises an `ExtractionError` if the finished file is not what it should be.
-        copies: How often its size must fit on the disk beyond the file itself.
+        copies: How often its length must fit on the disk beyond the file itself.
         retries: Attempts in a row without progress before giving up.
         backoff: Seconds before the first retry; doubles with each.
         progress: Whether to show a progress bar on stderr.
@@ -97,15 +97,15 @@ def fetch(
     """
     with writing_to(destination.parent):
         destination.parent.mkdir(parents=True, exist_ok=True)
-        expected = _Expectation(size, magic, copies)
+        expected = _Expectation(length, magic, copies)
         with closing(_Part(destination, key, what, expected, progress)) as part:
             _receive_all(part, open_remote, retries, backoff)
-            if not part.size:
+            if not part.length:
                 raise DownloadError(f"{what} is empty. Check the address.")
             part.sync()
             digest = part.sha256.hexdigest()
         try:
-            _compare(what, part.size, digest, size, sha256)
+            _compare(what, part.length, digest, length, sha256)
             if check:
                 check(part.path)
         except (DownloadError, ExtractionError) as error:
@@ -115,7 +115,7 @@ def fetch(
             raise DownloadError(f"{error} What was received is kept as {rejected}.") from error
         part.path.replace(destination)
         part.forget_state()
-    return Fetched(destination, part.size, digest)
+    return Fetched(destination, part.length, digest)
 
 
 def say(message: str) -> None:
@@ -125,9 +125,9 @@ def say(message: str) -> None:
 
 @dataclass(frozen=True)
 class _Expectation:
-    """What a finished file must be like: its size in bytes, its first bytes, room for copies."""
+    """What a finished file must be like: its length in bytes, its first bytes, room for copies."""
 
-    size: int | None
+    length: int | None
     magic: bytes
     copies: int
 
@@ -145,7 +145,7 @@ class _Part:
         self.progress = progress
         self.state = self._load_state(key)
         self.sha256 = hashlib.sha256()
-        self.size = 0
+        self.length = 0
         self.file = self._open()
 
     def _load_state(self, key: str) -> _State:
@@ -166,7 +166,7 @@ class _Part:
         with _bar(held, 0, "checking the part already here", self.progress and held > 0) as bar:
             for block in _blocks(file):
                 self.sha256.update(block)
-                self.size += len(block)
+                self.length += len(block)
                 bar.update(len(block))
         return file
 
@@ -181,17 +181,17 @@ class _Part:
         while view:  # an unbuffered write may be short, on a full disk for one
             written = self.file.write(view)
             self.sha256.update(view[:written])
-            self.size += written
+            self.length += written
             view = view[written:]
 
     def tail(self, length: int) -> bytes:
-        self.file.seek(self.size - length)
+        self.file.seek(self.length - length)
         return self.file.read(length)
 
     def restart(self) -> None:
         self.file.truncate(0)
         self.sha256 = hashlib.sha256()
-        self.size = 0
+        self.length = 0
         self.state = _State(self.state.key)
 
     def save_state(self) -> None:
@@ -206,7 +206,7 @@ class _Part:
     def close(self) -> None:
         """Close the file; one that never got a byte is not left behind."""
         self.file.close()
-        if not self.size:
+        if not self.length:
             self.path.unlink()
             self.forget_state()
 
@@ -218,7 +218,7 @@ def _receive_all(
     backoff: float,
 ) -> None:
     """Send requests until the part is complete, giving up after ``retries`` without progress."""
-    reached, failures = part.size, 0
+    reached, failures = part.length, 0
     while True:
         try:
             _receive(part, open_remote)
@@ -226,12 +226,16 @@ def _receive_all(
         except TransferInterrupted as interruption:
             # A trickle is no progress: only a 100th of the file makes the count begin again.
             enough = min(_CHUNK, (part.state.total or 0) // 100)
-            failures = 1 if part.size - reached > enough else failures + 1
-            reached = max(reached, part.size)
+            failures = 1 if part.length - reached > enough else failures + 1
+            reached = max(reached, part.length)
             if failures > retries:
                 raise DownloadError(
                     f"Gave up after {failures} failed attempts in a row. {interruption}"
-                    + (" What was received is kept: the same command goes on." if part.size else "")
+                    + (
+                        " What was received is kept: the same command goes on."
+                        if part.length
+                        else ""
+                    )
                 ) from interruption
             wait = min(max(backoff * 2 ** (failures - 1), interruption.wait), _LONGEST_WAIT)
             if part.progress:
@@ -241,50 +245,51 @@ def _receive_all(
 
 def _receive(part: _Part, open_remote: Callable[[dict[str, str]], Response]) -> None:
     """Send one request and append what it brings."""
-    overlap = min(part.size, _OVERLAP)
+    overlap = min(part.length, _OVERLAP)
     headers = {}
-    if part.size:
-        headers["Range"] = f"bytes={part.size - overlap}-"
+    if part.length:
+        headers["Range"] = f"bytes={part.length - overlap}-"
         if part.validator:
             headers["If-Range"] = part.validator
     response = open_remote(headers)
     with closing(response):
-        if response.status == 416 and part.size:
+        if response.status == 416 and part.length:
             part.restart()
             raise TransferInterrupted(f"{part.what} is now shorter than the part already here.")
         reject_failure(response, part.what)
         if response.status == 206:
             _join(part, response, overlap)
-        elif part.size:
+        elif part.length:
             if part.progress:
                 say(f"{part.what} changed, or its server cannot resume: starting again.")
             part.restart()
         _reject_unexpected(part, response)
         total = part.state.total
-        limit = total if total is not None else part.expected.size
-        with _bar(total, part.size, part.what, part.progress) as bar:
+        limit = total if total is not None else part.expected.length
+        with _bar(total, part.length, part.what, part.progress) as bar:
             for block in _body(response):
-                if not part.size:
+                if not part.length:
                     _reject_other_kind(part, block)
                 part.append(block)
                 bar.update(len(block))
-                if limit is not None and part.size > limit:
+                if limit is not None and part.length > limit:
                     part.restart()
                     raise TransferInterrupted(f"{part.what} is longer than {limit} bytes.")
-        if total is not None and part.size < total:
+        if total is not None and part.length < total:
             raise TransferInterrupted(
-                f"The connection was cut after {format_bytes(part.size)} of {format_bytes(total)}."
+                f"The connection was cut after {format_bytes(part.length)} of "
+                f"{format_bytes(total)}."
             )
 
 
 def _join(part: _Part, response: Response, overlap: int) -> None:
     """Check that a partial response continues the part, by its range, identity and overlap."""
     span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-    start = part.size - overlap
+    start = part.length - overlap
     total = int(span[2]) if span and span[2] != "*" else part.state.total
     etag = response.headers.get("ETag")
     begin = b"".join(_body(response, limit=overlap))
-    if len(begin) < overlap and total is not None and total >= part.size:
+    if len(begin) < overlap and total is not None and total >= part.length:
         raise TransferInterrupted("The connection was cut at once.")
     same = (
         span is not None
@@ -300,7 +305,7 @@ def _join(part: _Part, response: Response, overlap: int) -> None:
 
 
 def _reject_unexpected(part: _Part, response: Response) -> None:
-    """Take size and identity from the headers; refuse what cannot become the expected file."""
+    """Take length and identity from the headers; refuse what cannot become the expected file."""
     if is_page(response):
         title = page_title(response.read(_OVERLAP).decode("utf-8", "replace"))
         raise DownloadError(
@@ -310,22 +315,22 @@ def _reject_unexpected(part: _Part, response: Response) -> None:
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise DownloadError(
             f"{part.what}: the server compresses the transfer although it was asked not to; "
-            "its size cannot be checked. Use another source."
+            "its length cannot be checked. Use another source."
         )
-    if not part.size:
+    if not part.length:
         length = response.headers.get("Content-Length")
         part.state.total = int(length) if length and length.isdigit() else None
         part.state.etag = response.headers.get("ETag")
         part.state.last_modified = response.headers.get("Last-Modified")
     total, expected = part.state.total, part.expected
-    if expected.size is not None and total is not None and total != expected.size:
+    if expected.length is not None and total is not None and total != expected.length:
         raise DownloadError(
-            f"{part.what} has {total} bytes; expected {expected.size}. It is another file, or was "
-            "replaced: if that is right, run again with `force=True`."
+            f"{part.what} has {total} bytes; expected {expected.length}. It is another file, or "
+            "was replaced: if that is right, run again with `force=True`."
         )
     if total is not None:
         purpose = f"{part.what}, with room to unpack it," if expected.copies else part.what
-        require_room(part.path.parent, total - part.size + total * expected.copies, purpose)
+        require_room(part.path.parent, total - part.length + total * expected.copies, purpose)
     part.save_state()
 
 
@@ -343,10 +348,10 @@ def _reject_other_kind(part: _Part, block: bytes) -> None:
 
 
 def _compare(
-    what: str, size: int, digest: str, expected_size: int | None, expected_digest: str | None
+    what: str, length: int, digest: str, expected_length: int | None, expected_digest: str | None
 ) -> None:
-    if expected_size is not None and size != expected_size:
-        raise DownloadError(f"{what} has {size} bytes; expected {expected_size}.")
+    if expected_length is not None and length != expected_length:
+        raise DownloadError(f"{what} has {length} bytes; expected {expected_length}.")
     if expected_digest is not None and digest != expected_digest.lower():
         raise DownloadError(f"{what} has SHA-256 {digest}; expected {expected_digest.lower()}.")
 

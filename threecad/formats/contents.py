@@ -28,7 +28,7 @@ class Content(Protocol):
         """Suffix of the file name in lower case, with its dot."""
 
     @property
-    def size(self) -> int:
+    def length(self) -> int:
         """Number of bytes."""
 
     def read_bytes(self) -> bytes:
@@ -67,7 +67,7 @@ class File:
         return self.path.suffix.lower()
 
     @property
-    def size(self) -> int:
+    def length(self) -> int:
         """Number of bytes."""
         return self.path.stat().st_size
 
@@ -100,7 +100,7 @@ class TarMember:
     archive: Path
     name: str
     offset: int
-    size: int
+    length: int
 
     @property
     def suffix(self) -> str:
@@ -111,7 +111,7 @@ class TarMember:
         """Return the bytes of the member."""
         with self.archive.open("rb") as file:
             file.seek(self.offset)
-            return file.read(self.size)
+            return file.read(self.length)
 
     def read_size(self) -> tuple[int, int]:
         """Return ``(height, width)`` from the header."""
@@ -123,7 +123,7 @@ class TarMember:
 
     def stamp(self) -> str:
         """Return the archive's stamp and the member's place in it."""
-        return f"{File(self.archive).stamp()}|{self.offset}|{self.size}"
+        return f"{File(self.archive).stamp()}|{self.offset}|{self.length}"
 
     def __str__(self) -> str:
         """Return archive and member."""
@@ -138,9 +138,9 @@ class AsPng:
     suffix: str = ".png"
 
     @property
-    def size(self) -> int:
+    def length(self) -> int:
         """Number of bytes of the original: an estimate."""
-        return self.content.size
+        return self.content.length
 
     def read_bytes(self) -> bytes:
         """Return the bytes of the PNG file."""

@@ -66,9 +66,9 @@ class Upright:
     suffix: str = ".png"
 
     @property
-    def size(self) -> int:
+    def length(self) -> int:
         """Number of bytes of the original: an estimate."""
-        return self.content.size
+        return self.content.length
 
     def read_bytes(self) -> bytes:
         """Return the bytes of the PNG file."""
@@ -107,9 +107,9 @@ class Untagged:
         return self.content.suffix in (".jpg", ".jpeg")
 
     @property
-    def size(self) -> int:
+    def length(self) -> int:
         """Number of bytes of the original: an estimate."""
-        return self.content.size
+        return self.content.length
 
     def read_bytes(self) -> bytes:
         """Return the bytes, of a JPEG file all the same but for the tag."""

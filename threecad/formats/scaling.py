@@ -41,9 +41,9 @@ class _ScaledImage:
     suffix: str = ".png"
 
     @property
-    def size(self) -> int:
+    def length(self) -> int:
         """Number of bytes of the original: an upper estimate."""
-        return self.content.size
+        return self.content.length
 
     def read_bytes(self) -> bytes:
         """Return the scaled image as a PNG file."""

@@ -243,7 +243,7 @@ def check_disk_space(items: Sequence[Item], target: Path, placement: Placement) 
             and isinstance(item.image, File)
             and (placement == "reference" or item.image.path.stat().st_dev == device)
         )
-        needed += 0 if linked else item.image.size
+        needed += 0 if linked else item.image.length
         needed += MASK_ESTIMATE if item.mask is not None else 0
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -286,11 +286,11 @@ def plan_shards(
         shards: list[list[Item]] = [[]]
         filled = 0
         for item in members:
-            size = item.image.size + MASK_ESTIMATE
-            if shards[-1] and filled + size > shard_bytes:
+            length = item.image.length + MASK_ESTIMATE
+            if shards[-1] and filled + length > shard_bytes:
                 shards.append([])
                 filled = 0
             shards[-1].append(item)
-            filled += size
+            filled += length
         for number, shard in enumerate(shards):
             yield group, number, len(shards), shard

@@ -60,7 +60,7 @@ class Publication:
     errata: str | None = None
 
     @property
-    def size(self) -> int:
+    def length(self) -> int:
         """Number of bytes of all files."""
         return sum(self.files.values())
 
@@ -71,7 +71,7 @@ class Publication:
             "repository": self.repository,
             "folder": str(self.folder),
             "private": self.private,
-            "size": self.size,
+            "size": self.length,
             "errata": self.errata,
             "files": self.files,
         }

@@ -48,7 +48,7 @@ class ImageFacts:
     """What is known of one image file.
 
     Attributes:
-        size: Bytes of the file.
+        length: Bytes of the file.
         sha256: SHA-256 of the file, 64 hexadecimal digits.
         width: Pixels; 0 if the file does not decode.
         height: Pixels; 0 if the file does not decode.
@@ -58,7 +58,7 @@ class ImageFacts:
         orientation: EXIF's number, 1 (upright) to 8; sizes are those of the stored pixels.
     """
 
-    size: int
+    length: int
     sha256: str
     width: int = 0
     height: int = 0
@@ -73,7 +73,7 @@ class MaskFacts:
     """What is known of one mask file.
 
     Attributes:
-        size: Bytes of the file.
+        length: Bytes of the file.
         sha256: SHA-256 of the file, 64 hexadecimal digits.
         width: Pixels; 0 if the file does not decode.
         height: Pixels; 0 if the file does not decode.
@@ -86,7 +86,7 @@ class MaskFacts:
         problem: Why the file does not decode; ``None`` if it does.
     """
 
-    size: int
+    length: int
     sha256: str
     width: int = 0
     height: int = 0
@@ -176,20 +176,29 @@ def _inspect(
     wanted = list(paths)
     cache, digests = FileCache(root, name, version=_CACHE_VERSION), FileCache(root, "sha256")
     known = cache.get_many(wanted) if trust_cache else {}
-    facts = {path: kind(**_restore(record)) for path, record in known.items()}
+    facts = {path: _from_record(kind, record) for path, record in known.items()}
     missing = [path for path in wanted if path not in facts]
     found = parallel.map(inspect, missing, **options)
     for chunk in _chunks(zip(missing, found, strict=True)):
         facts.update(chunk)
         chunk = {path: fact for path, fact in chunk.items() if fact.sha256}  # else not even read
-        cache.put_many({path: asdict(fact) for path, fact in chunk.items()})
+        cache.put_many({path: _as_record(fact) for path, fact in chunk.items()})
         digests.put_many({path: fact.sha256 for path, fact in chunk.items()})
     return {path: facts[path] for path in wanted}
 
 
-def _restore(record: dict[str, Any]) -> dict[str, Any]:
-    """Undo what JSON does to tuples."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+def _as_record(fact: ImageFacts | MaskFacts) -> dict[str, Any]:
+    """Return what the cache keeps, under the names that it always had."""
+    record = asdict(fact)
+    return {"size": record.pop("length"), **record}
+
+
+def _from_record(kind: type[Facts], record: dict[str, Any]) -> Facts:
+    """Undo ``_as_record``, and what JSON does to tuples."""
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in record.items()
+    }
+    return kind(length=values.pop("size"), **values)
 
 
 _CACHE_VERSION = 3
@@ -213,30 +222,30 @@ def _decode(path: Path) -> tuple[ImageFacts, Image.Image | None]:
         data = path.read_bytes()
     except OSError as error:
         return ImageFacts(0, "", problem=_unread(error)), None
-    size, sha256 = len(data), hashlib.sha256(data).hexdigest()
+    length, sha256 = len(data), hashlib.sha256(data).hexdigest()
     try:
         image = open_image(path, data)
     except ImageError as error:
-        return ImageFacts(size, sha256, problem=error.reason), None
+        return ImageFacts(length, sha256, problem=error.reason), None
     if image.mode == "F":
-        return ImageFacts(size, sha256, problem=NO_FLOATS), None
+        return ImageFacts(length, sha256, problem=NO_FLOATS), None
     turned = orientation_of(image)
-    return ImageFacts(size, sha256, image.width, image.height, orientation=turned), image
+    return ImageFacts(length, sha256, image.width, image.height, orientation=turned), image
 
 
 def inspect_mask(path: Path, rule: MaskRule | None = None) -> MaskFacts:
     """Read, hash and decode one mask. A file that does not decode is a fact, not an exception."""
     try:
-        size, sha256 = path.stat().st_size, hash_file(path)
+        length, sha256 = path.stat().st_size, hash_file(path)
     except OSError as error:
         return MaskFacts(0, "", problem=_unread(error))
     try:
         decoded = decode_mask(path, rule=rule)
     except MaskError as error:
-        return MaskFacts(size, sha256, problem=str(error).removeprefix(f"{path}: "))
+        return MaskFacts(length, sha256, problem=str(error).removeprefix(f"{path}: "))
     mask = decoded.mask
     return MaskFacts(
-        size,
+        length,
         sha256,
         mask.shape[1],
         mask.shape[0],
@@ -255,19 +264,19 @@ def inspect_header(path: Path) -> ImageFacts:
     The file is decoded only where the end seems to be missing. The hashes are left empty, and
     damage in the middle of the file goes unnoticed.
     """
-    size = 0
+    length = 0
     try:
-        size = path.stat().st_size
+        length = path.stat().st_size
         header = read_header(path)
         with path.open("rb") as file:
             head, tail = read_ends(file)
     except ImageError as error:
-        return ImageFacts(size, "", problem=error.reason)
+        return ImageFacts(length, "", problem=error.reason)
     except OSError as error:
-        return ImageFacts(size, "", problem=_unread(error))
+        return ImageFacts(length, "", problem=_unread(error))
     problem = inspect_image(path).problem if is_cut_short(tail, head) else None
     return ImageFacts(
-        size, "", header.width, header.height, problem=problem, orientation=header.orientation
+        length, "", header.width, header.height, problem=problem, orientation=header.orientation
     )
 
 

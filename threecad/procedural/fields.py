@@ -190,8 +190,8 @@ def _neighbours(field: Field, axis: int) -> tuple[Field, Field]:
     return before, after
 
 
-def _spline(size: int, cell: float, phase: float) -> tuple[npt.NDArray[np.int64], list[Field], int]:
-    position = np.arange(size, dtype=np.float64) * (1.0 / cell) + phase
+def _spline(side: int, cell: float, phase: float) -> tuple[npt.NDArray[np.int64], list[Field], int]:
+    position = np.arange(side, dtype=np.float64) * (1.0 / cell) + phase
     index = np.floor(position)
     t = position - index
     weights = [0.5 * (1.0 - t) * (1.0 - t), 0.75 - (t - 0.5) * (t - 0.5), 0.5 * t * t]

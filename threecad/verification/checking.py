@@ -264,7 +264,7 @@ def _rows(
     return [
         ManifestRow(
             relative_path(path, root),
-            fact.size,
+            fact.length,
             fact.sha256 or (digests or {}).get(path, ""),
             fact.width,
             fact.height,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,20 +26,21 @@ class ManifestRow:
 
     Attributes:
         path: Path relative to the root, with ``/``.
-        size: Bytes.
+        length: Bytes.
         sha256: SHA-256, 64 hexadecimal digits; empty where it was not computed.
         width: Pixels.
         height: Pixels.
     """
 
     path: str
-    size: int
+    length: int
     sha256: str
     width: int
     height: int
 
 
-_COLUMNS = tuple(field.name for field in fields(ManifestRow))
+_COLUMNS = ("path", "size", "sha256", "width", "height")
+"""The columns of the file, in the order of the fields of a row."""
 
 
 def check_suffix(path: str | os.PathLike[str]) -> None:
@@ -65,7 +66,9 @@ def write_manifest(path: str | os.PathLike[str], rows: Iterable[ManifestRow]) ->
             import pyarrow as pa
             from pyarrow import parquet
 
-            columns = {name: [getattr(row, name) for row in ordered] for name in _COLUMNS}
+            columns = {
+                name: [astuple(row)[i] for row in ordered] for i, name in enumerate(_COLUMNS)
+            }
             parquet.write_table(pa.table(columns), temporary)
         else:
             with temporary.open("w", newline="", encoding="utf-8") as file:
@@ -170,8 +173,8 @@ def compare(
 
 
 def _difference(then: ManifestRow, now: ManifestRow) -> str:
-    if then.size != now.size:
-        return f"{now.size:,} bytes, expected {then.size:,}"
+    if then.length != now.length:
+        return f"{now.length:,} bytes, expected {then.length:,}"
     if now.sha256 and then.sha256 != now.sha256:
         return f"SHA-256 {now.sha256[:12]}…, expected {then.sha256[:12]}…"
     return ""

@@ -332,7 +332,7 @@ def test_smaller_precisions(
         run, to, images=sample_tree, precision=precision, out=tmp_path / f"small{suffix}"
     )
     # Eight bits hold the U-Net alone; half precision holds every weight.
-    assert report.size < (0.75 if precision == "float16" else 1) * onnx_report.size
+    assert report.length < (0.75 if precision == "float16" else 1) * onnx_report.length
     assert report.figures is not None
     assert set(report.figures) == {"model", "exported"}
     assert report.figures["model"]["image_auroc"] == pytest.approx(

@@ -51,7 +51,7 @@ def names(folder: Path) -> set[str]:
 
 def test_a_file_arrives_with_its_hash_and_leaves_nothing_else(tmp_path: Path) -> None:
     with FileServer(PAYLOAD) as server:
-        fetched = get(server, tmp_path, sha256=DIGEST.upper(), size=len(PAYLOAD))
+        fetched = get(server, tmp_path, sha256=DIGEST.upper(), length=len(PAYLOAD))
     assert fetched == Fetched(tmp_path / "3CAD.zip", len(PAYLOAD), DIGEST)
     assert fetched.path.read_bytes() == PAYLOAD
     assert names(tmp_path) == {"3CAD.zip"}
@@ -96,7 +96,7 @@ def test_more_than_four_gigabytes_cut_behind_the_fourth(tmp_path: Path) -> None:
             fetched = get(server, tmp_path)
             assert server.requests[1][1] == f"bytes={(4 << 30) + 5 - 65_536}-"
             server.payload = b""  # lets go of the mapping
-    assert fetched.size == size
+    assert fetched.length == size
     assert fetched.sha256 == hash_file(source) == hash_file(fetched.path)
 
 
@@ -198,7 +198,7 @@ def test_a_body_longer_than_announced_is_never_put_in_place(tmp_path: Path) -> N
         FileServer(PAYLOAD + b"surplus", length=False) as server,
         pytest.raises(DownloadError, match="is longer than 900004 bytes"),
     ):
-        get(server, tmp_path, size=len(PAYLOAD))
+        get(server, tmp_path, length=len(PAYLOAD))
     assert names(tmp_path) == set()
 
 
@@ -207,7 +207,7 @@ def test_a_size_other_than_the_known_one_is_refused_before_the_body(tmp_path: Pa
         FileServer(PAYLOAD) as server,
         pytest.raises(DownloadError, match="has 900004 bytes; expected 5"),
     ):
-        get(server, tmp_path, size=5)
+        get(server, tmp_path, length=5)
     assert "3CAD.zip" not in names(tmp_path)
 
 

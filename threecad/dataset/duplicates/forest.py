@@ -56,11 +56,11 @@ class Forest:
     """The shortest pairs that join what all pairs seen so far join.
 
     Args:
-        size: Number of members.
+        count: Number of members.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, count: int) -> None:
+        self._count = count
         self._edges = Edges.none()
 
     def add(self, edges: Edges) -> None:
@@ -68,7 +68,7 @@ class Forest:
         if len(edges):
             edges = self._edges + edges
             edges = edges.take(np.argsort(edges.distance, kind="stable"))
-            self._edges = edges.take(_joining(self._size, edges.i, edges.j))
+            self._edges = edges.take(_joining(self._count, edges.i, edges.j))
 
     def groups(self, largest: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Return groups of at most ``largest`` members, under the highest limit that allows them.
@@ -77,12 +77,12 @@ class Forest:
             For each member the first one of its group, and whether all pairs seen would put it into
             a larger group.
         """
-        group = np.arange(self._size)
-        crowded = np.zeros(self._size, np.bool_)
+        group = np.arange(self._count)
+        crowded = np.zeros(self._count, np.bool_)
         edges = self._edges
         for end in np.flatnonzero(np.diff(edges.distance, append=np.int16(-1))) + 1:
-            first = _first_of_group(self._size, edges.i[:end], edges.j[:end])
-            crowded = np.bincount(first, minlength=self._size)[first] > largest
+            first = _first_of_group(self._count, edges.i[:end], edges.j[:end])
+            crowded = np.bincount(first, minlength=self._count)[first] > largest
             group = np.where(crowded, group, first)
         return group, crowded
 
@@ -97,10 +97,10 @@ def _find(parent: npt.NDArray[np.int64], member: int) -> int:
 
 @compiled
 def _joining(
-    size: int, i: npt.NDArray[np.int32], j: npt.NDArray[np.int32]
+    count: int, i: npt.NDArray[np.int32], j: npt.NDArray[np.int32]
 ) -> npt.NDArray[np.bool_]:
     """Return which pairs, taken in order, join two groups: Kruskal's algorithm."""
-    parent = np.arange(size)
+    parent = np.arange(count)
     joins = np.zeros(len(i), np.bool_)
     for number in range(len(i)):
         one, other = _find(parent, i[number]), _find(parent, j[number])
@@ -112,13 +112,13 @@ def _joining(
 
 @compiled
 def _first_of_group(
-    size: int, i: npt.NDArray[np.int32], j: npt.NDArray[np.int32]
+    count: int, i: npt.NDArray[np.int32], j: npt.NDArray[np.int32]
 ) -> npt.NDArray[np.int64]:
     """Return, for each member, the first member that the pairs join it with."""
-    parent = np.arange(size)
+    parent = np.arange(count)
     for number in range(len(i)):
         one, other = _find(parent, i[number]), _find(parent, j[number])
         parent[max(one, other)] = min(one, other)
-    for member in range(size):
+    for member in range(count):
         parent[member] = _find(parent, member)
     return parent

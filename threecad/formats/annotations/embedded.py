@@ -30,14 +30,14 @@ class EmbeddedImage:
         file: The JSON file.
         key: Name of the field.
         suffix: Suffix of the image's format, with its dot.
-        size: Number of bytes of the image.
+        length: Number of bytes of the image.
         digest: SHA-256 of these bytes.
     """
 
     file: Path
     key: str
     suffix: str
-    size: int
+    length: int
     digest: str
 
     @classmethod

@@ -221,12 +221,12 @@ def _read_shard(path: Path) -> Iterator[Item]:
     split = split_of_hub(match[1])
     try:
         file = pq.ParquetFile(path)
-        size = path.stat().st_size // max(file.metadata.num_rows, 1)
+        length = path.stat().st_size // max(file.metadata.num_rows, 1)
         wanted = ["image_id", "image.path", "mask.path"]
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, columns=wanted).to_pylist()
             for number, row in enumerate(rows):
-                cell = partial(StoredImage, path, group, number, size=size)
+                cell = partial(StoredImage, path, group, number, length=length)
                 mask = row["mask"] and row["mask"]["path"]
                 yield item_of_id(
                     row["image_id"],
@@ -249,7 +249,7 @@ class StoredImage:
     row: int
     column: str
     name: str
-    size: int
+    length: int
 
     @property
     def suffix(self) -> str:
