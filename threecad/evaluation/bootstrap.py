@@ -57,7 +57,7 @@ def resample(
     name: str,
     pro_limits: Sequence[float],
     point: OperatingPoint,
-    size: str | None = None,
+    size_class: str | None = None,
 ) -> Deviations:
     """Return the deviations of every figure of a group of images.
 
@@ -68,16 +68,16 @@ def resample(
         name: Name of the category or group.
         pro_limits: False positive rates up to which PRO is integrated.
         point: Where the figures of decisions are taken.
-        size: Only regions of this size, and images that have one, are positives, if not ``None``;
-            of the image figures there are only those of peaks then.
+        size_class: Only regions of this size, and images that have one, are positives, if not
+            ``None``; of the image figures there are only those of peaks then.
     """
     images = sorted(images, key=ImageRecord.sort_key)
     generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
     parts: list[Callable[[NDArray[np.float64]], Deviations]] = []
     if any(image.row is not None for image in images):
-        parts.append(_PixelFigures(images, pro_limits, size))
-    parts.append(_ImageFigures(images, point, size))
-    if size is None and any(image.paper_pro is not None for image in images):
+        parts.append(_PixelFigures(images, pro_limits, size_class))
+    parts.append(_ImageFigures(images, point, size_class))
+    if size_class is None and any(image.paper_pro is not None for image in images):
         parts.append(_PaperFigure(images))
     everything = np.ones((1, len(images)))
     with np.errstate(all="ignore"):
@@ -157,14 +157,16 @@ class _ImageFigures:
     """All figures over image scores."""
 
     def __init__(
-        self, images: Sequence[ImageRecord], point: OperatingPoint, size: str | None
+        self, images: Sequence[ImageRecord], point: OperatingPoint, size_class: str | None
     ) -> None:
         self.images = images
-        self.chosen = np.array([not i.label or size is None or size in i.sizes for i in images])
+        self.chosen = np.array(
+            [not i.label or size_class is None or size_class in i.sizes for i in images]
+        )
         self.figures = [
             figure
             for figure in define_image_figures(point)
-            if size is None or figure.positives == "peaks"
+            if size_class is None or figure.positives == "peaks"
         ]
 
     def __call__(self, weights: NDArray[np.float64]) -> Deviations:
@@ -187,7 +189,7 @@ class _PixelFigures:
     """All figures over pixels and regions, from the images' rows."""
 
     def __init__(
-        self, images: Sequence[ImageRecord], pro_limits: Sequence[float], size: str | None
+        self, images: Sequence[ImageRecord], pro_limits: Sequence[float], size_class: str | None
     ) -> None:
         self.figures = define_pixel_figures(pro_limits)
         rows = [image.row for image in images]
@@ -201,7 +203,7 @@ class _PixelFigures:
             _spread(self.negatives[i], row.every, 0, grid, shift)
             for name, bins in row.defective.items():
                 _spread(self.negatives[i], bins, 0, grid, shift, factor=-1)
-                if size in (None, name):
+                if size_class in (None, name):
                     _spread(self.positives[i], bins, 0, grid, shift)
                     _spread(self.overlap[i], bins, 1, grid, shift)
                     _spread(self.found[i], row.found[name], 0, grid, shift)

@@ -170,7 +170,7 @@ class Result:
             blocks.append(tabulate("Category", categories, keys))
         else:
             blocks.append(tabulate("Defect type", self.breakdown("by_defect_type"), DETAILS))
-        sizes = {size: scores for size, scores in self.by_size.items() if "/" not in size}
+        sizes = {each: scores for each, scores in self.by_size.items() if "/" not in each}
         blocks.append(tabulate("Defect size", sizes, DETAILS))
         blocks += [self._distributions(), self._costs()]
         lines = [*self.undefined(), *(f"Warning: {line}" for line in self.warnings)]

@@ -67,14 +67,14 @@ class CategoryScores:
             by_type = {
                 kind: _type_scores(tally, kind, pro_limits, point) for kind in tally.defect_types
             }
-            by_size = {size: _size_scores(tally, size, pro_limits, point) for size in SIZES}
+            by_size = {each: _size_scores(tally, each, pro_limits, point) for each in SIZES}
         if not bootstrap:
             return cls(name, scores, by_type, by_size, {}, {})
         draw = partial(
             resample, replicates=bootstrap, seed=seed, pro_limits=pro_limits, point=point
         )
         deviations = draw(tally.images, name=name)
-        size_deviations = {size: draw(tally.images, name=name, size=size) for size in by_size}
+        size_deviations = {each: draw(tally.images, name=name, size_class=each) for each in by_size}
         for kind in by_type:
             images = [i for i in tally.images if not i.label or i.defect_type == kind]
             moved = draw(images, name=f"{name}/{kind}")
@@ -83,7 +83,7 @@ class CategoryScores:
             name,
             add_confidence(scores, deviations),
             by_type,
-            {size: add_confidence(by_size[size], size_deviations[size]) for size in by_size},
+            {each: add_confidence(by_size[each], size_deviations[each]) for each in by_size},
             deviations,
             size_deviations,
         )
@@ -119,8 +119,8 @@ class CategoryScores:
                 for kind, scores in self.by_type.items()
             },
             by_size={
-                size: add(scores, [v for n, v in sorted(values.items()) if size in n.sizes])
-                for size, scores in self.by_size.items()
+                each: add(scores, [v for n, v in sorted(values.items()) if each in n.sizes])
+                for each, scores in self.by_size.items()
             },
             deviations={**self.deviations, **deviations},
         )
@@ -150,12 +150,14 @@ def assemble(
     mean = mean_scores(category.scores for category in categories)
     moved = mean_deviations(category.deviations for category in categories)
     by_size: dict[str, Scores] = {}
-    for size in categories[0].by_size:
-        of_size = mean_scores(category.by_size[size] for category in categories)
-        moved_size = [c.size_deviations.get(size, {}) for c in categories]
-        by_size[size] = add_confidence(of_size, mean_deviations(moved_size))
+    for size_class in categories[0].by_size:
+        of_size = mean_scores(category.by_size[size_class] for category in categories)
+        moved_size = [c.size_deviations.get(size_class, {}) for c in categories]
+        by_size[size_class] = add_confidence(of_size, mean_deviations(moved_size))
     for category in categories:
-        by_size |= {f"{category.name}/{size}": s for size, s in category.by_size.items()}
+        by_size |= {
+            f"{category.name}/{size_class}": s for size_class, s in category.by_size.items()
+        }
     return Result(
         mean=add_confidence(mean, moved),
         by_category={category.name: category.scores for category in categories},
@@ -201,13 +203,13 @@ def _type_scores(
 
 
 def _size_scores(
-    tally: CategoryTally, size: str, pro_limits: Sequence[float], point: OperatingPoint
+    tally: CategoryTally, size_class: str, pro_limits: Sequence[float], point: OperatingPoint
 ) -> Scores:
     """Return the scores of the regions of one size against all defect-free pixels."""
-    figures = _pixel_figures(tally, None, size, pro_limits)
-    images = [image for image in tally.images if not image.label or size in image.sizes]
+    figures = _pixel_figures(tally, None, size_class, pro_limits)
+    images = [image for image in tally.images if not image.label or size_class in image.sizes]
     figures |= _image_figures(images, point, of_sizes=True)
-    pixels = tally.by_size[size]
+    pixels = tally.by_size[size_class]
     counts = {"regions": pixels.found.total, "defective_pixels": pixels.defective.total}
     return Scores(figures, counts)
 
@@ -241,20 +243,23 @@ def _image_figures(
 
 
 def _pixel_figures(
-    tally: CategoryTally, defect_type: str | None, size: str | None, pro_limits: Sequence[float]
+    tally: CategoryTally,
+    defect_type: str | None,
+    size_class: str | None,
+    pro_limits: Sequence[float],
 ) -> dict[str, Figure]:
-    pixels = tally.partition(Ranking("pixels", defect_type, size))
+    pixels = tally.partition(Ranking("pixels", defect_type, size_class))
     definitions = [
         definition
         for definition in define_pixel_figures(pro_limits)
-        if size is None or definition.of_sizes
+        if size_class is None or definition.of_sizes
     ]
-    if reason := _why_undefined(tally, pixels, size):
+    if reason := _why_undefined(tally, pixels, size_class):
         return {definition.key: Figure.undefined(reason) for definition in definitions}
-    slack = 1.0 if defect_type is None and size is None else DETAIL_SLACK
+    slack = 1.0 if defect_type is None and size_class is None else DETAIL_SLACK
     counts = {
         "pixels": pixels.descending(),
-        "regions": tally.partition(Ranking("regions", defect_type, size)).descending(),
+        "regions": tally.partition(Ranking("regions", defect_type, size_class)).descending(),
     }
     return {
         definition.key: _figure(definition, counts[definition.positives], slack)
@@ -262,7 +267,7 @@ def _pixel_figures(
     }
 
 
-def _why_undefined(tally: CategoryTally, pixels: Partition, size: str | None) -> str | None:
+def _why_undefined(tally: CategoryTally, pixels: Partition, size_class: str | None) -> str | None:
     negatives, positives = pixels.counts[:, 0].sum(), pixels.counts[:, 1].sum()
     if negatives and positives:
         return None
@@ -270,7 +275,7 @@ def _why_undefined(tally: CategoryTally, pixels: Partition, size: str | None) ->
     if unmasked == len(tally.images):
         return "no masks"
     if not positives:
-        reason = "no defective pixels" if size is None else f"no {size} regions"
+        reason = "no defective pixels" if size_class is None else f"no {size_class} regions"
     else:
         reason = "no defect-free pixels"
     return f"{reason} ({unmasked} images have no mask)" if unmasked else reason

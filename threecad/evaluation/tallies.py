@@ -41,8 +41,8 @@ class PixelRow(NamedTuple):
     """One image's pixels in few bins, for the bootstrap."""
 
     every: Bins
-    defective: dict[str, Bins]  # size → pixels and their weights
-    found: dict[str, Bins]  # size → regions
+    defective: dict[str, Bins]  # size class → pixels and their weights
+    found: dict[str, Bins]  # size class → regions
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,12 @@ class Ranking(NamedTuple):
     Attributes:
         kind: ``pixels`` or ``regions``: what the positives are.
         defect_type: Only good images and those of this type, if not ``None``.
-        size: Only regions of this size, if not ``None``.
+        size_class: Only regions of this size, if not ``None``.
     """
 
     kind: str
     defect_type: str | None = None
-    size: str | None = None
+    size_class: str | None = None
 
 
 class CategoryTally:
@@ -122,7 +122,7 @@ class CategoryTally:
         self.images: list[ImageRecord] = []
         self.pixels = PixelCounts(max_bins)
         self.by_type: dict[str, PixelCounts] = {}
-        self.by_size = {size: PixelCounts(max_bins) for size in SIZES}
+        self.by_size = {each: PixelCounts(max_bins) for each in SIZES}
         self.resolved: dict[Ranking, Partition] = {}
         self.pending: dict[Ranking, Refinement] = {}
         self._known: dict[Ranking, Partition] = {}  # what need not be computed again
@@ -183,8 +183,8 @@ class CategoryTally:
         self.merge_images(other)
         for name, counts in other.by_type.items():
             self.by_type.setdefault(name, PixelCounts(DETAIL_BINS)).merge(counts)
-        for size in SIZES:
-            self.by_size[size].merge(other.by_size[size])
+        for size_class in SIZES:
+            self.by_size[size_class].merge(other.by_size[size_class])
 
     def merge_images(self, other: CategoryTally) -> None:
         """Add the images of another tally, without its breakdowns."""
@@ -220,7 +220,7 @@ class CategoryTally:
 
     def _rank(self, ranking: Ranking) -> Partition:
         pixels = self._pixels_of(ranking.defect_type)
-        positives = None if ranking.size is None else self.by_size[ranking.size]
+        positives = None if ranking.size_class is None else self.by_size[ranking.size_class]
         if ranking.kind == "pixels":
             return pixels.rank_pixels(positives)
         return pixels.rank_regions(positives)
@@ -237,7 +237,7 @@ class CategoryTally:
             counts = partition.descending()
             if not counts.negatives.sum() or not counts.positives.sum():
                 continue
-            detail = ranking.defect_type is not None or ranking.size is not None
+            detail = ranking.defect_type is not None or ranking.size_class is not None
             slack = DETAIL_SLACK if detail else 1.0
             bins = choose_bins(
                 [
@@ -260,7 +260,7 @@ class CategoryTally:
     def _rankings(self) -> list[Ranking]:
         groups: list[tuple[str | None, str | None]] = [(None, None)]
         if self.detailed:
-            groups += [(None, size) for size in SIZES]
+            groups += [(None, each) for each in SIZES]
             groups += [(name, None) for name in self.defect_types]
         return [Ranking(kind, *group) for group in groups for kind in ("pixels", "regions")]
 
@@ -288,8 +288,8 @@ class CategoryTally:
                 self.by_type[defect_type] = PixelCounts(DETAIL_BINS)
             self.by_type[defect_type].add(anomaly_map, defects)
         if defects is not None:
-            for size in defects.sizes:
-                self.by_size[size].add_defects(defects.of_size(size))
+            for size_class in defects.sizes:
+                self.by_size[size_class].add_defects(defects.of_size(size_class))
 
     def _refine(
         self,
@@ -304,7 +304,7 @@ class CategoryTally:
             if defects is None:
                 continue
             refinement.add(defects.scores, 0, -1)
-            chosen = defects if ranking.size is None else defects.of_size(ranking.size)
+            chosen = defects if ranking.size_class is None else defects.of_size(ranking.size_class)
             if ranking.kind == "regions":
                 refinement.add(chosen.found, 1)
             else:
@@ -320,10 +320,10 @@ def _pixel_row(anomaly_map: AnomalyMap, defects: DefectPixels | None) -> PixelRo
 
     defective: dict[str, Bins] = {}
     found: dict[str, Bins] = {}
-    for size in [] if defects is None else defects.sizes:
-        part = defects.of_size(size)  # type: ignore[union-attr]
-        defective[size] = bins(2, part.scores, part.weights)
-        found[size] = bins(1, part.found)
+    for size_class in [] if defects is None else defects.sizes:
+        part = defects.of_size(size_class)  # type: ignore[union-attr]
+        defective[size_class] = bins(2, part.scores, part.weights)
+        found[size_class] = bins(1, part.found)
     return PixelRow(anomaly_map.coarse_bins().fit(ROW_BINS, 0), defective, found)
 
 

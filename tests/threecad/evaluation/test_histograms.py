@@ -1,4 +1,4 @@
-"""Histograms against their definition: sorted keys, and the smallest shift that fits."""
+"""Histograms against their definition: sorted ordinals, and the smallest shift that fits."""
 
 import pickle
 
@@ -15,22 +15,22 @@ from threecad.evaluation.counting.histograms import ScoreHistogram
 KINDS = ("smooth", "tight", "two clusters", "half", "float64", "wide", "ties", "signed")
 
 
-def keys_of(scores):
+def ordinals_of(scores):
     """The key of every score, in Python integers."""
     bits = scores.astype(np.float64).view(np.uint64).astype(object)
     return [2**63 - (b - 2**63) if b >= 2**63 else 2**63 + b for b in bits]
 
 
 def expected_bins(scores, weights, max_bins, page_bits):
-    keys = keys_of(scores)
+    ordinals = ordinals_of(scores)
     union = 0
-    for key in keys:
+    for key in ordinals:
         union |= abs(key - 2**63)
     shift = alignment = trailing_zeros(union)
-    while len({key >> (shift + page_bits) for key in keys}) > max_bins >> page_bits:
+    while len({key >> (shift + page_bits) for key in ordinals}) > max_bins >> page_bits:
         shift += 1
     counts = {}
-    for key, weight in zip(keys, weights, strict=True):
+    for key, weight in zip(ordinals, weights, strict=True):
         n, total = counts.get(key >> shift, (0, 0))
         counts[key >> shift] = n + 1, total + int(weight)
     return counts, shift, alignment
@@ -101,8 +101,8 @@ def test_long_streams_fold_and_widen(monkeypatch):
 
 @given(hnp.arrays(np.float64, st.integers(1, 50), elements=st.floats(allow_nan=False)))
 def test_keys_are_in_the_order_of_the_numbers(scores):
-    keys = kernels.keys_of(scores)
-    assert keys.tolist() == keys_of(scores)
-    assert np.array_equal(np.argsort(keys, kind="stable"), np.argsort(scores, kind="stable"))
+    ordinals = kernels.ordinals_of(scores)
+    assert ordinals.tolist() == ordinals_of(scores)
+    assert np.array_equal(np.argsort(ordinals, kind="stable"), np.argsort(scores, kind="stable"))
     finite = bool(np.isfinite(scores).all())
     assert kernels.scan(scores)[1] == finite

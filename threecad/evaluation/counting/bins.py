@@ -1,8 +1,8 @@
 """Counts of scores in bins: what histograms become, add up to and are read from.
 
-A score is mapped to an integer *key* in the order of the numbers: the bits of its float64 value,
-so that float16, float32 and float64 share one scale and nothing is rounded. A *bin* is
-``key >> shift``.
+A score is mapped to an integer, its *ordinal* in the order of the numbers: the bits of its float64
+value, so that float16, float32 and float64 share one scale and nothing is rounded. A *bin* is
+``ordinal >> shift``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from threecad.evaluation.counting import kernels
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MANTISSA", "Bins", "count_keys", "join_bins", "trailing_zeros", "window_shift"]
+__all__ = ["MANTISSA", "Bins", "count_ordinals", "join_bins", "trailing_zeros", "window_shift"]
 
 MANTISSA = 52
 """Bits of a float64 below its exponent."""
@@ -26,11 +26,11 @@ class Bins(NamedTuple):
     """Occupied bins, in ascending order of score.
 
     Attributes:
-        ids: ``(B,)`` uint64, ``key >> shift``.
+        ids: ``(B,)`` uint64, ``ordinal >> shift``.
         counts: ``(B, channels)`` int64.
-        shift: Number of low bits that a key loses.
-        alignment: Number of low bits that are zero in all keys (29 or more for float32, 42 or more
-            for float16): two different keys cannot share a bin while ``shift <= alignment``.
+        shift: Number of low bits that an ordinal loses.
+        alignment: Number of low bits that are zero in all ordinals (29 or more for float32, 42 or
+            more for float16): two different ones cannot share a bin while ``shift <= alignment``.
     """
 
     ids: NDArray[np.uint64]
@@ -81,11 +81,11 @@ def trailing_zeros(bits: int) -> int:
     return min((bits & -bits).bit_length() - 1, MANTISSA) if bits else MANTISSA
 
 
-def count_keys(
-    keys: NDArray[np.uint64], weights: NDArray[np.int64] | None, shift: int, alignment: int
+def count_ordinals(
+    ordinals: NDArray[np.uint64], weights: NDArray[np.int64] | None, shift: int, alignment: int
 ) -> Bins:
-    """Count keys, ``(N,)``, in bins, and sum their weights, ``(N,)``, in a second channel."""
-    ids = keys >> np.uint64(shift)
+    """Count ordinals, ``(N,)``, in bins, and sum their weights, ``(N,)``, in a second channel."""
+    ids = ordinals >> np.uint64(shift)
     if weights is not None:
         order = np.argsort(ids, kind="stable")
         counts = np.stack([np.ones_like(weights), weights[order]], axis=1)
@@ -97,7 +97,7 @@ def count_keys(
 
 
 def window_shift(lowest: int, highest: int, most: int) -> int:
-    """Return the smallest shift at which ``most`` bins reach from one key to another."""
+    """Return the smallest shift at which ``most`` bins reach from one ordinal to another."""
     shift = 0
     while (highest >> shift) - (lowest >> shift) >= most:
         shift += 1

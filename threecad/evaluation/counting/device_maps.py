@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["DeviceMap"]
 
 MIDDLE = 2**63
-"""The key of 0. Torch has no uint64, so the keys here are less by that much."""
+"""The ordinal of 0. Torch has no uint64, so the ordinals here are less by that much."""
 
 INFINITY = 0x7FF0000000000000
 
@@ -40,21 +40,21 @@ class DeviceMap:
         self.shape = tuple(scores.shape)
 
     @cached_property
-    def _keys(self) -> torch.Tensor:
-        """The keys of all scores less ``MIDDLE``, ``(H * W,)`` int64: their signed magnitudes."""
+    def _ordinals(self) -> torch.Tensor:
+        """All ordinals less ``MIDDLE``, ``(H * W,)`` int64: the signed magnitudes of the scores."""
         bits = self.scores.reshape(-1).double().view(torch.int64)
         magnitude = bits & (MIDDLE - 1)
         return torch.where(bits < 0, -magnitude, magnitude)
 
     @cached_property
     def _range(self) -> tuple[int, int]:
-        lowest, highest = torch.aminmax(self._keys)
+        lowest, highest = torch.aminmax(self._ordinals)
         return int(lowest), int(highest)
 
     @cached_property
     def _alignment(self) -> int:
-        """Number of low bits that are zero in all keys."""
-        union = self._keys.abs()
+        """Number of low bits that are zero in all ordinals."""
+        union = self._ordinals.abs()
         while union.numel() > 1:
             half = union.numel() // 2
             rest = union[2 * half :]
@@ -77,7 +77,7 @@ class DeviceMap:
 
     def count_inside(self, refinement: Refinement) -> None:
         """Count the scores inside the bins of a refinement."""
-        device = self._keys.device
+        device = self._ordinals.device
         starts, shifts, depths, offsets = (
             torch.from_numpy(values.astype(np.int64)).to(device)
             for values in (
@@ -87,10 +87,10 @@ class DeviceMap:
                 refinement.offsets,
             )
         )
-        place = torch.searchsorted(starts, self._keys, right=True) - 1
-        keys = self._keys[place >= 0]
+        place = torch.searchsorted(starts, self._ordinals, right=True) - 1
+        ordinals = self._ordinals[place >= 0]
         place = place[place >= 0]
-        inside = keys - starts[place]
+        inside = ordinals - starts[place]
         within = inside >> shifts[place] == 0
         place, inside = place[within], inside[within]
         parts, counts = _count(offsets[place] + (inside >> (shifts - depths)[place]))
@@ -111,7 +111,7 @@ class DeviceMap:
         return _to_float32(self.scores).cpu().numpy()
 
     def _bins(self, shift: int) -> Bins:
-        ids, counts = _count(self._keys >> shift)
+        ids, counts = _count(self._ordinals >> shift)
         unsigned = ids.cpu().numpy().view(np.uint64) + np.uint64(MIDDLE >> shift)
         return Bins(unsigned, counts.cpu().numpy()[:, None], shift, self._alignment)
 

@@ -3,7 +3,7 @@
 Bins are as narrow as the scores themselves until they outgrow their budget; then the shift grows by
 one and neighbouring bins join. The final state is a function of the multiset of scores alone:
 
-* ``alignment`` is the number of low bits that are zero in every key;
+* ``alignment`` is the number of low bits that are zero in every ordinal;
 * ``shift`` is the smallest number, not below ``alignment``, at which the bins fit the budget.
 
 The number of bins of a width never shrinks as scores are added, so the order and grouping of
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from threecad.evaluation.counting import kernels
-from threecad.evaluation.counting.bins import Bins, count_keys, join_bins, trailing_zeros
+from threecad.evaluation.counting.bins import Bins, count_ordinals, join_bins, trailing_zeros
 from threecad.evaluation.counting.page_table import PAGE_BITS, Pages
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class ScoreHistogram:
         union: int,
     ) -> None:
         """Keep scores until there are enough to sort."""
-        self._waiting.append((kernels.keys_of(scores), weights))
+        self._waiting.append((kernels.ordinals_of(scores), weights))
         self._number_waiting += scores.size
         self._union |= int(union)
         if self._number_waiting >= MAX_WAITING or (self.page_bits and not self._bins.ids.size):
@@ -159,13 +159,13 @@ class ScoreHistogram:
             counted, self._pages = self._pages, None
             bins = self._fit(join_bins(bins, counted.bins(bins.alignment)))
         if self._waiting:
-            keys = np.concatenate([keys for keys, _ in self._waiting])
+            ordinals = np.concatenate([ordinals for ordinals, _ in self._waiting])
             weights = [weights for _, weights in self._waiting if weights is not None]
             alignment = trailing_zeros(self._union)
             self._bins = bins
             shift = self.shift_for(alignment)
             joined = np.concatenate(weights) if weights else None
-            bins = self._fit(join_bins(bins, count_keys(keys, joined, shift, alignment)))
+            bins = self._fit(join_bins(bins, count_ordinals(ordinals, joined, shift, alignment)))
             self._waiting, self._number_waiting, self._union = [], 0, 0
         self._bins = bins
 

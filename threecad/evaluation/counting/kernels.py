@@ -1,6 +1,6 @@
 """Compiled inner loops of the histograms.
 
-A key is the position of a float64 value in the order of all float64 values: ``2**63 + bits`` for
+An ordinal is the place of a float64 value in the order of all float64 values: ``2**63 + bits`` for
 positive numbers and ``2**63 - magnitude bits`` for negative ones, so that -0.0 equals 0.0 and the
 trailing zero bits of the magnitude stay trailing zeros.
 """
@@ -23,8 +23,8 @@ __all__ = [
     "find_binades",
     "find_new_pages",
     "join_sorted",
-    "keys_of",
     "list_occupied",
+    "ordinals_of",
     "scan",
     "sum_equal",
 ]
@@ -45,7 +45,7 @@ _ONE = np.uint64(1)
 
 
 @compiled
-def _key(score: float) -> Any:
+def _ordinal(score: float) -> Any:
     bits = np.float64(score).view(np.uint64)
     magnitude = bits & _MAGNITUDE
     return _SIGN - magnitude if bits & _SIGN else _SIGN + magnitude
@@ -64,12 +64,12 @@ def scan(scores: NDArray[np.floating[Any]]) -> tuple[Any, Any]:
 
 
 @compiled
-def keys_of(scores: NDArray[np.floating[Any]]) -> NDArray[np.uint64]:
-    """Return the key of every score."""
-    keys = np.empty(scores.size, np.uint64)
+def ordinals_of(scores: NDArray[np.floating[Any]]) -> NDArray[np.uint64]:
+    """Return the ordinal of every score."""
+    ordinals = np.empty(scores.size, np.uint64)
     for i in range(scores.size):
-        keys[i] = _key(scores[i])
-    return keys
+        ordinals[i] = _ordinal(scores[i])
+    return ordinals
 
 
 @compiled
@@ -77,7 +77,7 @@ def find_binades(scores: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     """Return, of the 4096 binades, whether each holds a score."""
     found = np.zeros(4096, np.bool_)
     for i in range(scores.size):
-        found[_key(scores[i]) >> _MANTISSA] = True
+        found[_ordinal(scores[i]) >> _MANTISSA] = True
     return found
 
 
@@ -109,7 +109,7 @@ def count(
     for block in range(0, scores.size, BLOCK):
         n = min(BLOCK, scores.size - block)
         for i in range(n):
-            cells[i] = _key(scores[block + i]) >> down
+            cells[i] = _ordinal(scores[block + i]) >> down
         lowest = np.int64(0)
         for i in range(n):
             entry = _entry(cells[i], down, binades)
@@ -141,7 +141,7 @@ def find_new_pages(
     pages = np.empty(room + 1, np.uint64)
     n = 0
     for i in range(scores.size):
-        cell = _key(scores[i]) >> down
+        cell = _ordinal(scores[i]) >> down
         entry = _entry(cell, down, binades)
         if entries[entry] == -1:
             entries[entry] = -2
@@ -244,27 +244,27 @@ def count_inside(
 ) -> None:
     """Add weights to the parts of chosen bins; scores outside these bins are passed over.
 
-    Bin ``i`` covers the keys from ``starts[i]`` on, ``2 ** shifts[i]`` of them, and is cut into
+    Bin ``i`` covers the ordinals from ``starts[i]`` on, ``2 ** shifts[i]`` of them, and is cut into
     ``2 ** depths[i]`` parts whose sums start at ``offsets[i]``. ``index[k]`` is the first bin that
-    ends behind the k-th stretch of ``2 ** index_shift`` keys. One weight serves all scores.
+    ends behind the k-th stretch of ``2 ** index_shift`` ordinals. One weight serves all scores.
     """
     first = starts[0]
     last = starts[starts.size - 1] + ((_ONE << shifts[starts.size - 1]) - _ONE)
     down = np.uint64(index_shift)
     single = weights.size == 1
     for i in range(scores.size):
-        key = _key(scores[i])
-        if key < first or key > last:
+        ordinal = _ordinal(scores[i])
+        if ordinal < first or ordinal > last:
             continue
-        stretch = np.int64((key - first) >> down)
+        stretch = np.int64((ordinal - first) >> down)
         low, high = index[stretch], index[stretch + 1]
-        while low < high:  # the last bin that starts at or before the key
+        while low < high:  # the last bin that starts at or before the ordinal
             middle = (low + high + 1) >> 1
-            if starts[middle] <= key:
+            if starts[middle] <= ordinal:
                 low = middle
             else:
                 high = middle - 1
-        inside = key - starts[low]
+        inside = ordinal - starts[low]
         if inside >> shifts[low] == 0:
             part = inside >> (shifts[low] - depths[low])
             sums[offsets[low] + np.int64(part)] += weights[0] if single else weights[i]

@@ -86,11 +86,11 @@ class ArrayMap:
 
     def coarse_bins(self) -> Bins:
         """Return all scores in few bins."""
-        keys = kernels.keys_of(self.flat)
-        lowest, highest = int(keys.min()), int(keys.max())
+        ordinals = kernels.ordinals_of(self.flat)
+        lowest, highest = int(ordinals.min()), int(ordinals.max())
         shift = window_shift(lowest, highest, COARSE)
         first = np.uint64(lowest >> shift)
-        counts = np.bincount(((keys >> np.uint64(shift)) - first).astype(np.int64))
+        counts = np.bincount(((ordinals >> np.uint64(shift)) - first).astype(np.int64))
         occupied = np.flatnonzero(counts)
         ids = occupied.astype(np.uint64) + first
         return Bins(ids, counts[occupied][:, None], shift, trailing_zeros(self._scan[0]))

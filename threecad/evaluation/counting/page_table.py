@@ -1,8 +1,8 @@
 """Counting many scores fast, in bins that lie close together.
 
-Bins live in pages that exist only where scores are. Pages are looked up without a search: keys with
-the same sign and exponent make a *binade*, and each binade that holds a score has a run of entries
-in one table, an entry for every page that could be in it.
+Bins live in pages that exist only where scores are. Pages are looked up without a search: ordinals
+with the same sign and exponent make a *binade*, and each binade that holds a score has a run of
+entries in one table, an entry for every page that could be in it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Pages:
     """Counts of scores in bins of one width.
 
     Args:
-        shift: Bins are ``key >> shift``.
+        shift: Bins are ``ordinal >> shift``.
         max_pages: Budget.
 
     Attributes:

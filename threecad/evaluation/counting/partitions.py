@@ -33,12 +33,12 @@ class Partition:
     """Disjoint bins of any width, in ascending order.
 
     Attributes:
-        starts: ``(B,)`` uint64, first key of each bin.
-        shifts: ``(B,)`` uint64; a bin covers ``2 ** shift`` keys. 0 for the stretches between
+        starts: ``(B,)`` uint64, first ordinal of each bin.
+        shifts: ``(B,)`` uint64; a bin covers ``2 ** shift`` ordinals. 0 for the stretches between
             bins with positives, which need no resolving.
         counts: ``(B, 3)`` int64: defect-free pixels, positives (defective pixels or regions), and
             the weights of the positives.
-        alignment: Number of low bits that are zero in all keys.
+        alignment: Number of low bits that are zero in all ordinals.
         regions: Number of regions.
     """
 
@@ -73,13 +73,13 @@ class Partition:
             gaps: ``(B + 1,)`` defect-free pixels below, between and above them.
             inside: ``(B,)`` defect-free pixels inside them.
             positives: ``(B, 2)`` positives and their weights.
-            alignment: Number of low bits that are zero in all keys.
+            alignment: Number of low bits that are zero in all ordinals.
             regions: Number of regions.
         """
         n = len(ids)
         starts = np.zeros(2 * n + 1, np.uint64)
         starts[1::2] = ids << np.uint64(shift)
-        starts[2::2] = starts[1::2] + np.uint64((1 << shift) - 1)  # their last key: in order
+        starts[2::2] = starts[1::2] + np.uint64((1 << shift) - 1)  # their last ordinal: in order
         shifts = np.zeros(2 * n + 1, np.uint64)  # gaps are never resolved
         shifts[1::2] = shift
         counts = np.zeros((2 * n + 1, 3), np.int64)
@@ -114,7 +114,7 @@ class Partition:
         starts = np.concatenate(
             [refinement.starts[parent] + (part << shifts), np.delete(self.starts, bins)]
         )
-        # Stable: the gap behind a bin of one key has the same start and comes after it.
+        # Stable: the gap behind a bin of one ordinal has the same start and comes after it.
         order = np.argsort(starts, kind="stable")
         shifts = np.concatenate([shifts, np.delete(self.shifts, bins)])
         counts = np.concatenate([refinement.sums[occupied], np.delete(self.counts, bins, axis=0)])

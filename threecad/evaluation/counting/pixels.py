@@ -27,17 +27,17 @@ class DefectPixels(NamedTuple):
     scores: NDArray[np.floating[Any]]  # (M,) of its pixels
     weights: NDArray[np.int64]  # (M,) OVERLAP_SCALE / area of the pixel's region
     found: NDArray[np.floating[Any]]  # (R,) at thresholds up to this, half of the region is flagged
-    size: NDArray[np.intp]  # (R,) index in SIZES
+    size_class: NDArray[np.intp]  # (R,) index in SIZES
     region: NDArray[np.intp]  # (M,) index of the pixel's region
 
     @property
     def sizes(self) -> list[str]:
         """The sizes that its regions have."""
-        return [SIZES[i] for i in sorted(set(self.size.tolist()))]
+        return [SIZES[i] for i in sorted(set(self.size_class.tolist()))]
 
-    def of_size(self, size: str) -> DefectPixels:
+    def of_size(self, size_class: str) -> DefectPixels:
         """Return the regions of one size."""
-        chosen = self.size == SIZES.index(size)
+        chosen = self.size_class == SIZES.index(size_class)
         if chosen.all():
             return self
         pixels = chosen[self.region]
@@ -45,7 +45,7 @@ class DefectPixels(NamedTuple):
             self.scores[pixels],
             self.weights[pixels],
             self.found[chosen],
-            self.size[chosen],
+            self.size_class[chosen],
             (np.cumsum(chosen) - 1)[self.region[pixels]],
         )
 
@@ -70,8 +70,8 @@ def find_defects(anomaly_map: AnomalyMap, mask: NDArray[np.bool_]) -> DefectPixe
     ends = np.cumsum(areas)
     found = values[order][ends - (areas + 1) // 2]
     weights = (2 * OVERLAP_SCALE + areas) // (2 * areas)  # rounded
-    size = np.array([SIZES.index(size_of(int(area), mask.size)) for area in areas])
-    return DefectPixels(values, weights[region], found, size, region)
+    size_class = np.array([SIZES.index(size_of(int(area), mask.size)) for area in areas])
+    return DefectPixels(values, weights[region], found, size_class, region)
 
 
 class PixelCounts:
