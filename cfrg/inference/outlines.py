@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from threecad.evaluation.pipeline import resize_map
+from threecad.evaluation.evaluables import resize_map
 from threecad.formats.suggestions import Suggestion
 from threecad.images.encodings import mask_to_polygons
 from threecad.images.regions import label_regions

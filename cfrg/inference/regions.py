@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from threecad.evaluation.pipeline import resize_map
+from threecad.evaluation.evaluables import resize_map
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -297,6 +297,9 @@ def _obstacle(key: str, column: str, result: Result, reference: Result) -> str |
     images = [count for r in (result, reference) if (count := _count_images(r, column)) is not None]
     if len(set(images)) > 1:
         return "other data: the numbers of test images differ"
+    areas = {(r.settings.get("ignore") or {}).get("digest") for r in (result, reference)}
+    if len(areas) > 1:
+        return "other areas of the images are ignored"
     rules = {r.settings.get("image_score") for r in (result, reference)} - {None}
     if key in IMAGE_KEYS and len(rules) > 1:
         return f"image scores by {' and '.join(sorted(map(str, rules)))}"

@@ -28,7 +28,8 @@ from threecad.benchmark.store import Record
 from threecad.dataset.pytorch import ThreeCAD
 from threecad.dataset.scanning import Selection
 from threecad.errors import ThreecadError, UsageError
-from threecad.evaluation.pipeline import evaluate, score_image
+from threecad.evaluation.evaluables import score_image
+from threecad.evaluation.pipeline import evaluate
 from threecad.evaluation.predictions import PredictionWriter
 from threecad.system import atomic
 from threecad.system.memory import peak_memory

@@ -14,7 +14,7 @@ import numpy as np
 
 from threecad.dataset.scanning import scan
 from threecad.errors import ThreecadError, UsageError
-from threecad.evaluation.pipeline import resize_map
+from threecad.evaluation.evaluables import resize_map
 from threecad.evaluation.predictions import PredictionFolder
 from threecad.evaluation.results import Result
 from threecad.images.files import png_bytes, read_image

@@ -44,6 +44,11 @@ __all__ = ["compare", "evaluate"]
 @selection_options(root=False)
 @mask_rule_option
 @click.option(
+    "--ignore", type=click.Path(exists=True, path_type=Path), metavar="AREAS",
+    help="What takes no part: a mask or LabelMe or COCO file, or a folder of one for each "
+    "category or image.",
+)  # fmt: skip
+@click.option(
     "--image-score",
     default="auto",
     show_default=True,
@@ -105,6 +110,7 @@ def evaluate(
     predictions: Path,
     protocol: str,
     mask_rule: MaskRule | None,
+    ignore: Path | None,
     image_score: str,
     bootstrap: int,
     seed: int,
@@ -141,6 +147,7 @@ def evaluate(
         protocol=protocol,  # type: ignore[arg-type]
         image_score=image_score,
         mask_rule=mask_rule,
+        ignore=ignore,
         bootstrap=bootstrap,
         seed=seed,
         operation=OperatingPoint(

@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from threecad.errors import EvaluationError, UsageError
-from threecad.evaluation.counting.maps import ArrayMap, as_array, as_number
+from threecad.evaluation.counting.maps import ArrayMap, PartialMap, as_array, as_number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from threecad.evaluation.counting.maps import AnomalyMap
 
-__all__ = ["ONLY_CATEGORY", "check_image", "check_map", "read_groups", "read_list", "read_numbers"]
+__all__ = [
+    "ONLY_CATEGORY",
+    "check_image",
+    "check_map",
+    "leave_out",
+    "read_groups",
+    "read_list",
+    "read_numbers",
+]
 
 ONLY_CATEGORY = "all"
 """Name of the category of images that were given without one."""
@@ -94,6 +102,31 @@ def check_map(value: Any, i: int) -> AnomalyMap:
     return ArrayMap(scores.astype(np.float32) if scores.dtype == np.float16 else scores)
 
 
+def leave_out(i: int, anomaly_map: AnomalyMap, ignored: Any) -> AnomalyMap:
+    """Return map ``i`` of a batch without the pixels that are to be ignored.
+
+    Args:
+        i: Named in errors.
+        anomaly_map: The map.
+        ignored: ``(H, W)``, non-zero where pixels are ignored; none are when ``None``.
+
+    Raises:
+        EvaluationError: If that is no mask of the map's shape, or nothing is left.
+    """
+    if ignored is None:
+        return anomaly_map
+    hidden = as_array(ignored)
+    if hidden.dtype.kind not in "biuf" or hidden.shape != anomaly_map.shape:
+        raise EvaluationError(
+            f"What is ignored of image {i} is {hidden.dtype} of shape {hidden.shape}; expected "
+            f"booleans of the shape of its anomaly map, {anomaly_map.shape}."
+        )
+    counted = hidden == 0
+    if not counted.any():
+        raise EvaluationError(f"All of image {i} is ignored: leave it out of the evaluation.")
+    return PartialMap(anomaly_map.to_numpy(), counted)
+
+
 def check_image(
     i: int,
     anomaly_map: AnomalyMap,
@@ -141,7 +174,7 @@ def check_image(
         raise EvaluationError(
             f"Image {i} is labelled good but its mask has {int(defect.sum())} defective pixels."
         )
-    return defect
+    return defect & anomaly_map.counted if isinstance(anomaly_map, PartialMap) else defect
 
 
 def read_groups(groups: Mapping[str, Any] | None, n: int) -> tuple[list[str], list[str | None]]:

@@ -21,6 +21,7 @@ from threecad.evaluation.arguments import (
     ONLY_CATEGORY,
     check_image,
     check_map,
+    leave_out,
     read_groups,
     read_list,
     read_numbers,
@@ -124,6 +125,8 @@ class Evaluator:
         scores: Any,
         labels: Any,
         groups: Mapping[str, Sequence[str]] | None = None,
+        *,
+        ignore: Any = None,
     ) -> None:
         """Add a batch of images.
 
@@ -139,21 +142,34 @@ class Evaluator:
             labels: ``(N,)`` 0 for good, 1 for defective: the image's, whatever its mask.
             groups: ``{"category": …, "defect_type": …}``, either or both: one name per image.
                 The defect type of good images is not used.
+            ignore: Masks like ``masks``, non-zero where pixels take no part in any figure; ``None``
+                for the batch or an image of which all count. What is left of a region is the
+                region. Such a map is counted by the processor. Scores are taken as they are.
 
         Raises:
             EvaluationError: If lengths or shapes differ, a value is no number, NaN or infinite, a
-                label is neither 0 nor 1, a good image has defective pixels, or a map is not of the
-                size of the protocol.
-            UsageError: If a group is neither ``category`` nor ``defect_type``.
+                label is neither 0 nor 1, a good image has defective pixels, a map is not of the
+                size of the protocol, or all of an image is ignored.
+            UsageError: If a group is neither ``category`` nor ``defect_type``, or pixels are to be
+                ignored under the paper's protocol, in which all count.
         """
         label_list = read_numbers("labels", labels, truth=True)
         n = len(label_list)
         map_list = [check_map(value, i) for i, value in enumerate(read_list("maps", maps))]
         mask_list = [None] * n if masks is None else read_list("masks", masks)
         score_list = read_numbers("scores", scores)
-        for name, values in (("maps", map_list), ("masks", mask_list), ("scores", score_list)):
+        ignore_list = [None] * n if ignore is None else read_list("masks to ignore", ignore)
+        if self.protocol == "paper" and any(ignored is not None for ignored in ignore_list):
+            raise UsageError("All pixels count in the paper's protocol. Leave `ignore` out.")
+        for name, values in (
+            ("maps", map_list),
+            ("masks", mask_list),
+            ("scores", score_list),
+            ("masks to ignore", ignore_list),
+        ):
             if len(values) != n:
                 raise EvaluationError(f"There are {len(values)} {name} for {n} labels.")
+        map_list = [leave_out(i, each, ignore_list[i]) for i, each in enumerate(map_list)]
         categories, types = read_groups(groups, n)
         size = PAPER_SIZE if self.protocol == "paper" else None
         checked = [

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
-import cv2
-import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from threecad.dataset.samples import read_sample_mask
 from threecad.errors import EvaluationError, UsageError
-from threecad.evaluation.counting.paper_protocol import PAPER_SIZE
 from threecad.evaluation.definitions import AUPIMO
+from threecad.evaluation.evaluables import Evaluable, Ignored, read_evaluable, top_fraction
 from threecad.evaluation.evaluator import Evaluator
 from threecad.evaluation.operation.images import add_aupimo
 from threecad.evaluation.operation.overlap import describe
 from threecad.evaluation.plausibility import find_doubts, find_transposed
 from threecad.evaluation.predictions import PredictionFolder
 from threecad.evaluation.scoring import assemble
-from threecad.evaluation.screening import examine_map, list_problems, screen_predictions
-from threecad.images.files import read_size
+from threecad.evaluation.screening import list_problems, screen_predictions
+from threecad.images.areas import Areas
 from threecad.system import parallel
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from threecad.dataset.samples import Index, Sample
     from threecad.evaluation.evaluator import Protocol
     from threecad.evaluation.operation.point import OperatingPoint
@@ -40,7 +33,7 @@ if TYPE_CHECKING:
     from threecad.evaluation.scoring import CategoryScores
     from threecad.images.masks import MaskRule
 
-__all__ = ["evaluate", "resize_map", "score_image"]
+__all__ = ["evaluate"]
 
 Predictions = Union[
     "str | os.PathLike[str]", Mapping[str, Any], Callable[[str], Any], PredictionFolder
@@ -56,6 +49,7 @@ def evaluate(
     scores: Mapping[str, float] | None = None,
     image_score: str = "auto",
     mask_rule: MaskRule | None = None,
+    ignore: str | os.PathLike[str] | Areas | None = None,
     bootstrap: int = 0,
     seed: int = 0,
     operation: OperatingPoint | None = None,
@@ -78,6 +72,10 @@ def evaluate(
             highest fraction F of the map's pixels), or ``auto``: ``table`` where there is one,
             else ``max``.
         mask_rule: Decode all masks by this rule (see ``threecad.decode_mask``).
+        ignore: Areas that take no part in any figure (see ``threecad.images.areas``): a file for
+            all images, or a folder. Image scores that are read from maps are read from the rest of
+            them. A region of which nothing is left is none, and a defective image without another
+            is left out; ``result.settings["ignore"]`` counts both.
         bootstrap: Number of bootstrap replicates over images for confidence intervals.
         seed: Seed of the bootstrap.
         operation: Rates and threshold of the figures of decisions.
@@ -91,6 +89,7 @@ def evaluate(
         EvaluationError: If predictions are missing, left over, misshapen, transposed or not finite:
             all of them are listed, and nothing is reported. What can be scored and is doubtful is
             in the result's ``warnings``.
+        DataError: If an area cannot be used, or belongs to no image.
         ImageError: If an image of the dataset cannot be read.
         MaskError: If a mask cannot be read, is not of the size of its image, or does not suit
             ``mask_rule``.
@@ -114,13 +113,25 @@ def evaluate(
         )
     if scores is None and isinstance(source, PredictionFolder):
         scores = source.scores
+    areas = Areas(ignore) if isinstance(ignore, (str, os.PathLike)) else ignore
+    if areas is not None and protocol == "paper":
+        raise UsageError("All pixels count in the paper's protocol. Leave `ignore` out.")
+    if areas is not None:
+        areas.check(sample.id for sample in samples)
     rule = _choose_rule(image_score, scores)
     table = scores if rule == "table" else None
     screen_predictions(index, samples, source, table, workers=workers, progress=progress)
     facts: dict[str, MapFacts] = {}
     read = partial(
-        _read, source=source, scores=scores, rule=rule, mask_rule=mask_rule, protocol=protocol
+        read_evaluable,
+        source=source,
+        scores=scores,
+        rule=rule,
+        mask_rule=mask_rule,
+        protocol=protocol,
+        areas=areas,
     )
+    ignored = Ignored()
     count = partial(_count_category, read=read, workers=workers)
     pooled = Evaluator(bootstrap=bootstrap, seed=seed, protocol=protocol, operation=operation)
     finished: list[CategoryScores] = []
@@ -134,6 +145,8 @@ def evaluate(
             evaluator = pooled.empty()
             found, seen = count(evaluator, group)
             facts |= {sample_id: image.facts for sample_id, image in seen.items()}
+            ignored += sum((image.ignored for image in seen.values()), Ignored())
+            seen = {name: image for name, image in seen.items() if not image.ignored.images}
             images |= {
                 sample_id: {"score": image.score, "label": image.label}
                 for sample_id, image in seen.items()
@@ -149,7 +162,8 @@ def evaluate(
                 evaluator.finish_refinement()
             scored = evaluator.score_categories()[0]
             if aupimo:
-                overlaps = add_aupimo(scored, group, read, bootstrap=bootstrap, seed=seed)
+                left = [sample for sample in group if sample.id in seen]
+                overlaps = add_aupimo(scored, left, read, bootstrap=bootstrap, seed=seed)
                 scored = overlaps.scores
                 unresolved += overlaps.warnings
                 if overlaps.by_image:
@@ -171,6 +185,7 @@ def evaluate(
             "image_score": rule,
             "mask_rule": mask_rule,
             "split": split,
+            **({} if areas is None else {"ignore": {"digest": areas.digest, **ignored._asdict()}}),
         },
         provenance={
             "fingerprint": index.with_samples(samples).fingerprint,
@@ -181,70 +196,16 @@ def evaluate(
     return replace(result, images=images, quantiles=quantiles)
 
 
-@dataclass(frozen=True)
-class Evaluable:
-    """One sample, ready to be counted."""
-
-    scores: NDArray[np.floating[Any]]  # (H, W) of the mask's size
-    mask: NDArray[np.bool_] | None
-    score: float
-    label: int
-    facts: MapFacts  # of the map as it was given
-
-
 class Seen(NamedTuple):
-    """What is kept of a sample that was counted."""
+    """What is kept of a sample that was counted, or left out."""
 
     facts: MapFacts
     score: float
     label: int
+    ignored: Ignored
 
 
 Read = Callable[["Sample"], Evaluable]
-
-
-def resize_map(
-    anomaly_map: NDArray[np.floating[Any]], size: tuple[int, int]
-) -> NDArray[np.floating[Any]]:
-    """Resize a map to ``(height, width)``: bilinear, half-pixel centres, without antialiasing.
-
-    A map of that size already is returned as it is.
-    """
-    if anomaly_map.shape == size:
-        return anomaly_map
-    values = np.ascontiguousarray(anomaly_map)
-    if values.dtype == np.float16:
-        values = values.astype(np.float32)
-    resized = cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(resized)
-
-
-def score_image(anomaly_map: NDArray[np.floating[Any]], rule: str) -> float:
-    """Return the image score of a map by ``max`` or ``top:F``.
-
-    Raises:
-        UsageError: If ``rule`` is neither.
-    """
-    if rule == "max":
-        return float(anomaly_map.max())
-    fraction = _top_fraction(rule)
-    values = anomaly_map.astype(np.float64).reshape(-1)
-    chosen = max(1, math.ceil(fraction * values.size))
-    return float(np.partition(values, values.size - chosen)[values.size - chosen :].mean())
-
-
-def _top_fraction(rule: str) -> float:
-    kind, _, number = rule.partition(":")
-    try:
-        fraction = float(number)
-    except ValueError:
-        fraction = -1.0
-    if kind != "top" or not 0 < fraction <= 1:
-        raise UsageError(
-            f"The image-score rule is {rule!r}; expected auto, table, max or top:F with a "
-            "fraction F above 0 and up to 1, such as top:0.01."
-        )
-    return fraction
 
 
 def _choose_rule(rule: str, scores: Mapping[str, float] | None) -> str:
@@ -253,7 +214,7 @@ def _choose_rule(rule: str, scores: Mapping[str, float] | None) -> str:
     if rule == "table" and scores is None:
         raise UsageError("The image scores shall come from a table, but there is none.")
     if rule not in ("table", "max"):
-        _top_fraction(rule)
+        top_fraction(rule)
     return rule
 
 
@@ -282,39 +243,21 @@ def _count_samples(
     for sample in samples:
         try:
             prediction = read(sample)
-            evaluator.update(
-                [prediction.scores],
-                [prediction.mask],
-                [prediction.score],
-                [prediction.label],
-                {"category": [sample.category], "defect_type": [sample.defect_type]},
-            )
+            if not prediction.ignored.images:
+                evaluator.update(
+                    [prediction.scores],
+                    [prediction.mask],
+                    [prediction.score],
+                    [prediction.label],
+                    {"category": [sample.category], "defect_type": [sample.defect_type]},
+                    ignore=[prediction.hidden],
+                )
             usable[sample.id] = Seen(
-                prediction.facts, float(prediction.score), int(prediction.label)
+                prediction.facts,
+                float(prediction.score),
+                int(prediction.label),
+                prediction.ignored,
             )
         except EvaluationError as error:
             problems.append(f"{sample.id}: {error}")
     return evaluator, problems, usable
-
-
-def _read(
-    sample: Sample,
-    source: Any,
-    scores: Mapping[str, float] | None,
-    rule: str,
-    mask_rule: MaskRule | None,
-    protocol: Protocol,
-) -> Evaluable:
-    """Read the map, the mask and the image score of a sample."""
-    values, facts = examine_map(source(sample.id) if callable(source) else source[sample.id])
-    score = scores[sample.id] if rule == "table" and scores else score_image(values, rule)
-    if sample.label and sample.mask is None:
-        return Evaluable(values, None, score, sample.label, facts)
-    shape, label = read_size(sample.image), sample.label
-    mask = read_sample_mask(sample, shape, rule=mask_rule)
-    if protocol == "paper":
-        shape = PAPER_SIZE
-        picture = Image.fromarray(mask.astype(np.uint8))
-        mask = np.asarray(picture.resize(shape[::-1], Image.Resampling.NEAREST)) > 0
-        label = int(mask.any())
-    return Evaluable(resize_map(values, shape), mask, score, label, facts)

@@ -173,7 +173,11 @@ class Result:
         sizes = {each: scores for each, scores in self.by_size.items() if "/" not in each}
         blocks.append(tabulate("Defect size", sizes, DETAILS))
         blocks += [self._distributions(), self._costs()]
-        lines = [*self.undefined(), *(f"Warning: {line}" for line in self.warnings)]
+        lines = [
+            *self._ignored(),
+            *self.undefined(),
+            *(f"Warning: {line}" for line in self.warnings),
+        ]
         blocks.append([fill(line, WIDTH, subsequent_indent="  ") for line in lines])
         return "\n\n".join("\n".join(block) for block in blocks if block)
 
@@ -219,6 +223,19 @@ class Result:
             f"{costs['alarm']:g}, {100 * costs['defect_rate']:g} % of parts are defective)."
         )
         return [fill(line, WIDTH, subsequent_indent="  ")]
+
+    def _ignored(self) -> list[str]:
+        """Return what the ignored areas hide, where there are some."""
+        hidden = self.settings.get("ignore")
+        if hidden is None:
+            return []
+        line = (
+            f"The ignored areas hide {hidden['regions']:,} of {hidden['of_regions']:,} labelled "
+            "regions"
+        )
+        if hidden["images"]:
+            line += f"; {hidden['images']:,} defective images that have no other are left out"
+        return [f"{line}."]
 
     def undefined(self) -> list[str]:
         """Return what is undefined in categories, and why: a line for each reason."""

@@ -15,7 +15,8 @@ from threecad.cli import main
 from threecad.dataset.scanning import scan
 from threecad.errors import DataError, EvaluationError, UsageError
 from threecad.evaluation.counting import kernels
-from threecad.evaluation.pipeline import evaluate, resize_map, score_image
+from threecad.evaluation.evaluables import resize_map, score_image
+from threecad.evaluation.pipeline import evaluate
 from threecad.evaluation.predictions import PredictionFolder, PredictionWriter, read_map
 from threecad.images.files import read_size
 from threecad.images.masks import read_mask

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from threecad.evaluation.counting.histograms import ScoreHistogram
     from threecad.evaluation.counting.partitions import Refinement
 
-__all__ = ["COARSE", "AnomalyMap", "ArrayMap", "as_array", "as_number"]
+__all__ = ["COARSE", "AnomalyMap", "ArrayMap", "PartialMap", "as_array", "as_number"]
 
 COARSE = 2**16
 """Most bins between the least and the highest score in coarse bins."""
@@ -104,6 +104,30 @@ class ArrayMap:
     def to_numpy(self) -> NDArray[np.floating[Any]]:
         """Return the scores."""
         return self.scores
+
+
+class PartialMap(ArrayMap):
+    """An anomaly map of which only some pixels count.
+
+    Args:
+        scores: ``(H, W)`` float32 or float64.
+        counted: ``(H, W)``, the pixels that count: one or more.
+    """
+
+    def __init__(self, scores: NDArray[np.floating[Any]], counted: NDArray[np.bool_]) -> None:
+        super().__init__(scores)
+        self.counted = counted
+
+    @cached_property
+    def flat(self) -> NDArray[np.floating[Any]]:
+        """The scores that count in one row."""
+        return self.scores[self.counted]
+
+    def peaks(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return where the highest score that counts stands."""
+        rows, columns = np.nonzero(self.counted)
+        highest = self.flat == self.flat.max()
+        return rows[highest], columns[highest]
 
 
 def as_array(values: Any) -> NDArray[Any]:

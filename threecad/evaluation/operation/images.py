@@ -43,14 +43,14 @@ def add_aupimo(
     Args:
         scores: The scores.
         samples: Its samples: each is read once.
-        read: Sample → its map (``scores``) and ``mask``.
+        read: Sample → its map (``scores``), which pixels of it count (``counted``), and ``mask``.
         bootstrap: Number of bootstrap replicates.
         seed: Seed of the bootstrap.
     """
     good = [sample for sample in samples if not sample.label]
     tail = GoodTail(len(good))
     for sample in good:
-        tail.add(read(sample).scores)
+        tail.add(read(sample).counted_scores)
     values: dict[ImageName, float] = {}
     overlaps: list[NDArray[np.float64]] = []
     chosen = tail.coarse()[0] if good and bootstrap else np.empty(0, np.intp)
