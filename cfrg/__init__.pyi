@@ -1,5 +1,6 @@
 """The public names: whoever asks for one imports the module that defines it."""
 
+from .inference.policy import DecisionPolicy as DecisionPolicy
 from .inference.predictor import Predictor as Predictor
 from .memory.neighbours import NearestNeighbourMemory as NearestNeighbourMemory
 from .network.config import CFRGConfig as CFRGConfig

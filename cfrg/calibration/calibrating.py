@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +24,7 @@ from cfrg.images.cache import join_errors
 from cfrg.images.sources import find_images, is_tree
 from cfrg.inference.predictor import Predictor, Prepared
 from cfrg.inference.thresholds import Threshold, digest_weights
+from cfrg.network.interest import decode_region, encode_region, stretch_region
 from cfrg.network.processing import to_tensor
 from cfrg.run_folder import RunFolder, writes_run
 from cfrg.training.hard_negatives import FOLDER, read_hard_negatives
@@ -32,6 +34,7 @@ from cfrg.training.runs import read_run, read_trained_on
 from threecad.dataset.duplicates.copies import find_originals
 from threecad.dataset.scanning import Selection
 from threecad.errors import DataError, UsageError
+from threecad.images.areas import read_area
 from threecad.images.hashing import hash_file
 from threecad.pages.figures import save_figure
 from threecad.system import atomic
@@ -74,6 +77,7 @@ def calibrate(
     false_alarm_rate: float = 0.01,
     review_rate: float | None = None,
     least_area: int = 0,
+    roi: str | os.PathLike[str] | None = None,
     per_category: bool = False,
     defects: bool = False,
     on: str = "held-out",
@@ -96,6 +100,9 @@ def calibrate(
             defective; no image is reviewed when ``None``.
         least_area: Regions of fewer pixels of the full image do not count: an image without a
             larger one is good.
+        roi: The region of interest, a file as ``threecad.images.areas.read_area`` takes it; it
+            becomes the run's own, and nothing outside it is looked at from then on. ``"none"``
+            looks at all of the image again; ``None`` leaves the run's region as it is.
         per_category: Find the thresholds of each category on its own good images.
         defects: Count, too, what is said of the defective test images of the tree.
         on: Which good images: ``"held-out"``, those that training held out, or the split ``val``
@@ -114,7 +121,8 @@ def calibrate(
             different for the rates, the rates exceed 1 together, or the run folder cannot be
             written.
         BusyError: If another process trains, calibrates or evaluates the run.
-        DataError: If an image cannot be read or is no longer there.
+        DataError: If an image cannot be read, is no longer there, or has another shape than the
+            one that the region was drawn on, or if that cannot be read.
     """
     # What is impossible is said before anything takes time.
     check_rates(false_alarm_rate, review_rate)
@@ -133,6 +141,9 @@ def calibrate(
     atomic.check_writable(run)
     predictor = Predictor.from_pretrained(run, calibrated=False, **options)
     model: Any = predictor.detector
+    if roi is not None:
+        region = "" if roi == "none" else encode_region(read_area(roi))
+        model.config = replace(model.config, region=region)
     digest = digest_weights(model)
     scores, peaks, appearance = _measure(predictor, files)
     ordered = np.sort(scores), np.sort(peaks)
@@ -160,6 +171,7 @@ def calibrate(
             weights_digest=digest,
             tile=predictor.tiling.tile,
             tile_overlap=predictor.tiling.overlap,
+            region=model.config.region,
             version=__version__,
             policy=policy,
         ),
@@ -175,6 +187,8 @@ def calibrate(
         labelled=_count_defects(predictor, policy, selection, run) if defects else None,
     )
     folder = RunFolder(run)
+    if roi is not None:
+        atomic.write_json(folder.config, model.config.to_dict())
     atomic.write_json(folder.calibration, calibration.to_dict())
     save_figure(draw_scores(calibration), folder.figures, "calibration", formats=("png",))
     return calibration
@@ -337,16 +351,21 @@ def _score_defects(predictor: Predictor, files: Sequence[tuple[str, Path]], seed
     # Always the recipe of `lite`, whatever the run was trained with: misses can then be compared.
     options = TrainingOptions.preset("lite", clean_share=0.0, seed=seed)
     make_defect = make_defects(options, images)
+    region = predictor.detector.config.region
 
     def draw() -> Iterator[Prepared]:
         for i in range(total):
             image = images[i % len(images)]
-            for attempt in range(100):  # what nobody could see is drawn again
+            size = image.shape[0], image.shape[1]
+            inside = stretch_region(region, size)
+            for attempt in range(100):  # what nobody could see, or nobody looks at, is drawn again
                 rng = random_stream(CALIBRATION_STREAM, seed, i, attempt)
                 defective, mask = make_defect(image, rng, PairKey(0, i), None)
-                if mask.any():
+                if mask[inside].any():
                     break
-            yield Prepared(str(i), to_tensor(defective), image.shape[:2], 0.0)
+            if region:  # of the shape that it was drawn on: canvases may be stretched
+                size = decode_region(region).shape
+            yield Prepared(str(i), to_tensor(defective), size, 0.0)
 
     predictions = predictor.predict_prepared(draw())
     progress = tqdm(predictions, total=total, desc="synthetic defects", unit="image")

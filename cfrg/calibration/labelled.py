@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tqdm import tqdm
 
 from cfrg.calibration.tolerance import clopper_pearson
 from cfrg.images.cache import join_errors
+from cfrg.network.interest import decode_region
 from threecad.dataset.samples import read_sample_mask
 from threecad.errors import DataError
-from threecad.images.regions import regions
+from threecad.images.areas import fit_area
+from threecad.images.regions import label_regions, regions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +34,8 @@ class LabelledDefects:
         good: Of these, how many are called good: missed.
         review: How many are to be reviewed.
         regions: Labelled regions in their masks.
-        hidden: Of these, how many are smaller than the least area.
+        outside: Of these, how many lie outside the region of interest.
+        hidden: Of the others, how many are smaller than the least area.
         least_area: In pixels of the full image.
     """
 
@@ -39,6 +43,7 @@ class LabelledDefects:
     good: int
     review: int
     regions: int
+    outside: int
     hidden: int
     least_area: int
 
@@ -56,6 +61,11 @@ class LabelledDefects:
             f"labelled         {_say(self.good, self.images)} defective images called good",
             f"                 {_say(self.review, self.images)} sent to review",
         ]
+        if self.outside:
+            lines.append(
+                f"                 the region of interest hides {self.outside:,} of "
+                f"{self.regions:,} labelled regions"
+            )
         if self.least_area:
             lines.append(
                 f"                 a least area of {self.least_area:,} px hides {self.hidden:,} of "
@@ -77,7 +87,8 @@ def count_labelled(predictor: Predictor, samples: Sequence[Sample]) -> LabelledD
     if not samples:
         raise DataError("There is no labelled defect to count. Name a tree with defective images.")
     least_area = predictor.policy.least_area
-    decisions, bad, areas = [], [], []
+    region = predictor.detector.config.region
+    decisions, bad, areas, count = [], [], [], 0
     predictions = predictor.predict_files([(sample.id, sample.image) for sample in samples])
     progress = tqdm(predictions, total=len(samples), desc="labelled defects", unit="image")
     for sample, prediction in zip(samples, progress, strict=True):
@@ -87,14 +98,21 @@ def count_labelled(predictor: Predictor, samples: Sequence[Sample]) -> LabelledD
         decisions.append(prediction.decision)
         if sample.mask is not None:
             mask = read_sample_mask(sample, prediction.size)
-            areas += [region.area for region in regions(mask)]
+            found = regions(mask)
+            count += len(found)
+            inside = np.ones(len(found), np.bool_)
+            if region:
+                seen = label_regions(mask)[fit_area(decode_region(region), prediction.size)]
+                inside = np.isin(np.arange(1, len(found) + 1), seen)
+            areas += [each.area for each, kept in zip(found, inside, strict=True) if kept]
     if bad:
         raise DataError(join_errors(bad))
     return LabelledDefects(
         images=len(samples),
         good=decisions.count("good"),
         review=decisions.count("review"),
-        regions=len(areas),
+        regions=count,
+        outside=count - len(areas),
         hidden=sum(area < least_area for area in areas),
         least_area=least_area,
     )

@@ -10,6 +10,7 @@ import numpy as np
 from cfrg.calibration.tolerance import CONFIDENCE, clopper_pearson
 from cfrg.images.appearance import STATISTICS
 from cfrg.network import processing
+from cfrg.network.interest import decode_region
 from threecad.pages.figures import PALETTE, styled
 
 if TYPE_CHECKING:
@@ -104,6 +105,9 @@ class Calibration:
                 f"review           scores above {policy.review:.5g}: at most "
                 f"{policy.review_rate:.2%} of good images with {CONFIDENCE:.0%} confidence"
             )
+        if threshold.region:
+            share = decode_region(threshold.region).mean()
+            lines.append(f"looked at        {share:.1%} of the image: the region of interest")
         if policy.least_area:
             lines.append(f"least area       {policy.least_area:,} px; smaller regions stop no part")
         lines += [

@@ -52,6 +52,12 @@ __all__ = ["calibrate"]
     help="Regions of fewer pixels of the full image stop no part.",
 )
 @click.option(
+    "--roi",
+    metavar="AREA",
+    help="Region of interest: a mask, or LabelMe or COCO file; nothing outside it is looked at. "
+    "It becomes the run's; none: all of the image.",
+)
+@click.option(
     "--per-category", is_flag=True, help="Find thresholds of each category on its good images."
 )
 @click.option(

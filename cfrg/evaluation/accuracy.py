@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cfrg.inference.folder import write_predictions
 from cfrg.inference.predictor import Predictor
 from cfrg.inference.thresholds import digest_weights
+from cfrg.network.interest import decode_region
 from cfrg.network.pretrained import write_card
 from cfrg.run_folder import RunFolder, writes_run
 from cfrg.training.remembering import fit_baseline
@@ -18,6 +19,8 @@ from cfrg.training.runs import good_images, read_run
 from threecad.dataset.scanning import scan
 from threecad.errors import UsageError
 from threecad.evaluation.pipeline import evaluate
+from threecad.images.encodings import mask_to_rle
+from threecad.system import atomic
 
 if TYPE_CHECKING:
     import os
@@ -71,6 +74,11 @@ def evaluate_run(
     index = index.select(category=category)
     predictors = {"model": Predictor.from_pretrained(run, calibrated=False, **options)}
     model: Any = predictors["model"].detector
+    if model.config.region and protocol == "paper":
+        raise UsageError(
+            f"{run} has a region of interest, and in the paper's protocol all pixels count. Take "
+            "it away (`roi='none'` of calibrate), or evaluate with `protocol='full'`."
+        )
     record = {**record, "weights_digest": digest_weights(model)}
     if baseline:
         memory = fit_baseline(model, good_images(index, record["category"]), seed=seed)
@@ -95,7 +103,10 @@ def _evaluate(
     seed: int,
 ) -> Result:
     test = index.select(split="test")
-    with tempfile.TemporaryDirectory(prefix="cfrg-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="cfrg-") as folder,
+        tempfile.TemporaryDirectory(prefix="cfrg-") as apart,
+    ):
         broken = write_predictions(predictor, [(s.id, s.image) for s in test], folder).broken
         if broken:
             raise UsageError(
@@ -106,6 +117,7 @@ def _evaluate(
             folder,
             mask_rule=mask_rule,
             protocol=protocol,
+            ignore=_write_outside(predictor.detector.config.region, Path(apart)),
             bootstrap=bootstrap,
             seed=seed,
             progress=True,
@@ -115,3 +127,18 @@ def _evaluate(
     model = {key: record.get(key) for key in bound}
     model |= {"tile": tiling.tile, "tile_overlap": tiling.overlap}
     return replace(result, provenance={**result.provenance, "run": model})
+
+
+def _write_outside(region: str, folder: Path) -> Path | None:
+    """Write what lies outside a region of interest as an area; return its file."""
+    if not region:
+        return None
+    outside = mask_to_rle(~decode_region(region))
+    height, width = outside["size"]
+    path = folder / "outside.json"
+    drawing = {
+        "images": [{"height": height, "width": width}],
+        "annotations": [{"segmentation": outside}],
+    }
+    atomic.write_json(path, drawing)
+    return path

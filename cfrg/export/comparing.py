@@ -76,6 +76,7 @@ def _whole(model: TrainedModel) -> Predict:
 def _in_tiles(model: TrainedModel) -> Predict:
     predictor = Predictor(model, device="cpu", batch_size=1)
     predictor.tiling = replace(predictor.tiling, bits=8)  # those of the images given
+    predictor.any_shape = True  # as a graph for any size
 
     def predict(image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], float]:
         prediction = next(predictor.predict([image]))

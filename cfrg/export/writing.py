@@ -20,6 +20,7 @@ from cfrg.images.tiling import Tiling
 from cfrg.inference.loading import TrainedModel, load_model
 from cfrg.inference.policy import DecisionPolicy
 from cfrg.inference.thresholds import Threshold, digest_weights, read_threshold
+from cfrg.network.interest import find_misfit
 from cfrg.runtimes.formats import (
     MAX_SIDE,
     move_into_place,
@@ -142,6 +143,8 @@ def export_run(
         )
     threshold = _read_valid_threshold(run, model)
     _check_tiles(model, precision, input_size)
+    if input_size and (reason := find_misfit(model.config.region, input_size)):
+        raise UsageError(f"{run}: {reason}")
     free = dynamic or model.config.tile
     size = input_size or (None if free else model.config.image_size)
     with tempfile.TemporaryDirectory(prefix="cfrg-export-") as folder:
@@ -230,7 +233,9 @@ def _read_valid_threshold(run: Path, model: TrainedModel) -> Threshold | None:
         )
     threshold = read_threshold(run)
     if threshold is not None:
-        threshold.check(digest_weights(model), model.config.tile, model.config.tile_overlap)
+        config = model.config
+        digest = digest_weights(model)
+        threshold.check(digest, config.tile, config.tile_overlap, config.region)
     return threshold
 
 

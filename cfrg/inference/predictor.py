@@ -25,6 +25,7 @@ from cfrg.inference.regions import find_regions
 from cfrg.inference.streaming import Later, read_in_threads
 from cfrg.inference.thresholds import Threshold, digest_weights
 from cfrg.network import processing
+from cfrg.network.interest import find_misfit
 from cfrg.run_folder import RunFolder
 from cfrg.runtimes.compiled import choose_runtime, compile_detector
 from threecad.errors import UsageError
@@ -110,6 +111,7 @@ class Predictor:
         # What another runtime takes and gives is on the CPU, wherever it computes.
         self.device = find_device(device if runtime == "torch" else "cpu")
         self.detector, self.batch_size, self.workers = detector, batch_size, workers
+        self.any_shape = False  # True: also images of another shape than the region's
         elsewhere = runtime != "torch" and device not in (None, "cpu")
         if self.device.type == "cpu" and not elsewhere:
             height, width = detector.config.image_size
@@ -164,7 +166,8 @@ class Predictor:
         if calibrated and stored is not None and wanted:
             threshold = Threshold.from_dict(stored, f"{model}/calibration.json")
             tiles = predictor.tiling
-            threshold.check(digest_weights(network), tiles.tile, tiles.overlap)
+            region = network.config.region
+            threshold.check(digest_weights(network), tiles.tile, tiles.overlap, region)
             predictor.policy = threshold.policy.with_given(*given)
         return predictor
 
@@ -279,6 +282,9 @@ class Predictor:
         image = pending.image
         if pending.map is None:
             return Prediction(image.id, None, float("nan"), error=image.error)
+        reason = None if self.any_shape else find_misfit(self.detector.config.region, image.size)
+        if reason:
+            return Prediction(image.id, None, float("nan"), error=reason)
         blended = torch.from_numpy(np.ascontiguousarray(pending.map.blended))
         maps, scores = processing.finish(blended[None, None], self.detector.config)
         anomaly_map, score = maps[0, 0].numpy(), float(scores[0])

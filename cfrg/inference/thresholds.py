@@ -51,6 +51,7 @@ class Threshold:
         tile: Side of the tiles that images were predicted in, pixels of the full image; 0 for
             whole images.
         tile_overlap: Of neighbouring tiles, pixels of the full image.
+        region: The region of interest that scores were taken in, as ``CFRGConfig.region``.
         version: The version of threecad that wrote it.
         policy: What is decided with them; without review and categories in files of versions that
             did not know these.
@@ -67,6 +68,7 @@ class Threshold:
     tile: int = 0
     tile_overlap: int = 0
     copies: int = 0
+    region: str = ""
     version: str
     policy: DecisionPolicy = field(default_factory=DecisionPolicy)
 
@@ -110,6 +112,7 @@ class Threshold:
                 tile=_whole(values["tile"]),
                 tile_overlap=_whole(values["tile_overlap"]),
                 copies=_whole(values.get("copies", 0)),
+                region=_text(values.get("region", "")),
                 version=_text(values["version"]),
                 policy=policy,
             )
@@ -120,22 +123,28 @@ class Threshold:
             ) from None
         return found
 
-    def check(self, weights_digest: str, tile: int, overlap: int) -> None:
-        """Refuse to be used with another model or other tiles than those it was found with.
+    def check(self, weights_digest: str, tile: int, overlap: int, region: str) -> None:
+        """Refuse to be used with another model, tiles or region than those it was found with.
 
         Args:
             weights_digest: From ``digest_weights``.
             tile: Side of the tiles; 0 for whole images.
             overlap: Of the tiles.
+            region: Of interest.
 
         Raises:
-            ModelError: If the weights or the configuration are other ones.
+            ModelError: If the weights, the configuration or the region are other ones.
             UsageError: If the tiles are.
         """
         if weights_digest != self.weights_digest:
             raise ModelError(
                 "The thresholds in calibration.json belong to other weights or another "
                 "configuration. Run `cfrg calibrate` again, or give both thresholds yourself."
+            )
+        if region != self.region:
+            raise ModelError(
+                "The thresholds in calibration.json belong to another region of interest than that "
+                "in config.json. Run `cfrg calibrate` again, or give both thresholds yourself."
             )
         if (tile, overlap) != (self.tile, self.tile_overlap):
             raise UsageError(
@@ -180,7 +189,7 @@ def read_policy(run: str | os.PathLike[str]) -> DecisionPolicy | None:
 
 
 def digest_weights(model: TrainedModel) -> str:
-    """Return the SHA-256 over a model's tensors and its configuration, tiles left out."""
+    """Return the SHA-256 over a model's tensors and its configuration, see ``digest_tensors``."""
     return digest_tensors(model.config, model.state_dict())
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from cfrg.network.interest import decode_region
 from cfrg.teachers.backbones import STUDENTS, TEACHERS
 from threecad.errors import ModelError
 
@@ -79,6 +80,7 @@ class CFRGConfig:
             and a ``memory`` there is no network but a nearest-neighbour memory, which uses
             ``teacher`` and the fields about images and maps.
         by_place: Maps are measured by what is usual at their place.
+        region: Where on the image to look, see ``cfrg.network.interest``; all of it if empty.
         mean: Channel means of the input normalisation, on [0, 1] RGB; the teacher's own if empty.
         std: Channel deviations of the input normalisation; the teacher's own if empty.
 
@@ -115,6 +117,7 @@ class CFRGConfig:
     memory: int = 0
     memory_weight: float = 0.0
     by_place: bool = False
+    region: str = ""
     mean: tuple[float, float, float] | tuple[()] = ()
     std: tuple[float, float, float] | tuple[()] = ()
 
@@ -187,6 +190,16 @@ class CFRGConfig:
         pairs = {name: (getattr(self, name), getattr(paper, name)) for name in names}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
+    def _region_problems(self) -> list[str]:
+        if not isinstance(self.region, str):
+            return [f"region is {str(self.region)[:40]!r}, expected text"]
+        try:
+            if self.region:
+                decode_region(self.region)
+        except ModelError as error:
+            return [f"region: {error}"]
+        return []
+
     def _problems(self) -> list[str]:
         known_teacher = isinstance(self.teacher, str) and self.teacher in TEACHERS
         problems = [
@@ -247,6 +260,7 @@ class CFRGConfig:
             for field in ("standardize_features", "calibrate_maps", "by_place")
             if not isinstance(getattr(self, field), bool)
         ]
+        problems += self._region_problems()
         if _is_numbers(self.score_fraction, 0, least=0) and self.score_fraction > 1:
             problems.append(f"score_fraction is {self.score_fraction}, expected at most 1")
         if not problems and self.memory_weight and not self.memory:

@@ -17,11 +17,14 @@ __all__ = ["digest_tensors"]
 
 
 def digest_tensors(config: CFRGConfig, tensors: Mapping[str, Tensor]) -> str:
-    """The SHA-256 over a network's tensors and its configuration, tiles left out."""
+    """The SHA-256 over a network's tensors and its configuration.
+
+    Tiles and the region of interest are left out: they can be changed after the training.
+    """
     departures = {
         name: value
         for name, (value, _) in config.departures().items()
-        if name not in ("tile", "tile_overlap")
+        if name not in ("tile", "tile_overlap", "region")
     }
     digest = hashlib.sha256(json.dumps(departures, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):

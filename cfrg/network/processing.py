@@ -8,11 +8,11 @@
 
 Predictor, model, memory, validation, calibration, page, exported graph, its parity check and the
 times of ``cfrg bench`` all call these through the module (``processing.finish(…)``), so **a step is
-added by a line in one of these functions**, and its setting is a field of ``CFRGConfig``: a region
-of interest, or another scale of the maps, in ``finish``; a rule for the score in ``score_maps``; a
-border round the image in ``resize``. What is done to the image has its counterpart in
-``cfrg.export.graph.Preprocessing``, in operations of the runtimes; without it, or with another one,
-the parity check refuses the export.
+added by a line in one of these functions**, and its setting is a field of ``CFRGConfig``: the
+region of interest, or another scale of the maps, in ``finish``; a rule for the score in
+``score_maps``; a border round the image in ``resize``. What is done to the image has its
+counterpart in ``cfrg.export.graph.Preprocessing``, in operations of the runtimes; without it, or
+with another one, the parity check refuses the export.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cfrg.network.interest import look_inside
 from threecad.errors import ImageError
 
 if TYPE_CHECKING:
@@ -99,6 +100,9 @@ def smooth(raw: Tensor, config: CFRGConfig) -> Tensor:
 def finish(maps: Tensor, config: CFRGConfig) -> tuple[Tensor, Tensor]:
     """Return the anomaly maps of whole images, and their scores.
 
+    What lies outside the region of interest, if there is one, is below all that lies inside, and
+    takes no part in the score.
+
     Args:
         maps: ``(N, 1, H, W)`` float32, smoothed; those of tiles are blended before.
         config: Of the network.
@@ -106,7 +110,10 @@ def finish(maps: Tensor, config: CFRGConfig) -> tuple[Tensor, Tensor]:
     Returns:
         Maps ``(N, 1, H, W)`` and image scores ``(N,)``, float32, higher = more anomalous.
     """
-    return maps, score_maps(maps, config.score_fraction)
+    share = 1.0
+    if config.region:
+        maps, share = look_inside(maps, config.region)
+    return maps, score_maps(maps, share * config.score_fraction)
 
 
 @overload

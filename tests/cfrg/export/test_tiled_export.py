@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,10 +22,12 @@ from cfrg.export.writing import export_run
 from cfrg.images.tiling import Tiling
 from cfrg.inference.predictor import Predictor
 from cfrg.network.config import CFRGConfig
+from cfrg.network.interest import encode_region, stretch_region
 from cfrg.network.model import CFRG
 from cfrg.network.processing import smooth
 from cfrg.runtimes.sessions import open_session
 from threecad.errors import ModelError, UsageError
+from threecad.system import atomic
 
 TILE, OVERLAP = 96, 32
 SIZES = [(50, 40), (1, 1), (96, 96), (97, 96), (70, 333), (289, 191), (200, 300)]
@@ -108,6 +112,28 @@ def test_one_file_takes_images_of_any_size(run: Path, model: CFRG, tmp_path: Pat
     for size in SIZES:
         image = noise(*size)
         agrees(session.run(image[None]), model, image, f"{to} {size}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["onnx", "torch-export"])
+def test_one_file_looks_at_the_region_alone(
+    run: Path, model: CFRG, tmp_path: Path, to: Any
+) -> None:
+    if to == "onnx" and (find_spec("onnxscript") is None or find_spec("onnxruntime") is None):
+        pytest.skip("not installed: onnxscript, onnxruntime")
+    inside = np.zeros((60, 80), bool)
+    inside[10:40, 20:50] = True
+    within = shutil.copytree(run, tmp_path / "within")
+    config = replace(model.config, region=encode_region(inside))
+    atomic.write_json(within / "config.json", config.to_dict())
+    suffix = {"onnx": ".onnx", "torch-export": ".pt2"}[to]
+    report = export_run(within, to, out=tmp_path / f"model{suffix}", limit=2)
+    session = open_session(report.path)
+    image = noise(180, 240)
+    found = session.run(image[None])
+    agrees(found, CFRG.from_pretrained(within).eval(), image)
+    outside = ~stretch_region(config.region, found[0][0].shape)
+    assert found[0][0][outside].max() < found[0][0][~outside].min()
 
 
 @pytest.mark.slow

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,9 @@ from cfrg.evaluation import latency
 from cfrg.export.comparing import compare_each
 from cfrg.export.graph import DetectionGraph
 from cfrg.export.writing import export_run
-from cfrg.inference.thresholds import Threshold, digest_weights
+from cfrg.inference.thresholds import Threshold, digest_weights, read_threshold
 from cfrg.network import processing
+from cfrg.network.interest import encode_region, stretch_region
 from cfrg.runtimes.parity import compare
 from cfrg.runtimes.sessions import Session, open_session
 from cfrg.training import validation
@@ -210,6 +213,36 @@ def test_a_region_of_interest_in_finish_is_kept_to_on_every_way(
     if anomaly_map is not None:
         assert (np.delete(anomaly_map, COLUMN, axis=1) == OUTSIDE).all()
         assert score == pytest.approx(float(anomaly_map.max()), abs=1e-6)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_region_of_a_run_is_kept_to_on_every_way(
+    way: Callable[[Path, Path, Path], Found],
+    run: Path,
+    images: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inside = np.zeros((80, 96), bool)
+    inside[20:50, 30:60] = True
+    within = tmp_path / "within"
+    shutil.copytree(run, within)
+    config = replace(CONFIG, region=encode_region(inside))
+    atomic.write_json(within / "config.json", config.to_dict())
+    threshold = read_threshold(within)
+    assert threshold is not None
+    atomic.write_json(
+        within / "calibration.json", replace(threshold, region=config.region).to_dict()
+    )
+    monkeypatch.setitem(globals(), "CONFIG", config)
+    anomaly_map, score = way(within, images[1], tmp_path)
+    if anomaly_map is None:
+        (found,) = Predictor.from_pretrained(within, device="cpu").predict([str(images[1])])
+        assert score == pytest.approx(found.score, abs=1e-5)
+    else:
+        seen = stretch_region(config.region, anomaly_map.shape)
+        assert anomaly_map[~seen].max() < anomaly_map[seen].min()
+        assert score == pytest.approx(float(anomaly_map[seen].max()), abs=1e-6)
 
 
 @pytest.mark.parametrize("way", WAYS)
