@@ -19,6 +19,7 @@ from cfrg.export.tiles import TiledGraph, longest_side
 from cfrg.images.tiling import Tiling
 from cfrg.inference.loading import TrainedModel, load_model
 from cfrg.inference.policy import DecisionPolicy
+from cfrg.inference.regions import find_regions
 from cfrg.inference.thresholds import Threshold, digest_weights, read_threshold
 from cfrg.network.interest import find_misfit
 from cfrg.runtimes.formats import (
@@ -37,8 +38,10 @@ from threecad.system.versions import find_version
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    import numpy as np
+    import numpy.typing as npt
     from torch import nn
 
     from threecad.dataset.samples import Index
@@ -48,6 +51,7 @@ __all__ = [
     "ExportReport",
     "Format",
     "Precision",
+    "decider",
     "export_run",
     "policy_file",
     "read_policy_of",
@@ -158,7 +162,8 @@ def export_run(
             compared = chain(compared, material.read_sizes(model.config.tile))
         pairs = compare_each(session, model, tqdm(compared, "compare", len(material.files)))
         kept: list[ModelAndGraph] = []
-        parity = compare(_keep(pairs, kept, precision != "float32" and material.index), limits)
+        seen = _keep(pairs, kept, precision != "float32" and material.index)
+        parity = compare(seen, limits, None if threshold is None else decider(threshold.policy))
         parity.check(TOLERANCES[precision], f"The {to} graph in {precision}")
         figures = _score(material.index, kept) if kept and material.index else None
         move_into_place(written, path)
@@ -304,6 +309,20 @@ def read_policy_of(path: str | os.PathLike[str]) -> DecisionPolicy | None:
     except (OSError, ValueError) as error:
         raise ModelError(f"{beside} cannot be read: {error}. Export the run again.") from None
     return DecisionPolicy.from_dict(values, str(beside))
+
+
+def decider(policy: DecisionPolicy) -> Callable[[str, npt.NDArray[np.float32], float], str]:
+    """Return how a policy decides by id, map and score: with review, categories, least area."""
+
+    def decide(name: str, anomaly_map: npt.NDArray[np.float32], score: float) -> str:
+        own = policy.of(policy.category_of(name))
+        regions = None
+        if own.least_area and own.pixel_threshold is not None:
+            size = anomaly_map.shape[0], anomaly_map.shape[1]
+            regions = find_regions(anomaly_map, size, own.pixel_threshold)
+        return own.decide(score, regions=regions)
+
+    return decide
 
 
 def _graph_threshold(threshold: Threshold | None) -> float | None:

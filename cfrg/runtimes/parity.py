@@ -11,9 +11,11 @@ from cfrg.network import processing
 from threecad.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import numpy.typing as npt
+
+    Decide = Callable[[str, npt.NDArray[np.float32], float], str]
 
 __all__ = ["TOLERANCES", "ModelAndGraph", "Parity", "Tolerance", "compare"]
 
@@ -61,9 +63,9 @@ class Parity:
         map_range: Smallest and largest value of the model's maps.
         map_error: Largest difference of two maps at a pixel, in the maps' units.
         score_error: Largest difference of two scores.
-        decisions_changed: Images on the other side of the threshold; ``None`` without threshold.
-        undecidable: Of these, images whose score lies so near the threshold that the tolerance of
-            float32 covers it. They do not count as changed.
+        decisions_changed: Images that are decided otherwise; ``None`` without threshold.
+        undecidable: Images that are decided otherwise, and so near a threshold that the tolerance
+            of float32 covers it. They do not count as changed.
         worst: Id of the image with the largest map error.
         worst_pixel: Row and column in its map.
         worst_values: The model's and the graph's value there.
@@ -129,19 +131,24 @@ class Parity:
         return {**asdict(self), "relative_error": self.relative_error}
 
 
-def compare(comparisons: Iterable[ModelAndGraph], image_threshold: float | None) -> Parity:
+def compare(
+    comparisons: Iterable[ModelAndGraph],
+    image_threshold: float | None,
+    decide: Decide | None = None,
+) -> Parity:
     """Return the largest differences.
 
     Args:
         comparisons: Both answers, image by image.
-        image_threshold: Of the model's decision.
+        image_threshold: Of the graph's own decision.
+        decide: What is decided by the policy beside the graph, from id, map (h, w) and score.
 
     Raises:
         ModelError: If there is no image.
     """
     low, high, map_error, score_error = np.inf, -np.inf, -1.0, 0.0
     worst, worst_pixel, worst_values = "", (0, 0), (0.0, 0.0)
-    margins: list[float] = []  # distance from the threshold where the decisions differ
+    changed: list[ModelAndGraph] = []
     count = 0
     for pair in comparisons:
         count += 1
@@ -153,22 +160,45 @@ def compare(comparisons: Iterable[ModelAndGraph], image_threshold: float | None)
             worst_values = (float(pair.expected[row, column]), float(pair.found[row, column]))
         difference = abs(pair.found_score - pair.expected_score)
         score_error = max(score_error, np.inf if np.isnan(difference) else difference)
-        if image_threshold is None or pair.decision is None:
-            continue
-        if processing.decide(pair.expected_score, image_threshold) != pair.decision:
-            margins.append(abs(pair.expected_score - image_threshold))
+        if _found(pair, decide) != _expected(pair, image_threshold, decide):
+            changed.append(pair)
     if not count:
         raise ModelError("There is no image to compare the exported graph on.")
     covered = TOLERANCES["float32"].error * (high - low)
-    undecidable = sum(margin <= covered for margin in margins)
+    undecidable = 0
+    for pair in changed:
+        around = [_expected(pair, image_threshold, decide, by) for by in (-covered, covered)]
+        answers = zip(_found(pair, decide), *around, strict=True)
+        undecidable += all(found in near for found, *near in answers)
     return Parity(
         images=count,
         map_range=(low, high),
         map_error=map_error,
         score_error=score_error,
-        decisions_changed=None if image_threshold is None else len(margins) - undecidable,
+        decisions_changed=None
+        if image_threshold is None and decide is None
+        else len(changed) - undecidable,
         undecidable=undecidable,
         worst=worst,
         worst_pixel=worst_pixel,
         worst_values=worst_values,
     )
+
+
+def _found(pair: ModelAndGraph, decide: Decide | None) -> tuple[bool | None, str | None]:
+    """Return what the graph says itself, and what the policy makes of its map and score."""
+    by_policy = None if decide is None else decide(pair.id, pair.found, pair.found_score)
+    return pair.decision, by_policy
+
+
+def _expected(
+    pair: ModelAndGraph, image_threshold: float | None, decide: Decide | None, by: float = 0.0
+) -> tuple[bool | None, str | None]:
+    """Return the same of the model, its map and score higher ``by`` something."""
+    own = None
+    if image_threshold is not None and pair.decision is not None:
+        own = processing.decide(pair.expected_score + by, image_threshold)
+    by_policy = None
+    if decide is not None:
+        by_policy = decide(pair.id, pair.expected + np.float32(by), pair.expected_score + by)
+    return own, by_policy

@@ -22,7 +22,8 @@ from small_networks import SMALL
 import cfrg.cli
 from cfrg.export import graph
 from cfrg.export.graph import DetectionGraph, Preprocessing
-from cfrg.export.writing import ExportReport, export_run, policy_file, read_policy_of
+from cfrg.export.writing import ExportReport, decider, export_run, policy_file, read_policy_of
+from cfrg.inference.policy import DecisionPolicy
 from cfrg.inference.thresholds import Threshold, digest_weights, read_policy
 from cfrg.network import processing
 from cfrg.network.config import TILED, CFRGConfig
@@ -386,6 +387,31 @@ def test_parity_counts_decisions_off_the_threshold_only() -> None:
     assert parity.score_error == pytest.approx(0.1)
     assert parity.relative_error == pytest.approx(0.1)
     with pytest.raises(ModelError, match="1 of 3 decisions changed"):
+        parity.check(TOLERANCES["int8"], "It")
+
+
+def test_parity_counts_all_that_a_policy_decides() -> None:
+    strict = DecisionPolicy(defective=0.4, review=0.3, pixel_threshold=0.5)
+    policy = DecisionPolicy(
+        defective=0.6,
+        review=0.2,
+        pixel_threshold=0.5,
+        least_area=3,
+        categories={"Part": strict},
+    )
+    small = np.zeros((4, 4), np.float32)
+    small[0, :2] = 1.0
+    large = small.copy()
+    large[0, 2] = 0.5 + 1e-3
+    pairs = [
+        pair(0.31, 0.29, name="Part/test/good/1"),  # to be reviewed, not good
+        pair(0.25, 0.21, name="Part/test/good/2"),  # good, although above the others' review
+        replace(pair(0.7, 0.7, name="3"), expected=small, found=large),  # a region large enough
+        pair(0.3, 0.3 + 1e-6, name="Part/test/good/4"),  # on the threshold
+    ]
+    parity = compare(pairs, None, decider(policy))
+    assert (parity.decisions_changed, parity.undecidable) == (2, 1)
+    with pytest.raises(ModelError, match="2 of 4 decisions changed"):
         parity.check(TOLERANCES["int8"], "It")
 
 
