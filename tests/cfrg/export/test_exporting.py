@@ -24,6 +24,7 @@ from cfrg.export import graph
 from cfrg.export.graph import DetectionGraph, Preprocessing
 from cfrg.export.writing import ExportReport, decider, export_run, policy_file, read_policy_of
 from cfrg.inference.policy import DecisionPolicy
+from cfrg.inference.predictor import Predictor
 from cfrg.inference.thresholds import Threshold, digest_weights, read_policy
 from cfrg.network import processing
 from cfrg.network.config import TILED, CFRGConfig
@@ -282,25 +283,46 @@ def test_openvino_and_its_consumer_script(
 
 
 def check_consumer(name: str, path: Path, tree: Path, model: CFRG, folder: Path) -> None:
+    """Run an example without torch and our packages: it decides as the predictor does."""
     image = noise(96, 130)
     Image.fromarray(image).save(folder / "part.png")
     blocked = "import sys; sys.modules.update(dict.fromkeys(('torch', 'cfrg', 'threecad')));"
     script = EXAMPLES / name
-    finished = subprocess.run(
-        [
-            sys.executable, "-c",
+
+    def run(*options: str) -> list[str]:
+        words = [
             f"{blocked} import runpy; sys.argv[0] = {str(script)!r};"
             f"runpy.run_path({str(script)!r}, run_name='__main__')",
-            str(path), str(folder / "part.png"),
-        ],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert finished.returncode == 0, finished.stderr
-    _, scores = model.predict(prepare(model, image))
-    threshold = open_session(path).metadata["threshold"]["image_threshold"]
-    answer = "DEFECT" if float(scores[0]) > threshold else "good"
-    assert finished.stdout.split()[1] == answer
-    assert float(finished.stdout.split()[-1]) == pytest.approx(float(scores[0]), abs=1e-3)
+            *(str(path), str(folder / "part.png"), *options),
+        ]
+        finished = subprocess.run(
+            [sys.executable, "-c", *words], capture_output=True, text=True, check=False
+        )
+        assert finished.returncode == 0, finished.stderr
+        return finished.stdout.split()
+
+    (found,) = Predictor(model, device="cpu").predict([image])
+    score, lowest = found.score, float(found.map.min())
+    kept = policy_file(path).read_text()
+    answers = []
+    for change in (
+        {},
+        {"defective": score + 1, "review": score - 1},
+        {"defective": score - 1, "review": None, "pixel_threshold": lowest - 1, "least_area": 9},
+        {"defective": score - 1, "review": None, "least_area": 130 * 96 + 1},
+    ):
+        policy = DecisionPolicy.from_dict({**json.loads(kept), **change})
+        atomic.write_json(policy_file(path), policy.to_dict())
+        (expected,) = Predictor(model, device="cpu", policy=policy).predict([image])
+        said = run()
+        assert said[1] == expected.decision, change
+        assert float(said[-1]) == pytest.approx(score, abs=1e-3)
+        answers.append(said[1])
+    assert answers[1:] == ["review", "defective", "good"]
+    own = replace(policy, categories={"Part": DecisionPolicy(defective=score - 1)})
+    atomic.write_json(policy_file(path), own.to_dict())
+    assert [run("--category", name)[1] for name in ("Part", "Other")] == ["defective", "good"]
+    policy_file(path).write_text(kept)
 
 
 def test_torch_export_without_threshold_has_no_decision(
