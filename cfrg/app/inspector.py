@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -19,7 +20,7 @@ from cfrg.inference.deadlines import ending
 from cfrg.inference.overlays import colour_scale
 from cfrg.inference.policy import DecisionPolicy
 from cfrg.inference.predictor import Predictor
-from cfrg.inference.regions import find_regions
+from cfrg.inference.regions import find_regions, without_small
 from cfrg.inference.thresholds import Threshold
 from threecad.dataset.samples import GOOD
 from threecad.errors import ImageError, UsageError
@@ -151,8 +152,8 @@ class Inspector:
 
         Args:
             inspection: What to draw.
-            pixel_threshold: In the overlay, a white line runs round what is above. The colours do
-                not move with it.
+            pixel_threshold: In the overlay, a white line runs round what is above and large enough
+                to count. The colours do not move with it.
             view: One of ``VIEWS``.
         """
         low, high = self.scale
@@ -162,9 +163,10 @@ class Inspector:
             height, width = inspection.image.shape[:2]
             values = cv2.resize(inspection.map, (width, height), interpolation=cv2.INTER_LINEAR)
             return heatmap(np.asarray(values), vmin=low, vmax=high)
-        return overlay(
-            inspection.image, inspection.map, vmin=low, vmax=high, threshold=pixel_threshold
+        counted = without_small(
+            inspection.map, inspection.size, pixel_threshold, self.predictor.policy.least_area
         )
+        return overlay(inspection.image, counted, vmin=low, vmax=high, threshold=pixel_threshold)
 
 
 class Inspections:
@@ -225,7 +227,7 @@ def load_inspectors(
     pixel_threshold: float | None = None,
     **options: Any,
 ) -> list[Inspector]:
-    """Return an inspector for each run.
+    """Return an inspector for each run, and for each category that has thresholds of its own.
 
     Thresholds are those given, else those of ``cfrg calibrate``. A run without takes the highest
     values of the good images at hand, and says so; without images it takes a guess.
@@ -259,7 +261,27 @@ def load_inspectors(
         name = f"{name} ({Path(run).name})" if name in taken else name
         test = () if index is None else _test_images(index, predictor.category)
         inspectors.append(_make_inspector(name, predictor, test, given=threshold is not None))
+        for category, own in predictor.policy.categories.items():
+            twin = copy(predictor)
+            twin.policy = own
+            of_category = [sample for sample in test if sample.category == category]
+            inspectors.append(_of_category(f"{name}: {category}", twin, of_category))
     return inspectors
+
+
+def _of_category(name: str, predictor: Predictor, test: Sequence[Sample]) -> Inspector:
+    """Return the inspector of one category of a run that has thresholds for each."""
+    own = predictor.policy
+    assert own.defective is not None
+    assert own.pixel_threshold is not None
+    origin = "The thresholds of this category."
+    if own.false_alarm_rate is not None:
+        origin = (
+            "The thresholds of this category, calibrated on its good images for a false-alarm "
+            f"rate of {own.false_alarm_rate:.2%}."
+        )
+    examples = _choose_examples(test)
+    return Inspector(name, predictor, own.defective, own.pixel_threshold, origin, True, examples)
 
 
 def _make_inspector(

@@ -27,8 +27,9 @@ from cfrg.images.frames import to_rgb
 from cfrg.images.sources import find_images
 from cfrg.inference.outlines import outline_regions
 from cfrg.inference.overlays import draw_overlay
+from cfrg.inference.policy import DecisionPolicy
 from cfrg.inference.predictor import Predictor
-from cfrg.inference.regions import flag_pixels
+from cfrg.inference.regions import flag_pixels, without_small
 from cfrg.inference.streaming import WriteBehind
 from threecad.errors import UsageError
 from threecad.evaluation.predictions import MapFormat, PredictionWriter
@@ -93,7 +94,8 @@ class FolderWriter:
         masks: Whether to write masks.
         overlays: Whether to write overlays; then ``add`` needs the images.
         annotations: The annotation tool to write outlines for; then ``add`` needs image files.
-        pixel_threshold: For masks, overlays and outlines.
+        policy: Has the pixel threshold and the least area of masks, overlays and outlines, those of
+            the image's category where they differ.
         bits: Of 16 that the images have a channel, how many are used; 8 for any image.
 
     Raises:
@@ -108,17 +110,18 @@ class FolderWriter:
         masks: bool = False,
         overlays: bool = False,
         annotations: Tool | None = None,
-        pixel_threshold: float | None = None,
+        policy: DecisionPolicy | None = None,
         bits: int = 8,
     ) -> None:
-        if (masks or overlays or annotations) and pixel_threshold is None:
+        self.policy = policy or DecisionPolicy()
+        if (masks or overlays or annotations) and self.policy.pixel_threshold is None:
             raise UsageError(
                 "Masks, overlays and annotations need a threshold for pixels. Run `cfrg "
                 "calibrate`, or give `pixel_threshold`."
             )
         self.folder = Path(folder)
         self.masks, self.overlays = masks, overlays
-        self.pixel_threshold, self.bits = pixel_threshold or 0.0, bits
+        self.bits = bits
         self.written = Written()
         self._suggestions = None
         if annotations:
@@ -168,18 +171,22 @@ class FolderWriter:
         anomaly_map = prediction.map
         if anomaly_map is not None:
             self._predictions.add(prediction.id, anomaly_map, prediction.score)
+            own = self.policy.of(self.policy.category_of(prediction.id))
+            threshold = own.pixel_threshold or 0.0
+            if self.masks or self.overlays or self._suggestions:
+                anomaly_map = without_small(anomaly_map, prediction.size, threshold, own.least_area)
             if self.masks:
-                flagged = flag_pixels(anomaly_map, prediction.size, self.pixel_threshold)
+                flagged = flag_pixels(anomaly_map, prediction.size, threshold)
                 path = self.folder / "masks" / f"{prediction.id}.png"
                 write_png(path, flagged.astype(np.uint8) * np.uint8(255))
             if self.overlays and image is not None:
                 pixels = to_rgb(image, self.bits)
-                picture = draw_overlay(pixels, anomaly_map, self.pixel_threshold)
+                picture = draw_overlay(pixels, anomaly_map, threshold)
                 path = self.folder / "overlays" / f"{prediction.id}.jpg"
                 with atomic.replacing(path, durable=False) as temporary:
                     Image.fromarray(picture).save(temporary, quality=92)
             if self._suggestions and isinstance(image, Path):
-                outlines = outline_regions(anomaly_map, prediction.size, self.pixel_threshold)
+                outlines = outline_regions(anomaly_map, prediction.size, threshold)
                 self._suggestions.add(prediction.id, image, outlines)
         line = json.dumps(prediction.to_dict(), ensure_ascii=False, allow_nan=False)
         self._lines.write(f"{line}\n")
@@ -252,7 +259,7 @@ def write_predictions(
         masks=masks,
         overlays=overlays,
         annotations=annotations,
-        pixel_threshold=predictor.pixel_threshold,
+        policy=predictor.policy,
         bits=predictor.tiling.bits,
     )
     predictions = tqdm(

@@ -13,7 +13,7 @@ from threecad.evaluation.evaluables import resize_map
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["FlaggedRegion", "find_regions", "flag_pixels"]
+__all__ = ["FlaggedRegion", "find_regions", "flag_pixels", "without_small"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,35 @@ def flag_pixels(
         return np.zeros(size, np.bool_)
     flagged: npt.NDArray[np.bool_] = resize_map(anomaly_map, size) > threshold
     return flagged
+
+
+def without_small(
+    anomaly_map: npt.NDArray[np.float32],
+    size: tuple[int, int],
+    threshold: float,
+    least_area: int,
+) -> npt.NDArray[np.float32]:
+    """Return the map with what is too small to count cut down to the threshold.
+
+    Args:
+        anomaly_map: (h, w) float32.
+        size: Height and width of the image.
+        threshold: Values above it belong to a region.
+        least_area: Regions of fewer pixels of the image do not count.
+
+    Returns:
+        At the size of the image where something was cut down, else the map itself.
+    """
+    if least_area <= 1 or anomaly_map.max() <= threshold:
+        return anomaly_map
+    values = np.asarray(resize_map(anomaly_map, size), np.float32)
+    flagged = values > threshold
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(
+        flagged.view(np.uint8), connectivity=8
+    )
+    small = statistics[:, cv2.CC_STAT_AREA] < least_area
+    small[0] = False  # what is not flagged
+    return np.where(small[labels], np.float32(threshold), values)
 
 
 def find_regions(

@@ -88,6 +88,35 @@ def inspector(model: CFRG) -> Inspector:
     return Inspector("Part", Predictor(model, device="cpu"), 4.0, 2.0, "For a test.", True)
 
 
+def test_a_run_of_several_categories_is_asked_by_category(run: Path, sample_tree: Path) -> None:
+    calibrate(run, 3.0, 2.0)
+    stored = json.loads((run / "calibration.json").read_text())
+    own = DecisionPolicy(
+        defective=4.5, review=3.5, pixel_threshold=2.5, least_area=7, false_alarm_rate=0.02
+    )
+    stored["policy"]["categories"] = {CATEGORY: own.to_dict()}
+    (run / "calibration.json").write_text(json.dumps(stored))
+    whole, of_category = load_inspectors([run], root=sample_tree, device="cpu")
+    assert whole.threshold == 3.0
+    assert (of_category.threshold, of_category.pixel_threshold) == (4.5, 2.5)
+    assert of_category.name == f"{whole.name}: {CATEGORY}"
+    assert "2.00%" in of_category.origin
+    assert {sample.category for sample in of_category.examples} == {CATEGORY}
+    assert "Review" in describe_verdict(of_category, found(4.0), 4.5)
+    assert "Defective" in describe_verdict(whole, found(4.0), 3.0)
+
+
+def test_what_is_too_small_has_no_line_round_it(model: CFRG) -> None:
+    drawn = []
+    for least_area in (0, 100, 101):
+        predictor = Predictor(model, device="cpu")
+        predictor.policy = DecisionPolicy(defective=4.0, pixel_threshold=2.0, least_area=least_area)
+        inspector = Inspector("Part", predictor, 4.0, 2.0, "For a test.", True)
+        drawn.append(int((inspector.draw(found(), 2.0) == 255).all(-1).sum()))
+    assert drawn[0] == drawn[1] > 0
+    assert drawn[2] == 0
+
+
 def test_an_inspection_is_a_prediction(run: Path, sample_tree: Path) -> None:
     (inspector,) = load_inspectors([run], device="cpu")
     sample = scan(sample_tree).select(category=CATEGORY).samples[-1]

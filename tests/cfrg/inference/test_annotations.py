@@ -15,6 +15,7 @@ from PIL import Image
 
 from cfrg.inference.folder import FolderWriter
 from cfrg.inference.outlines import outline_regions
+from cfrg.inference.policy import DecisionPolicy
 from cfrg.inference.prediction import Prediction
 from threecad import scan
 from threecad.dataset.samples import read_sample_mask
@@ -32,7 +33,7 @@ def _predict(folder: Path, tool: Tool) -> tuple[Path, npt.NDArray[np.bool_]]:
     anomaly_map[30:36, 40:44] = 3.0
     rng = np.random.default_rng(0)
     out = folder / "found"
-    with FolderWriter(out, annotations=tool, pixel_threshold=2.0) as writer:
+    with FolderWriter(out, annotations=tool, policy=DecisionPolicy(pixel_threshold=2.0)) as writer:
         for name, values in (
             ("line/1", anomaly_map),
             ("line/2", 0 * anomaly_map),

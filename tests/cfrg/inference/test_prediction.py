@@ -24,7 +24,9 @@ from cfrg.inference.folder import (
     write_predictions,
 )
 from cfrg.inference.overlays import LARGEST, colour_scale, draw_overlay
-from cfrg.inference.regions import find_regions, flag_pixels
+from cfrg.inference.policy import DecisionPolicy
+from cfrg.inference.prediction import Prediction
+from cfrg.inference.regions import find_regions, flag_pixels, without_small
 from cfrg.network.processing import normalize, resize
 from threecad import scan
 from threecad.errors import DataError, ModelError, UsageError
@@ -451,7 +453,8 @@ def test_masks_and_overlays_have_the_size_of_the_image(tmp_path: Path) -> None:
     image[100:200, 50:100] = 250
     Image.fromarray(image).save(folder / "a.png")
     predictor = Predictor(Brightness(), device="cpu", threshold=0.5, pixel_threshold=0.5)
-    with FolderWriter(tmp_path / "p", masks=True, overlays=True, pixel_threshold=0.5) as writer:
+    policy = DecisionPolicy(pixel_threshold=0.5)
+    with FolderWriter(tmp_path / "p", masks=True, overlays=True, policy=policy) as writer:
         for prediction in predictor.predict_files(find_images([folder])):
             writer.add(prediction, folder / "a.png")
     mask = np.asarray(Image.open(tmp_path / "p" / "masks" / "a.png"))
@@ -493,3 +496,42 @@ def test_overlays_of_huge_images_are_scaled_down() -> None:
 def test_model_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such"):
         Predictor.from_pretrained(tmp_path / "nowhere")
+
+
+def two_regions() -> np.ndarray:
+    values = np.zeros((40, 60), np.float32)
+    values[5:7, 5:8] = 1.0  # 6 pixels
+    values[20:30, 30:40] = 2.0  # 100 pixels
+    return values
+
+
+@pytest.mark.parametrize(("least_area", "left"), [(0, 106), (6, 106), (7, 100), (101, 0)])
+def test_small_regions_are_cut_down_to_the_threshold(least_area: int, left: int) -> None:
+    values = two_regions()
+    counted = without_small(values, (40, 60), 0.5, least_area)
+    assert (counted > 0.5).sum() == left
+    assert (counted[values <= 0.5] == values[values <= 0.5]).all()
+    large = without_small(values, (80, 120), 0.5, 4 * least_area)
+    assert (large > 0.5).any() == (left > 0)
+
+
+def test_masks_overlays_and_outlines_keep_to_the_policy_of_the_category(tmp_path: Path) -> None:
+    policy = DecisionPolicy(
+        defective=0.5,
+        pixel_threshold=0.5,
+        categories={"Part": DecisionPolicy(defective=0.5, pixel_threshold=1.5)},
+        least_area=7,
+    )
+    image = tmp_path / "a.png"
+    Image.fromarray(np.full((40, 60, 3), 99, np.uint8)).save(image)
+    out = tmp_path / "p"
+    with FolderWriter(out, masks=True, overlays=True, annotations="coco", policy=policy) as writer:
+        for name in ("Part/test/good/1", "other"):
+            values = two_regions()
+            values[20:30, 30:35] = 1.0
+            writer.add(Prediction(name, values, 2.0, size=(40, 60)), image)
+    for name, pixels in (("Part/test/good/1", 50), ("other", 100)):
+        mask = np.asarray(Image.open(out / "masks" / f"{name}.png"))
+        assert (mask > 0).sum() == pixels
+    (written,) = (out / "annotations").glob("*.json")
+    assert len(json.loads(written.read_text())["annotations"]) == 2
