@@ -81,8 +81,9 @@ def test_batches_workers_and_sources_give_the_same_maps(run: Path, sample_tree: 
     for a, b, c, d in zip(one, many.predict_files(files), arrays, images, strict=True):
         assert a.id == b.id
         for other in (b, c, d):
-            np.testing.assert_allclose(other.map, a.map, atol=2e-5)
-            assert other.score == pytest.approx(a.score, abs=2e-5)
+            # Untrained maps reach hundreds, where float32 itself is no finer than 1.5e-5.
+            np.testing.assert_allclose(other.map, a.map, atol=2e-5, rtol=5e-7)
+            assert other.score == pytest.approx(a.score, abs=2e-5, rel=5e-7)
 
 
 def test_prediction_is_that_of_the_model(run: Path, sample_tree: Path) -> None:
