@@ -23,7 +23,7 @@ from threecad.dataset.duplicates.near import (
     find_near_across,
     survey_near,
 )
-from threecad.dataset.file_checks import check_images, check_masks, suspect_masks
+from threecad.dataset.file_checks import check_depths, check_images, check_masks, suspect_masks
 from threecad.dataset.findings import FindingsReport
 from threecad.dataset.samples import Index
 from threecad.dataset.scanning import scan
@@ -140,6 +140,7 @@ def audit(
     ]
     report = FindingsReport(str(index.root), list(index.findings))
     report.findings += check_images(index, images)
+    report.findings += check_depths(index)
     report.findings += check_masks(index, images, masks)
     report.findings += suspect_masks(index, masks)
     for duplicate in duplicates:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from threecad.dataset.findings import Finding
 from threecad.dataset.samples import relative_path
+from threecad.errors import ImageError
+from threecad.images.camera_bits import find_bits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,6 +23,7 @@ __all__ = [
     "OUTLIER_DEVIATIONS",
     "OUTLIER_FACTOR",
     "SPECK_AREA",
+    "check_depths",
     "check_images",
     "check_masks",
     "odd_mask",
@@ -37,6 +40,9 @@ OUTLIER_DEVIATIONS = 5.0
 
 OUTLIER_FACTOR = 10.0
 """Smallest ratio to the type's median area at which a mask stands out."""
+
+PEEKED = 8
+"""Images of a category that are looked at to see whether they are nearly black."""
 
 _OUTLIER_SAMPLE = 10  # masks of a type below which its distribution is not known
 
@@ -58,6 +64,28 @@ def check_images(index: Index, images: Mapping[Path, ImageFacts]) -> Iterator[Fi
             )
         if problem := images[sample.image].problem:
             yield unreadable("image", sample, relative_path(sample.image, index.root), problem)
+
+
+def check_depths(index: Index) -> Iterator[Finding]:
+    """Name the categories whose cameras use only the lower of sixteen bits.
+
+    ``PEEKED`` images of each are looked at.
+    """
+    for category in index.categories:
+        samples = [sample for sample in index if sample.category == category]
+        step = max(1, len(samples) // PEEKED)
+        try:
+            used = find_bits(sample.image for sample in samples[::step][:PEEKED])
+        except ImageError:  # named by itself
+            continue
+        if 8 < used < 16:
+            yield Finding(
+                "image-dark",
+                "warning",
+                f"The images of {category} have 16 bits a channel, of which the lower {used} are "
+                "used: by the upper eight, which most programs take, they are nearly black.",
+                advice=f"Train with `bits={used}`; other programs need images of 8 bits.",
+            )
 
 
 def unreadable(kind: Literal["image", "mask"], sample: Sample, path: str, problem: str) -> Finding:

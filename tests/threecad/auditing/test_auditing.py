@@ -53,6 +53,24 @@ def test_different_pictures_raise_nothing(widgets: Path) -> None:
     assert examine(widgets, near=True).report.findings == []
 
 
+@pytest.mark.parametrize(("bits", "named"), [(8, False), (10, True), (12, True), (16, False)])
+def test_images_of_a_cameras_lower_bits_are_said_to_be_dark(
+    widgets: Path, bits: int, named: bool
+) -> None:
+    for path in widgets.rglob("*.png"):
+        if "ground_truth" in path.parts or bits == 8:
+            continue
+        values = np.asarray(Image.open(path).convert("L")).astype(np.uint16)
+        values[0, 0] = 255
+        Image.fromarray(values << (bits - 8)).save(path)
+    dark = found(examine(widgets), "image-dark")
+    assert bool(dark) == named
+    if named:
+        assert all(f"lower {bits} " in finding.message for finding in dark["image-dark"])
+        assert f"`bits={bits}`" in str(dark["image-dark"][0].advice)
+        assert "image-dark" in render_page(examine(widgets))
+
+
 def test_the_sample_has_no_duplicates(sample_tree: Path) -> None:
     result = examine(sample_tree, near=True)
     assert found(result, "duplicate") == {}
