@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cfrg.cli.options import listening_options
+from cfrg.cli.options import listening_options, runtime_option
 from threecad.cli.group import examples
 
 __all__ = ["serve"]
@@ -79,6 +79,7 @@ __all__ = ["serve"]
     help="Of an image.",
 )
 @click.option("--device", metavar="D", help="cpu, cuda, …  [default: CUDA if there is one]")
+@runtime_option
 def serve(
     runs: tuple[str, ...],
     host: str,
@@ -93,6 +94,7 @@ def serve(
     max_bytes: int,
     max_pixels: int,
     device: str | None,
+    runtime: str,
 ) -> None:
     """Answer for detectors over HTTP: photographs in, predictions out.
 
@@ -117,4 +119,5 @@ def serve(
         max_bytes=max_bytes,
         max_pixels=max_pixels,
         device=device,
+        runtime=runtime,
     )

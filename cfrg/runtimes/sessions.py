@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from abc import ABC, abstractmethod
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -105,12 +106,17 @@ class _OpenVinoSession(Session):
         if threads and name == "CPU":
             options["INFERENCE_NUM_THREADS"] = threads
         self._compiled = core.compile_model(model, name, options)
+        # One request computes for one caller: threads that share a session have one each.
+        self._requests = threading.local()
         self.outputs = [output.any_name for output in model.outputs]
         text = model.get_rt_info(METADATA_KEY).value if model.has_rt_info(METADATA_KEY) else "{}"
         self.metadata: dict[str, Any] = json.loads(text)
 
     def run(self, image: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-        results = self._compiled([image])
+        request = getattr(self._requests, "own", None)
+        if request is None:
+            request = self._requests.own = self._compiled.create_infer_request()
+        results = request.infer([image])
         return [np.array(results[i]) for i in range(len(self.outputs))]
 
 

@@ -423,3 +423,29 @@ def test_many_clients_at_once_lose_nothing(
     for number, (status, said) in enumerate(answers):
         assert status == 200
         assert without_times(said) == expected[number % 6]
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_threads_share_a_runtime_and_mix_nothing_up(
+    run: Path, tmp_path: Path, runtime: str
+) -> None:
+    packages = {"onnx": "onnxruntime", "openvino": "openvino"}
+    for package in ("onnxscript", packages[runtime]):
+        pytest.importorskip(package)
+    alone = Predictor.from_pretrained(run, device="cpu", batch_size=1, runtime=runtime)
+    contents = [png(60 + 5 * n, 50, seed=n) for n in range(6)]
+    expected = [predict(alone, content)[0] for content in contents]
+    options = ("--runtime", runtime, "--workers", "4")
+    with serving(run, *options, place=tmp_path / runtime) as server:
+
+        def ask(number: int) -> tuple[int, Any]:
+            return server.post("/predict", contents[number % 6])
+
+        with ThreadPoolExecutor(8) as clients:
+            answers = list(clients.map(ask, range(60)))
+    for number, (status, said) in enumerate(answers):
+        assert status == 200
+        said, wanted = without_times(said), expected[number % 6]
+        assert said["score"] == pytest.approx(wanted["score"], abs=1e-4)
+        assert said["decision"] == wanted["decision"]
+    assert "PyTorch instead" not in server.errors.read_text()
