@@ -189,6 +189,13 @@ def convert(source: Path, destination: Path, *, as_json: bool, **options: Any) -
 @_placement_options(reference=False)
 @mask_rule_option
 @_decision_options
+@click.option(
+    "--errata-for",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="ROOT",
+    help="SRC are annotations of the images of ROOT that people corrected; DST, a .json, gets what "
+    "they changed.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what SRC is understood as, and write nothing.")
 @click.option(
     "--html",
@@ -200,7 +207,13 @@ def convert(source: Path, destination: Path, *, as_json: bool, **options: Any) -
 @workers_option
 @json_option
 def import_(
-    folders: tuple[Path, ...], *, dry_run: bool, html: Path | None, as_json: bool, **options: Any
+    folders: tuple[Path, ...],
+    *,
+    errata_for: Path | None,
+    dry_run: bool,
+    html: Path | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Bring images in another layout into that of 3CAD, at DST.
 
@@ -216,6 +229,11 @@ def import_(
     from threecad.formats import convert as convert_folder
     from threecad.formats import plan
 
+    if errata_for is not None:
+        if len(folders) != 2 or dry_run:
+            raise UsageError("--errata-for takes SRC and DST, a .json, and no --dry-run.")
+        _write_corrections(*folders, errata_for, options, as_json=as_json)
+        return
     if html is not None and not dry_run:
         raise UsageError("--html shows what --dry-run finds. Give both.")
     if dry_run:
@@ -242,6 +260,23 @@ def import_(
         **_decided(options),
     )
     _print(result, as_json=as_json)
+
+
+def _write_corrections(
+    source: Path, out: Path, root: Path, options: dict[str, Any], *, as_json: bool
+) -> None:
+    from threecad.dataset.scanning import scan
+    from threecad.formats.corrections import write_corrections
+
+    decided = _decided(options)
+    kept = {name: decided[name] for name in ("from_", "mask_rule", "decisions", "workers")}
+    errata = write_corrections(source, scan(root), out, **kept)
+    if as_json:
+        print_json({"errata": str(out), "entries": [e.to_dict() for e in errata.entries]})
+        return
+    click.echo(f"{out}: {len(errata.entries)} corrections of {root}.")
+    for entry in errata.entries:
+        click.echo(f"  {entry.id}: {entry.action} ({entry.reason})")
 
 
 def _print(result: Conversion, *, as_json: bool) -> None:
