@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["learn_to_read", "plain"]
 
+Distances = dict[int, "Tensor"]
+"""Of images by position, to what is remembered of the others on the first scale, (1, 1, h, w)."""
+
 STUDIED = 64
 """Good images of the training from which it is learnt what is usual at a place, at most."""
 
@@ -60,18 +63,15 @@ def learn_to_read(
     memory = min(config.memory, height * width * len(good))
     model.read_by(replace(config, by_place=False, memory=memory))
     owners = _remember(model, good, seed) if config.memory_weight else []
-    by_place = False
+    known: Distances = {}
     if len(good.studied) >= FEWEST and config.memory_weight:
-        distances = [
-            nearest_distances(
-                join_levels(model.teach(good[i])), _others(model.calibration, owners[0], i)
-            )[0, 0].cpu()
-            for i in tqdm(good.studied, "alike", unit="image", leave=False)
-        ]
-        by_place = helps(torch.stack(distances), config.score_fraction)
-    if by_place:
-        _fit_places(model, good, owners)
-    _fit_levels(model, good, owners)
+        for i in tqdm(good.studied, "alike", unit="image", leave=False):
+            others = _others(model.calibration, owners[0], i)
+            known[i] = nearest_distances(join_levels(model.teach(good[i])), others).cpu()
+        maps = torch.cat([known[i][0] for i in good.studied])
+        if helps(maps, config.score_fraction):
+            _fit_places(model, good, owners, known)
+    _fit_levels(model, good, owners, known)
 
 
 class _Good:
@@ -121,17 +121,25 @@ def _others(reading: Reading, owners: Tensor, position: int) -> Tensor:
 
 
 def _see(
-    model: CFRG, good: _Good, owners: list[Tensor], positions: Sequence[int], what: str
+    model: CFRG,
+    good: _Good,
+    owners: list[Tensor],
+    known: Distances,
+    positions: Sequence[int],
+    what: str,
 ) -> Iterator[tuple[int, Reading, str, Tensor]]:
     """Yield the map of each branch that counts, (1, 1, h, w), of each image on each scale."""
     for position in tqdm(positions, what, unit="image", leave=False):
         for scale, (reading, teacher, found) in enumerate(model.see(good[position])):
             for name in reading.names:
+                if name == MEMORY and not scale and position in known:
+                    yield scale, reading, name, known[position].to(reading.vectors.device)
+                    continue
                 others = _others(reading, owners[scale], position) if name == MEMORY else None
                 yield scale, reading, name, reading.branch(name, teacher, found, others)
 
 
-def _fit_places(model: CFRG, good: _Good, owners: list[Tensor]) -> None:
+def _fit_places(model: CFRG, good: _Good, owners: list[Tensor], known: Distances) -> None:
     """Have maps measured by what is usual at their place."""
     vectors = [reading.vectors for reading in (model.calibration, *model.smaller)]
     model.read_by(replace(model.config, by_place=True))
@@ -139,7 +147,7 @@ def _fit_places(model: CFRG, good: _Good, owners: list[Tensor]) -> None:
     for reading, remembered in zip(readings, vectors, strict=True):
         reading.vectors.copy_(remembered)
     sums: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
-    for scale, reading, name, branch in _see(model, good, owners, good.studied, "places"):
+    for scale, reading, name, branch in _see(model, good, owners, known, good.studied, "places"):
         height, width = reading.places.mean.shape[1:]
         exact = branch[0, 0].double().cpu()
         grids = tuple(
@@ -156,10 +164,10 @@ def _fit_places(model: CFRG, good: _Good, owners: list[Tensor]) -> None:
         reading.places.to(reading.vectors.device)
 
 
-def _fit_levels(model: CFRG, good: _Good, owners: list[Tensor]) -> None:
+def _fit_levels(model: CFRG, good: _Good, owners: list[Tensor], known: Distances) -> None:
     """Put each map on mean 0, deviation 1 over the held-out images."""
     moments: dict[tuple[int, str], Moments] = {}
-    for scale, reading, name, branch in _see(model, good, owners, good.held_out, "levels"):
+    for scale, reading, name, branch in _see(model, good, owners, known, good.held_out, "levels"):
         measured = reading.standardize(name, branch)
         moments.setdefault((scale, name), Moments()).add(measured.flatten()[None])
     for scale, reading in enumerate((model.calibration, *model.smaller)):
