@@ -163,8 +163,9 @@ def list_occupied(
         pages: Page of each slot.
     """
     occupied = 0
-    for count in counts.ravel():
-        occupied += count > 0
+    for number in counts.ravel():
+        if number:
+            occupied += 1
     ids = np.empty(occupied + 1, np.uint64)  # one more, which what holds nothing is written to
     listed = np.empty((occupied + 1, 1), np.int64)
     n = 0

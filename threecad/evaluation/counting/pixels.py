@@ -61,7 +61,9 @@ def find_defects(anomaly_map: AnomalyMap, mask: NDArray[np.bool_]) -> DefectPixe
     count, labels = cv2.connectedComponents(box, connectivity=8)
     values = anomaly_map.scores_at(mask)
     # A region is found once half of its pixels are flagged: at its ceil(area / 2)-th highest score.
-    region, areas, found = kernels.measure_regions(labels, values, count - 1)
+    region, areas, found = kernels.measure_regions(
+        labels.astype(np.int32, copy=False), values, count - 1
+    )
     weights = (2 * OVERLAP_SCALE + areas) // (2 * areas)  # rounded
     size_class = np.array([SIZES.index(size_of(area, mask.size)) for area in areas.tolist()])
     return DefectPixels(values, weights[region], found, size_class, region)
