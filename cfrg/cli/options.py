@@ -82,7 +82,11 @@ def runtime_option(function: Function) -> Function:
 def computing_options(function: Function) -> Function:
     """Add ``--batch-size``, ``--workers`` and ``--device``."""
     for option in (
-        click.option("--device", metavar="D", help="cpu, cuda, …  [default: cuda if there is one]"),
+        click.option(
+            "--device",
+            metavar="D",
+            help="cpu, cuda, …, of OpenVINO gpu  [default: cuda if there is one]",
+        ),
         click.option(
             "--workers",
             type=click.IntRange(min=0),

@@ -7,7 +7,7 @@ sharpness are relative to it.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -55,8 +55,7 @@ def describe(image: npt.NDArray[np.uint8]) -> Appearance:
         image: (H, W, 3) uint8 RGB.
     """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    detail = float(cv2.Laplacian(grey, cv2.CV_16S).std())
-    deviation = float(grey.std())
+    detail, deviation = _deviation(cv2.Laplacian(grey, cv2.CV_16S)), _deviation(grey)
     scale = SIDE / max(grey.shape)
     if scale < 1:
         height, width = (max(1, round(side * scale)) for side in grey.shape)
@@ -71,6 +70,11 @@ def describe(image: npt.NDArray[np.uint8]) -> Appearance:
         x=x,
         y=y,
     )
+
+
+def _deviation(values: npt.NDArray[Any]) -> float:
+    """Return the standard deviation of whole numbers, several times as fast as NumPy."""
+    return float(cv2.meanStdDev(values)[1][0, 0])
 
 
 def _centre(levels: npt.NDArray[np.float64]) -> tuple[float, float]:

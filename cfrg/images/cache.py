@@ -150,7 +150,7 @@ class _Resized(Dataset["npt.NDArray[np.uint8] | str"]):
 
     def __getitem__(self, position: int) -> Bytes | str:
         try:
-            return self.tiling.place(self.tiling.read(self.files[position]))
+            return self.tiling.place(self.tiling.open(self.files[position]))
         except ImageError as error:
             return str(error)
 

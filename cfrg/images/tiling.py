@@ -18,13 +18,14 @@ import torch
 
 from cfrg.network import processing
 from threecad.errors import ImageError, UsageError
-from threecad.images.files import MAX_PIXELS, read_image
+from threecad.images.files import MAX_PIXELS, open_rgb
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
     import numpy.typing as npt
+    from PIL import Image
 
     from cfrg.network.config import CFRGConfig
 
@@ -78,13 +79,17 @@ class Tiling:
         tile = config.tile if tile is None else tile
         return cls(config.image_size, tile, overlap, config.bits)
 
-    def read(self, path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
-        """Return an image file as (H, W, 3) uint8 RGB, the upper eight of the bits used.
+    def open(self, path: str | os.PathLike[str]) -> Image.Image:
+        """Return an image file, decoded, of mode RGB, the upper eight of the bits used.
 
         Raises:
             ImageError: If it is no such image.
         """
-        return read_image(path, self.bits)
+        return open_rgb(path, self.bits)
+
+    def read(self, path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+        """Return the same as (H, W, 3) uint8."""
+        return np.array(self.open(path))
 
     def canvas_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return height and width that an image of ``size`` is resized to, 1 × 1 or more.
@@ -104,13 +109,17 @@ class Tiling:
             )
         return height, width
 
-    def place(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Return an image (H, W, 3) uint8 on its canvas, (h, w, 3) uint8.
+    def place(self, image: npt.NDArray[np.uint8] | Image.Image) -> npt.NDArray[np.uint8]:
+        """Return an image on its canvas, (h, w, 3) uint8.
+
+        Args:
+            image: (H, W, 3) uint8, or what ``open`` returns.
 
         Raises:
             ImageError: If it is no such image, or its canvas would be too large.
         """
-        return processing.resize(image, self.canvas_size((image.shape[0], image.shape[1])))
+        size = image.shape[:2] if isinstance(image, np.ndarray) else (image.height, image.width)
+        return processing.resize(image, self.canvas_size((size[0], size[1])))
 
     def starts(self, canvas: tuple[int, int]) -> tuple[list[int], list[int]]:
         """Return the first rows and the first columns of the tiles of a canvas."""

@@ -78,9 +78,10 @@ class Predictor:
         threshold: Image scores above it mean a defect; that of the policy when ``None``.
         pixel_threshold: Map values above it belong to a region; that of the policy when ``None``.
         policy: What decides, where no threshold is given; no decisions and regions when ``None``.
-        runtime: What the network runs in: ``torch``; ``onnx``, ONNX Runtime, on ``cpu`` (when
-            ``None``) or ``cuda``; ``openvino``, on ``cpu`` (when ``None``) or ``gpu``; ``auto``,
-            the first of these two that is installed, else PyTorch. The network is exported once,
+        runtime: What the network runs in: ``torch``; ``onnx``, ONNX Runtime, on ``cpu`` or
+            ``cuda`` (when ``None``, if the installed one has it); ``openvino``, on ``cpu`` (when
+            ``None``) or ``gpu``; ``auto``, the first of these two that is installed and computes
+            on the device, else PyTorch. The network is exported once,
             which takes seconds, and used only if its maps are those of PyTorch within 1e-4 of
             their range; else PyTorch computes, with a warning.
         runtime_folder: Where the exported network is kept; in the user's cache when ``None``.
@@ -107,7 +108,7 @@ class Predictor:
     ) -> None:
         self.policy = (policy or DecisionPolicy()).with_given(threshold, pixel_threshold)
         compute_in_forked_children()
-        runtime = choose_runtime(runtime, device)
+        runtime, device = choose_runtime(runtime, device)
         # What another runtime takes and gives is on the CPU, wherever it computes.
         self.device = find_device(device if runtime == "torch" else "cpu")
         self.detector, self.batch_size, self.workers = detector, batch_size, workers
@@ -128,7 +129,7 @@ class Predictor:
         compiled = None
         if runtime != "torch":
             kept = None if runtime_folder is None else Path(runtime_folder)
-            compiled = compile_detector(cast("Any", detector), runtime, device, kept)
+            compiled = compile_detector(cast("Any", detector), runtime, device or "cpu", kept)
         # PyTorch's own threads and several readers were in each other's way on small images.
         self._readers = READERS if compiled else 1
         self._network: MapPredictor = compiled or (folded() if folded else detector)

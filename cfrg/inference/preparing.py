@@ -7,6 +7,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from cfrg.images.appearance import describe
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    import numpy as np
     import numpy.typing as npt
     import torch
+    from PIL import Image
 
     from cfrg.images.appearance import Appearance
     from cfrg.images.tiling import Tiling
@@ -61,23 +62,26 @@ class PreparedFiles(Dataset[Prepared]):
 
     def __getitem__(self, position: int) -> Prepared:
         name, path = self.files[position]
-        return prepare(name, partial(self.tiling.read, path), self.tiling)
+        return prepare(name, partial(self.tiling.open, path), self.tiling)
 
 
-def prepare(name: str, read: Callable[[], npt.NDArray[np.uint8]], tiling: Tiling) -> Prepared:
+def prepare(
+    name: str, read: Callable[[], npt.NDArray[np.uint8] | Image.Image], tiling: Tiling
+) -> Prepared:
     """Return an image on its canvas, or why there is none.
 
     Args:
         name: Its id.
-        read: Gives it, (H, W, 3) uint8.
+        read: Gives it, (H, W, 3) uint8 or as ``Tiling.open`` does.
         tiling: Knows the canvas.
     """
     begun = time.perf_counter()
     try:
         image = read()
-        size = (image.shape[0], image.shape[1])
         canvas = processing.to_tensor(tiling.place(image))
-        appearance = describe(image)
+        pixels = np.asarray(image)
+        size = (pixels.shape[0], pixels.shape[1])
+        appearance = describe(pixels)
     except (ImageError, UsageError) as error:
         return Prepared(name, None, (0, 0), time.perf_counter() - begun, str(error))
     except MemoryError:

@@ -57,14 +57,22 @@ def prepare(image: npt.NDArray[np.uint8], config: CFRGConfig) -> Tensor:
     return normalize(to_tensor(resize(image, config.image_size))[None], config)
 
 
-def resize(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Return ``image`` (H, W, 3) uint8 scaled to ``size`` (height, width), uint8.
+def resize(
+    image: npt.NDArray[np.uint8] | Image.Image, size: tuple[int, int]
+) -> npt.NDArray[np.uint8]:
+    """Return an image scaled to ``size`` (height, width), (H, W, 3) uint8.
 
     Antialiased bilinear on eight-bit values, as Pillow does it.
 
+    Args:
+        image: (H, W, 3) uint8, or Pillow's of mode RGB, which saves a copy or two.
+        size: Height and width of the result.
+
     Raises:
-        ImageError: If ``image`` is not (H, W, 3) uint8.
+        ImageError: If an array is not (H, W, 3) uint8.
     """
+    if isinstance(image, Image.Image):
+        return np.array(image.resize(size[::-1], Image.Resampling.BILINEAR))
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ImageError(
             f"An image of shape {image.shape} and type {image.dtype} cannot be used. "

@@ -69,39 +69,43 @@ class CompiledDetector:
         return torch.from_numpy(maps)
 
 
-def choose_runtime(choice: str, device: str | None) -> str:
-    """Return the runtime to compute in: ``torch``, ``onnx`` or ``openvino``.
+def choose_runtime(choice: str, device: str | None) -> tuple[str, str | None]:
+    """Return the runtime to compute in, ``torch``, ``onnx`` or ``openvino``, and its device.
 
     Args:
         choice: One of ``CHOICES``. ``auto`` takes the first of ONNX Runtime and OpenVINO that is
             installed with what writes a graph, and computes on the device; else PyTorch.
-        device: As ``check_device`` takes it; ``None`` is the CPU, for ``auto`` only where PyTorch
-            has no CUDA device.
+        device: As ``check_device`` takes it. ``None`` is CUDA where PyTorch has it and the runtime
+            computes on it, else the CPU; ``auto`` rather takes PyTorch than leave CUDA unused.
+            PyTorch's own device is returned as it is.
 
     Raises:
         UsageError: If there is no such choice, or it is not installed or lacks the device.
     """
     if choice not in CHOICES:
         raise UsageError(f"No runtime {choice!r}. There are: {', '.join(CHOICES)}.")
-    if choice == "torch":
-        return choice
-    if choice != "auto":
-        check_device(PACKAGES[choice], device or "cpu")
-        return choice
-    if find_version("onnxscript") is None:
-        return "torch"
-    wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    for name, package in PACKAGES.items():
-        try:
-            check_device(package, wanted)
-        except UsageError:
-            continue
-        return name
-    return "torch"
+    if choice == "torch" or (choice == "auto" and find_version("onnxscript") is None):
+        return "torch", device
+    preferred = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    for name in PACKAGES if choice == "auto" else (choice,):
+        if _computes_on(PACKAGES[name], preferred):
+            return name, preferred
+    if choice == "auto":
+        return "torch", device
+    check_device(PACKAGES[choice], device or "cpu")
+    return choice, device or "cpu"
+
+
+def _computes_on(package: str, device: str) -> bool:
+    try:
+        check_device(package, device)
+    except UsageError:
+        return False
+    return True
 
 
 def compile_detector(
-    detector: Detector, runtime: str, device: str | None, folder: Path | None = None
+    detector: Detector, runtime: str, device: str, folder: Path | None = None
 ) -> CompiledDetector | None:
     """Return a detector in another runtime; ``None``, with a warning, where its maps would differ.
 
@@ -114,7 +118,7 @@ def compile_detector(
     Raises:
         UsageError: If the runtime, or what writes a graph, is not installed.
     """
-    package, device = PACKAGES[runtime], device or "cpu"
+    package = PACKAGES[runtime]
     path = _place(folder) / f"{_name(detector, package, device)}.graph"
     if (data := _read(path)) is not None:
         try:

@@ -52,6 +52,7 @@ __all__ = [
     "Header",
     "as_png",
     "open_image",
+    "open_rgb",
     "orientation_of",
     "png_bytes",
     "read_header",
@@ -151,14 +152,14 @@ def orientation_of(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def read_image(
+def open_rgb(
     path: str | os.PathLike[str],
     bits: int = 8,
     *,
     content: bytes | None = None,
     max_pixels: int | None = None,
-) -> npt.NDArray[np.uint8]:
-    """Return an image file as (H, W, 3) uint8 RGB.
+) -> Image.Image:
+    """Return an image file, decoded, as Pillow's image of mode RGB.
 
     Sixteen-bit images keep their top byte, or with ``bits`` the upper eight of those that are
     used; transparency is dropped; of several frames the first is taken. The orientation tag of a
@@ -175,22 +176,30 @@ def read_image(
             ``bits``, if it has 8 bits a channel, or values that need more.
     """
     image = open_image(path, content, max_pixels=max_pixels)
-    if bits > 8:
-        try:
-            grey = image.mode.startswith("I")
-            values = np.asarray(image).astype(np.int64)
-            if not grey:
-                lower = open_image(path, content, max_pixels=max_pixels, lower_bytes=True)
-                values = values << 8 | np.asarray(lower)
-            pixels = eight_bits(values, bits)
-        except ValueError as error:
-            advice = f"Expected 16 bits a channel, grey or RGB, of which {bits} are used."
-            raise _error(path, str(error), advice) from error
-        return np.repeat(pixels[..., None], 3, axis=2) if grey else pixels[..., :3]
+    advice = "Save it as an 8-bit RGB PNG."
     try:
-        return rgb_array(image)
+        if bits <= 8:
+            return _as_rgb(image)
+        advice = f"Expected 16 bits a channel, grey or RGB, of which {bits} are used."
+        values = np.asarray(image).astype(np.int64)
+        if not (grey := image.mode.startswith("I")):
+            lower = open_image(path, content, max_pixels=max_pixels, lower_bytes=True)
+            values = values << 8 | np.asarray(lower)
+        pixels = eight_bits(values, bits)
+        return Image.fromarray(pixels if grey else pixels[..., :3]).convert("RGB")
     except ValueError as error:
-        raise _error(path, str(error), "Save it as an 8-bit RGB PNG.") from error
+        raise _error(path, str(error), advice) from error
+
+
+def read_image(
+    path: str | os.PathLike[str],
+    bits: int = 8,
+    *,
+    content: bytes | None = None,
+    max_pixels: int | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Return an image file as (H, W, 3) uint8 RGB; arguments and errors are ``open_rgb``'s."""
+    return np.array(open_rgb(path, bits, content=content, max_pixels=max_pixels))
 
 
 def read_size(path: str | os.PathLike[str], content: bytes | None = None) -> tuple[int, int]:
@@ -352,12 +361,16 @@ def rgb_array(image: Image.Image) -> npt.NDArray[np.uint8]:
     Raises:
         ValueError: If it holds floating-point values, whose range nobody knows.
     """
+    return np.array(_as_rgb(image))
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError(NO_FLOATS)
     if image.mode.startswith("I;16") or image.mode == "I":
         grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    return np.array(image.convert("RGB"))
+        return Image.fromarray(grey).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def as_png(image: Image.Image) -> bytes:

@@ -27,11 +27,10 @@ from audit import Writer
 from cfrg.defects.on_device import CleanImages, DeviceDefects
 from cfrg.defects.pairs import PairKey, TrainingPairs
 from cfrg.images.cache import ImageCache
-from cfrg.network.processing import resize
+from cfrg.images.tiling import Tiling
 from cfrg.training.options import TrainingOptions
 from cfrg.training.recipes import make_defects
 from threecad import ThreeCAD, scan
-from threecad.images.files import read_image
 
 SIZE = 256
 TURNS = 5
@@ -70,6 +69,7 @@ def measure(root: Path, folder: Path, count: int, clock: Callable[[], float]) ->
     began = clock()
     cache = ImageCache(dataset, (SIZE, SIZE), folder=folder)
     built = 1000 * (clock() - began) / count
+    tiling = Tiling((SIZE, SIZE))
     preset = {name: TrainingOptions.preset(name) for name in ("paper", "lite")}
     pairs = {
         name: TrainingPairs(cache, make_defects(chosen, cache), seed=0)
@@ -77,7 +77,8 @@ def measure(root: Path, folder: Path, count: int, clock: Callable[[], float]) ->
     }
     samples: dict[str, Callable[[int], object]] = {
         "OpenCV, decode and resize": lambda i: read_with_opencv(files[i]),
-        "first epoch, read and resize": lambda i: resize(read_image(files[i]), (SIZE, SIZE)),
+        "first epoch, read and resize": lambda i: tiling.place(tiling.open(files[i])),
+        "the same, by way of an array": lambda i: tiling.place(tiling.read(files[i])),
         "from the cache": cache.__getitem__,
         "pair, paper": lambda i: pairs["paper"][PairKey(0, i)],
         f"pair, paper, batched on {DEVICE}": draw_batches(pairs["paper"]),

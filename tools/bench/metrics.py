@@ -1,6 +1,7 @@
 """Time, memory and error of our evaluation and of others', on the same arrays.
 
     python tools/bench/metrics.py peers            # 100 maps of 256×256, every peer installed
+    python tools/bench/metrics.py turns            # 200 of them, ours and adeval in turn
     python tools/bench/metrics.py testset          # as many maps as 3CAD's test set, two processes
     python tools/bench/metrics.py resolution       # maps of 1024×1024, two processes
 
@@ -20,9 +21,11 @@ import multiprocessing
 import os
 import platform
 import resource
+import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -49,10 +52,10 @@ def make(n, size, seed=0):
     return maps, masks
 
 
-def ours(maps, masks):
+def ours(maps, masks, breakdowns=True):
     from threecad.metrics import Evaluator
 
-    evaluator = Evaluator(breakdowns=False)
+    evaluator = Evaluator(breakdowns=breakdowns)
     labels = masks.reshape(len(masks), -1).any(1).astype(int)
     evaluator.update(maps, masks, maps.reshape(len(maps), -1).max(1), labels)
     result = evaluator.compute()
@@ -126,6 +129,7 @@ def with_adeval(maps, masks):
 
 PEERS = {
     "threecad": ("threecad", ours),
+    "threecad, without breakdowns": ("threecad", partial(ours, breakdowns=False)),
     "adeval": ("adeval", with_adeval),
     "scikit-learn": ("scikit-learn", with_sklearn),
     "torchmetrics": ("torchmetrics", with_torchmetrics),
@@ -213,7 +217,7 @@ def peers(count, size, repeats):
     print("|---|---:|---:|---:|" + "---:|" * len(KEYS))
     for name, (package, _) in PEERS.items():
         try:
-            label = f"{name} {version(package)}"
+            label = name if package == "threecad" else f"{name} {version(package)}"
         except PackageNotFoundError:
             print(f"| {name} | not installed | | |" + " |" * len(KEYS))
             continue
@@ -233,6 +237,26 @@ def peers(count, size, repeats):
             + " | ".join(errors)
             + " |",
             flush=True,
+        )
+
+
+def take_turns(count, size, repeats):
+    """Print the processor time of ours as a multiple of adeval's, turn by turn in one process."""
+    maps, masks = make(count, size)
+    names = [name for name, (package, _) in PEERS.items() if package in ("threecad", "adeval")]
+    seconds = {name: [] for name in names}
+    for turn in range(repeats + 1):
+        for name in names:
+            gc.collect()
+            used = time.process_time()
+            PEERS[name][1](maps, masks)
+            if turn:  # the first one compiles
+                seconds[name].append(time.process_time() - used)
+    for name, taken in seconds.items():
+        ratios = sorted(a / b for a, b in zip(taken, seconds["adeval"], strict=True))
+        print(
+            f"{name:30} {1000 * statistics.median(taken):6.0f} ms, × adeval "
+            f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
         )
 
 
@@ -293,7 +317,7 @@ def parallel_stream(count, size, breakdowns):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["peers", "testset", "resolution", "one"])
+    parser.add_argument("what", choices=["peers", "turns", "testset", "resolution", "one"])
     parser.add_argument("--peer", choices=PEERS)
     parser.add_argument("--count", type=int)
     parser.add_argument("--size", type=int, default=256)
@@ -308,6 +332,8 @@ def main():
     print(f"Python {platform.python_version()}, NumPy {np.__version__}\n")
     if options.what == "peers":
         peers(options.count or 100, options.size, options.repeats)
+    elif options.what == "turns":
+        take_turns(options.count or 200, options.size, options.repeats)
     elif options.what == "testset":
         parallel_stream(options.count or TEST_SET, options.size, options.breakdowns)
     else:

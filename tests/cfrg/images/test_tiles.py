@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from cfrg import CFRGConfig, Predictor
 from cfrg.images.tiling import Mosaic, Tiling
@@ -173,3 +175,17 @@ def test_impossible_tiles_are_refused() -> None:
         Tiling((64, 64), 0, 10)
     with pytest.raises(ImageError, match="Choose larger tiles"):
         Tiling((64, 64), 1).canvas_size((1000, 1000))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "I;16"])
+@pytest.mark.parametrize("tile", [0, 48])
+def test_an_opened_file_is_placed_as_its_pixels_are(mode: str, tile: int, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    if mode == "I;16":
+        image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
+    elif mode != "RGB":
+        image = image.convert(mode)
+    image.save(path := tmp_path / "image.png")
+    tiling = Tiling((32, 64), tile)
+    np.testing.assert_array_equal(tiling.place(tiling.open(path)), tiling.place(tiling.read(path)))

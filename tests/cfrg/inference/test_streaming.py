@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from small_networks import SMALL
 
+from cfrg import CFRG, CFRGConfig, Predictor
 from cfrg.inference.streaming import Later, WriteBehind, read_ahead, read_in_threads
 
 
@@ -110,3 +117,25 @@ def test_what_a_task_raises_is_raised() -> None:
     behind(fail)
     with pytest.raises(OSError, match="disk full"):
         behind.__exit__(None, None, None)
+
+
+def _resident() -> float:
+    """Return the resident memory of this process, in MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory from /proc")
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path := tmp_path / "image.png")
+    torch.manual_seed(0)
+    config = CFRGConfig.preset("lite", memory=0, memory_weight=0.0, scales=(1.0,), **SMALL)
+    predictor = Predictor(CFRG(config).eval(), device="cpu")
+    used = [
+        _resident()
+        for i, _ in enumerate(predictor.predict_files([(str(i), path) for i in range(2000)]))
+        if i in (499, 1999)
+    ]
+    assert used[1] - used[0] < 48  # the maps of 1,500 images would take 94 MiB

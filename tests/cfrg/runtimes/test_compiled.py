@@ -14,6 +14,7 @@ from command_lines import run_line
 from PIL import Image
 from small_networks import SMALL
 
+from cfrg.inference import predictor
 from cfrg.inference.predictor import Predictor
 from cfrg.network.config import CFRGConfig
 from cfrg.network.model import CFRG
@@ -181,13 +182,84 @@ def test_devices_that_a_runtime_lacks_are_refused(run: Path) -> None:
 
 @needs_runtimes
 def test_auto_takes_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose_runtime("auto", "cpu") == "onnx"
+    assert choose_runtime("auto", "cpu") == ("onnx", "cpu")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert choose_runtime("auto", "cpu") == "openvino"
+    assert choose_runtime("auto", "cpu") == ("openvino", "cpu")
     with pytest.raises(UsageError, match=r"pip install 'threecad\[onnx\]'"):
         choose_runtime("onnx", "cpu")
     monkeypatch.setitem(sys.modules, "openvino", None)
-    assert choose_runtime("auto", "cpu") == "torch"
+    assert choose_runtime("auto", "cpu") == ("torch", "cpu")
+
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+class _Runtimes:
+    """In place of ONNX Runtime and OpenVINO: what they would say they compute on."""
+
+    def __init__(self, providers: list[str], devices: list[str]) -> None:
+        self.get_available_providers = lambda: providers
+        self.available_devices = devices
+
+    def Core(self) -> _Runtimes:  # noqa: N802  (as OpenVINO calls it)
+        return self
+
+
+@pytest.mark.parametrize(
+    ("choice", "device", "providers", "graphics", "chosen"),
+    [
+        ("auto", None, [CUDA, CPU], True, ("onnx", "cuda")),
+        ("onnx", None, [CUDA, CPU], True, ("onnx", "cuda")),
+        ("onnx", "cpu", [CUDA, CPU], True, ("onnx", "cpu")),
+        ("onnx", "cuda:1", [CUDA, CPU], True, ("onnx", "cuda:1")),
+        ("openvino", None, [CUDA, CPU], True, ("openvino", "cpu")),
+        ("openvino", "gpu:1", [CPU], False, ("openvino", "gpu:1")),
+        ("auto", "gpu", [CPU], False, ("openvino", "gpu")),
+        ("auto", None, [CPU], True, ("torch", None)),  # which has CUDA
+        ("onnx", None, [CPU], True, ("onnx", "cpu")),
+        ("auto", None, [CUDA, CPU], False, ("onnx", "cpu")),
+        ("torch", None, [CUDA, CPU], True, ("torch", None)),
+    ],
+)
+def test_no_device_is_the_graphics_card_where_there_is_one(
+    choice: str,
+    device: str | None,
+    providers: list[str],
+    graphics: bool,
+    chosen: tuple[str, str | None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runtimes = _Runtimes(providers, ["CPU", "GPU.0", "GPU.1"])
+    for package in ("onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, package, runtimes)
+    monkeypatch.setattr(compiled, "find_version", lambda package: "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: graphics)
+    assert choose_runtime(choice, device) == chosen
+
+
+def test_a_device_that_the_runtime_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtimes = _Runtimes([CPU], ["CPU"])
+    for package in ("onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, package, runtimes)
+    with pytest.raises(UsageError, match="onnxruntime-gpu"):
+        choose_runtime("onnx", "cuda")
+    with pytest.raises(UsageError, match="no such device here, only cpu"):
+        choose_runtime("openvino", "gpu")
+
+
+@needs_runtimes
+def test_the_predictor_computes_where_it_was_chosen(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def compile_detector(detector: object, *where: object) -> None:
+        asked.append(where[:2])
+
+    monkeypatch.setattr(predictor, "choose_runtime", lambda choice, device: ("onnx", "cuda"))
+    monkeypatch.setattr(predictor, "compile_detector", compile_detector)
+    assert Predictor.from_pretrained(run, runtime="auto").batch_size == 16
+    assert asked == [("onnx", "cuda")]
 
 
 @needs_runtimes

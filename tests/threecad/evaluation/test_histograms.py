@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from threecad.evaluation.counting import histograms, kernels
+from threecad.evaluation.counting import histograms, kernels, page_table
 from threecad.evaluation.counting.bins import trailing_zeros
 from threecad.evaluation.counting.histograms import ScoreHistogram
+from threecad.evaluation.counting.page_table import Pages
 
 KINDS = ("smooth", "tight", "two clusters", "half", "float64", "wide", "ties", "signed")
 
@@ -97,6 +98,48 @@ def test_long_streams_fold_and_widen(monkeypatch):
         many.add(part)
     for a, b in zip(one.bins(), many.bins(), strict=True):
         assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("kind", ["smooth", "signed"])
+def test_pages_widen_where_they_are(kind):
+    scores = draw(np.random.default_rng(1), kind, 3000)
+    pages, wide = Pages(shift=32, max_pages=2**14), Pages(shift=33, max_pages=2**14)
+    assert pages.count(scores).size == wide.count(scores).size == 0
+    pages.widen()
+    for a, b in zip(pages.bins(29), wide.bins(29), strict=True):
+        assert np.array_equal(a, b)
+    assert pages.count(scores).size == 0
+    assert pages.bins(29).counts.sum() == pages.total == 6000
+
+
+def test_pages_count_no_further_than_their_integers(monkeypatch):
+    monkeypatch.setattr(histograms, "MAX_TOTAL", 1000)
+    monkeypatch.setattr(page_table, "MAX_TOTAL", 1000)
+    scores = draw(np.random.default_rng(2), "smooth", 900)
+    histogram = ScoreHistogram(max_bins=2**14, dense=True)
+    for _ in range(3):
+        histogram.add(scores)
+    assert histogram.bins().counts.sum() == 2700
+    assert (histogram.bins().counts % 3 == 0).all()
+
+
+@given(
+    labels=hnp.arrays(
+        np.int32, hnp.array_shapes(min_dims=2, max_dims=2), elements=st.integers(0, 3)
+    ),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_regions_have_the_area_and_the_middle_of_their_pixels(labels, seed):
+    scores = np.random.default_rng(seed).integers(0, 5, labels.shape).astype(np.float32)
+    names = np.unique(labels[labels > 0])
+    labels = np.searchsorted(names, labels).astype(np.int32) + (labels > 0)
+    inside = labels > 0
+    region, areas, middle = kernels.measure_regions(labels, scores[inside], len(names))
+    assert np.array_equal(region, labels[inside] - 1)
+    for i in range(len(names)):
+        ordered = np.sort(scores[labels == i + 1])
+        assert areas[i] == ordered.size
+        assert middle[i] == ordered[::-1][(ordered.size + 1) // 2 - 1]
 
 
 @given(hnp.arrays(np.float64, st.integers(1, 50), elements=st.floats(allow_nan=False)))

@@ -27,7 +27,7 @@ from threecad.dataset.duplicates.near import ASPECT_TOLERANCE, find_near
 from threecad.dataset.samples import GOOD, Sample
 from threecad.errors import ImageError
 from threecad.images.facts import ImageFacts
-from threecad.images.files import read_image
+from threecad.images.files import open_rgb
 from threecad.images.hashing import gradient_hash, pixel_hash
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def find_originals(files: Sequence[tuple[str, Path]], *, progress: bool = False)
     structures: list[_Structure] = []
     for name, path in tqdm(sorted(files), "copies", unit="image", disable=not progress):
         try:
-            image = Image.fromarray(read_image(path))
+            image = open_rgb(path)
         except (ImageError, MemoryError):
             continue  # whoever needs the image says so
         samples.append(Sample(name, name.rpartition("/")[0], "test", GOOD, (), 0, path, None))

@@ -111,6 +111,8 @@ def join_bins(first: Bins, second: Bins) -> Bins:
         if not bins.exact:
             shift = max(shift, bins.shift)
     first, second = first.at(shift), second.at(shift)
+    if not first.ids.size:
+        return second._replace(alignment=alignment)
     ids, counts = kernels.join_sorted(first.ids, first.counts, second.ids, second.counts)
     return Bins(ids, counts, shift, alignment)
 

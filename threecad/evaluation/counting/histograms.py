@@ -18,7 +18,7 @@ import numpy as np
 
 from threecad.evaluation.counting import kernels
 from threecad.evaluation.counting.bins import Bins, count_ordinals, join_bins, trailing_zeros
-from threecad.evaluation.counting.page_table import PAGE_BITS, Pages
+from threecad.evaluation.counting.page_table import MAX_TOTAL, PAGE_BITS, Pages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,6 +50,7 @@ class ScoreHistogram:
         self.total = 0
         self._bins = Bins.empty(channels)
         self._pages: Pages | None = None  # counted, but not in the bins yet
+        self._summed: tuple[Bins, NDArray[np.int64]] | None = None  # bins and their running sum
         self._waiting: list[tuple[NDArray[np.uint64], NDArray[np.int64] | None]] = []
         self._number_waiting = 0
         self._union = 0  # of the magnitude bits of the scores waiting
@@ -73,15 +74,11 @@ class ScoreHistogram:
         self.total += scores.size
         if union is None:
             union = kernels.scan(scores)[0]
-        done = 0
-        while True:
-            if self.page_bits:
-                done += self._count_on_pages(scores[done:], trailing_zeros(union))
-            if done == scores.size:
-                return
-            part = slice(done, done + MAX_WAITING)
+        if self.page_bits:
+            scores = self._count_on_pages(scores, trailing_zeros(union))
+        for start in range(0, scores.size, MAX_WAITING):
+            part = slice(start, start + MAX_WAITING)
             self._wait(scores[part], None if weights is None else weights[part], union)
-            done = min(part.stop, scores.size)
 
     def merge(self, other: ScoreHistogram) -> None:
         """Add the counts of ``other``; the result is the histogram of all scores of both."""
@@ -112,32 +109,30 @@ class ScoreHistogram:
             ids: ``(B,)`` bins that are occupied.
         """
         bins = self.bins()
-        counts = bins.counts[:, 0]
+        if self._summed is None or self._summed[0] is not bins:
+            self._summed = bins, bins.counts[:, 0].cumsum()
         place = np.searchsorted(bins.ids, ids)
-        at = counts[place]
-        return counts.cumsum()[place] - at, at
+        at = bins.counts[place, 0]
+        return self._summed[1][place] - at, at
 
-    def _count_on_pages(self, scores: NDArray[np.floating[Any]], alignment: int) -> int:
-        """Count the first scores on pages; return how many could be."""
-        if not self._bins.ids.size:
-            return 0  # nothing is known yet of where the scores lie
+    def _count_on_pages(
+        self, scores: NDArray[np.floating[Any]], alignment: int
+    ) -> NDArray[np.floating[Any]]:
+        """Count scores on pages; return those that could not be."""
         if alignment < self._bins.alignment:
             self._fold()
             if self._bins.exact:  # they may become narrower
                 self._bins = self._fit(self._bins.at(alignment))
             self._bins = self._bins._replace(alignment=alignment)
-        done = 0
-        while done < scores.size:
-            if self._pages is None:
-                self._pages = Pages(self._bins.shift, self.max_pages)
-            done += self._pages.count(scores[done:])
-            if not self._pages.full:
-                break
-            if self._pages.total == 0:
-                self._pages = None
-                break
+        if self._pages is not None and self._pages.total + scores.size > MAX_TOTAL:
             self._fold()
-        return done
+        if self._pages is None:
+            self._pages = Pages(self._bins.shift, self.max_pages)
+        scores = self._pages.count(scores)
+        while self._pages.full:
+            self._pages.widen()
+            scores = self._pages.count(scores)
+        return scores
 
     def _wait(
         self,
@@ -174,4 +169,4 @@ class ScoreHistogram:
 
     def __getstate__(self) -> dict[str, Any]:
         self._fold()
-        return self.__dict__
+        return {**self.__dict__, "_summed": None}

@@ -24,6 +24,7 @@ __all__ = [
     "find_new_pages",
     "join_sorted",
     "list_occupied",
+    "measure_regions",
     "ordinals_of",
     "scan",
     "sum_equal",
@@ -32,14 +33,15 @@ __all__ = [
 PAGE_BITS = 8
 """A page holds ``2 ** PAGE_BITS`` bins."""
 
-BLOCK = 4096
-"""Scores whose places are found before any is counted."""
+BLOCK = 1024
+"""Scores whose places are found before any is counted: what waits for memory then overlaps."""
 
 _MAGNITUDE = np.uint64(0x7FFFFFFFFFFFFFFF)
 _SIGN = np.uint64(0x8000000000000000)
 _INFINITY = np.uint64(0x7FF0000000000000)
 _MANTISSA = np.uint64(52)
 _PAGE_BITS = np.uint64(PAGE_BITS)
+_PAGE_SHIFT = np.int64(PAGE_BITS)
 _IN_PAGE = np.uint64((1 << PAGE_BITS) - 1)
 _ONE = np.uint64(1)
 
@@ -82,52 +84,48 @@ def find_binades(scores: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
 
 
 @compiled
-def _entry(cell: Any, shift: Any, binades: NDArray[np.int32]) -> Any:
-    """Return the entry of the page of ``cell``, or a negative number if its binade has none."""
-    start = np.int64(binades[cell >> (_MANTISSA - shift)])
-    if start < 0:
-        return start
-    page = (cell >> _PAGE_BITS) & ((_ONE << (_MANTISSA - shift - _PAGE_BITS)) - _ONE)
-    return start + np.int64(page)
+def _entry(ordinal: Any, shift: Any, binades: NDArray[np.int64]) -> Any:
+    """Return the entry of the page that holds ``ordinal``."""
+    page = np.int64(ordinal >> (shift + _PAGE_BITS))
+    return np.uint64(page + binades[ordinal >> _MANTISSA])
 
 
 @compiled
 def count(
     scores: NDArray[np.floating[Any]],
     shift: int,
-    binades: NDArray[np.int32],
+    binades: NDArray[np.int64],
     entries: NDArray[np.int32],
     counts: NDArray[np.int32],
-) -> int:
-    """Count scores up to the first block with one that has no page; return how many were.
+) -> NDArray[np.floating[Any]]:
+    """Count the scores that have a page; return the others.
 
     ``counts[slot, bin]`` is flat. See ``Pages`` in ``page_table`` for the look-up.
     """
     down = np.uint64(shift)
-    cells = np.empty(BLOCK, np.uint64)
-    places = np.empty(BLOCK, np.uint32)
+    others = np.empty_like(scores)
+    left = 0
+    places = np.empty(BLOCK, np.int64)
     for block in range(0, scores.size, BLOCK):
         n = min(BLOCK, scores.size - block)
         for i in range(n):
-            cells[i] = _ordinal(scores[block + i]) >> down
-        lowest = np.int64(0)
+            ordinal = _ordinal(scores[block + i])
+            slot = np.int64(entries[_entry(ordinal, down, binades)])
+            places[i] = (slot << _PAGE_SHIFT) + np.int64((ordinal >> down) & _IN_PAGE)
         for i in range(n):
-            entry = _entry(cells[i], down, binades)
-            slot = np.int64(-1) if entry < 0 else np.int64(entries[np.uint64(entry)])
-            lowest = min(lowest, slot)
-            places[i] = np.uint32((np.uint64(slot) << _PAGE_BITS) + (cells[i] & _IN_PAGE))
-        if lowest < 0:
-            return block
-        for i in range(n):
-            counts[places[i]] += 1
-    return scores.size
+            if places[i] < 0:
+                others[left] = scores[block + i]
+                left += 1
+            else:
+                counts[np.uint64(places[i])] += 1
+    return others[:left]
 
 
 @compiled
 def find_new_pages(
     scores: NDArray[np.floating[Any]],
     shift: int,
-    binades: NDArray[np.int32],
+    binades: NDArray[np.int64],
     entries: NDArray[np.int32],
     room: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
@@ -141,12 +139,12 @@ def find_new_pages(
     pages = np.empty(room + 1, np.uint64)
     n = 0
     for i in range(scores.size):
-        cell = _ordinal(scores[i]) >> down
-        entry = _entry(cell, down, binades)
+        ordinal = _ordinal(scores[i])
+        entry = _entry(ordinal, down, binades)
         if entries[entry] == -1:
             entries[entry] = -2
             found[n] = entry
-            pages[n] = cell >> _PAGE_BITS
+            pages[n] = ordinal >> (down + _PAGE_BITS)
             n += 1
             if n > room:
                 break
@@ -165,20 +163,53 @@ def list_occupied(
         pages: Page of each slot.
     """
     occupied = 0
-    for slot in order:
-        for column in range(counts.shape[1]):
-            occupied += counts[slot, column] > 0
-    ids = np.empty(occupied, np.uint64)
-    listed = np.empty((occupied, 1), np.int64)
+    for number in counts.ravel():
+        if number:
+            occupied += 1
+    ids = np.empty(occupied + 1, np.uint64)  # one more, which what holds nothing is written to
+    listed = np.empty((occupied + 1, 1), np.int64)
     n = 0
     for slot in order:
         start = pages[slot] << _PAGE_BITS
         for column in range(counts.shape[1]):
-            if counts[slot, column] > 0:
-                ids[n] = start + np.uint64(column)
-                listed[n, 0] = counts[slot, column]
-                n += 1
-    return ids, listed
+            ids[n] = start + np.uint64(column)
+            listed[n, 0] = counts[slot, column]
+            n += counts[slot, column] > 0
+    return ids[:n], listed[:n]
+
+
+@compiled
+def measure_regions(
+    labels: NDArray[np.int32], scores: NDArray[np.floating[Any]], count: int
+) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.floating[Any]]]:
+    """Return the region ``(M,)`` of each pixel, and areas and middle scores of regions, ``(R,)``.
+
+    Half of a region's pixels, or one more, have its middle score or a higher one.
+
+    Args:
+        labels: ``(H, W)``: 0, or 1 + the region.
+        scores: ``(M,)``, of the pixels with a region, by row.
+        count: R.
+    """
+    region = np.empty(scores.size, np.intp)
+    areas = np.zeros(count, np.int64)
+    n = 0
+    for label in labels.ravel():
+        if label:
+            region[n] = label - 1
+            areas[label - 1] += 1
+            n += 1
+    ends = np.cumsum(areas)
+    starts = ends - areas
+    sorted_in = np.empty_like(scores)
+    for i in range(n):
+        sorted_in[starts[region[i]]] = scores[i]
+        starts[region[i]] += 1
+    middle = np.empty(count, scores.dtype)
+    for i in range(count):
+        ordered = np.sort(sorted_in[ends[i] - areas[i] : ends[i]])
+        middle[i] = ordered[areas[i] - (areas[i] + 1) // 2]
+    return region, areas, middle
 
 
 @compiled

@@ -2,7 +2,8 @@
 
 Bins live in pages that exist only where scores are. Pages are looked up without a search: ordinals
 with the same sign and exponent make a *binade*, and each binade that holds a score has a run of
-entries in one table, an entry for every page that could be in it.
+entries in one table, an entry for every page that could be in it. Where the budget of pages is
+spent, neighbouring bins join, two by two.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from threecad.evaluation.counting.bins import MANTISSA, Bins
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["PAGE_BITS", "Pages"]
+__all__ = ["MAX_TOTAL", "PAGE_BITS", "Pages"]
 
 PAGE_BITS = kernels.PAGE_BITS
 
@@ -41,33 +42,59 @@ class Pages:
     """
 
     def __init__(self, shift: int, max_pages: int) -> None:
-        self.shift = shift
         self.max_pages = max_pages
         self.total = 0
         self.full = False
-        self._per_binade = 1 << max(MANTISSA - shift - PAGE_BITS, 0)
-        self._binades = np.full(4096, -1, np.int32)  # where its entries start
-        self._entries = np.empty(0, np.int32)  # slot of each page, -1 without one
         self._ids = np.empty(0, np.uint64)  # page of each slot
         self._counts = np.zeros((0, 1 << PAGE_BITS), np.int32)
+        self._used = np.empty(0, np.intp)  # binades, in the order of their entries
+        self._lay_out(shift)
 
-    def count(self, scores: NDArray[np.floating[Any]]) -> int:
-        """Count finite scores, (N,) float32 or float64; return how many were, the first ones.
+    def _lay_out(self, shift: int) -> None:
+        """Make the look-up table of the pages in bins of this width."""
+        self.shift = shift
+        self._per_binade = 1 << max(MANTISSA - shift - PAGE_BITS, 0)
+        if not self.fits:
+            return
+        # The first entries are those of all binades without scores: none of them has a slot.
+        self._binades = -np.arange(4096, dtype=np.int64) * self._per_binade
+        self._entries = np.full(self._per_binade, -1, np.int32)
+        self._add_binades(self._used)
+        places = self._ids.astype(np.int64)
+        places += self._binades[places // self._per_binade]
+        self._entries[places] = np.arange(self._ids.size)
 
-        The others lie too far apart for these pages, or these are ``full``.
+    @property
+    def fits(self) -> bool:
+        """Whether a page lies within a binade, and the entries of a binade in the table."""
+        return self.shift + PAGE_BITS <= MANTISSA and self._per_binade <= MAX_ENTRIES
+
+    def count(self, scores: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """Count finite scores, (N,) float32 or float64; return those that could not be.
+
+        These lie too far apart for the pages, or the pages are ``full``.
         """
-        if self.shift + PAGE_BITS > MANTISSA:
-            return 0
-        if self.total + scores.size > MAX_TOTAL:
-            self.full = True
-            return 0
-        done = 0
-        while True:
-            lookup = (self.shift, self._binades, self._entries)
-            done += kernels.count(scores[done:], *lookup, self._counts.reshape(-1))
-            if done == scores.size or not self._open(scores[done:]):
-                self.total += done
-                return done
+        if not self.fits or self.total + scores.size > MAX_TOTAL:
+            return scores
+        left = self._count(scores)
+        if left.size and self._open(left):
+            left = self._count(left)
+        self.total += scores.size - left.size
+        return left
+
+    def _count(self, scores: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        flat = self._counts.reshape(-1)
+        return kernels.count(scores, self.shift, self._binades, self._entries, flat)
+
+    def widen(self) -> None:
+        """Join every two neighbouring bins, to make room."""
+        ids, slots = np.unique(self._ids >> np.uint64(1), return_inverse=True)
+        half = 1 << (PAGE_BITS - 1)
+        joined = np.zeros((len(ids), 2, half), np.int32)
+        counts = self._counts[: self._ids.size]
+        joined[slots, (self._ids & np.uint64(1)).astype(np.intp)] = counts[:, ::2] + counts[:, 1::2]
+        self._ids, self._counts, self.full = ids, joined.reshape(-1, 2 * half), False
+        self._lay_out(self.shift + 1)
 
     def bins(self, alignment: int) -> Bins:
         """Return the occupied bins, ascending."""
@@ -76,15 +103,13 @@ class Pages:
 
     def _open(self, scores: NDArray[np.floating[Any]]) -> bool:
         """Make every page that ``scores`` need; return whether there was room for them."""
-        binades = np.flatnonzero(kernels.find_binades(scores) & (self._binades < 0))
-        size = self._entries.size + binades.size * self._per_binade
-        if size > MAX_ENTRIES:
+        found = kernels.find_binades(scores)
+        found[self._used] = False
+        binades = np.flatnonzero(found)
+        if (self._used.size + binades.size) * self._per_binade > MAX_ENTRIES:
             return False
-        starts = self._entries.size + np.arange(binades.size) * self._per_binade
-        self._binades[binades] = starts
-        entries = np.full(size, -1, np.int32)
-        entries[: self._entries.size] = self._entries
-        self._entries = entries
+        self._used = np.concatenate([self._used, binades])
+        self._add_binades(binades)
         used = self._ids.size
         places, pages = kernels.find_new_pages(
             scores, self.shift, self._binades, self._entries, self.max_pages - used
@@ -103,3 +128,11 @@ class Pages:
             grown[:capacity] = self._counts
             self._counts = grown
         return True
+
+    def _add_binades(self, binades: NDArray[np.intp]) -> None:
+        """Give binades entries behind the others."""
+        if binades.size:
+            first = self._entries.size + np.arange(binades.size) * self._per_binade
+            self._binades[binades] += first
+            more = np.full(binades.size * self._per_binade, -1, np.int32)
+            self._entries = np.concatenate([self._entries, more])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 
+from threecad.evaluation.counting import kernels
 from threecad.evaluation.counting.histograms import ScoreHistogram
 from threecad.evaluation.counting.partitions import Partition
 from threecad.evaluation.curves import OVERLAP_SCALE
@@ -52,25 +53,19 @@ class DefectPixels(NamedTuple):
 
 def find_defects(anomaly_map: AnomalyMap, mask: NDArray[np.bool_]) -> DefectPixels | None:
     """Return the 8-connected regions of ``mask`` with their scores; ``None`` if it is empty."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    if rows.size == 0:
+    defective = np.ascontiguousarray(mask).view(np.uint8)
+    left, top, width, height = cv2.boundingRect(defective)
+    if width == 0:
         return None
-    rows_ = slice(int(rows[0]), int(rows[-1]) + 1)
-    columns = np.flatnonzero(mask[rows_].any(axis=0))
-    box = (rows_, slice(int(columns[0]), int(columns[-1]) + 1))
-    count, labels = cv2.connectedComponents(
-        np.ascontiguousarray(mask[box]).view(np.uint8), connectivity=8
-    )
-    inside = labels > 0
-    region = labels[inside].astype(np.intp) - 1
+    box = np.ascontiguousarray(defective[top : top + height, left : left + width])
+    count, labels = cv2.connectedComponents(box, connectivity=8)
     values = anomaly_map.scores_at(mask)
-    areas = np.bincount(region, minlength=count - 1)
     # A region is found once half of its pixels are flagged: at its ceil(area / 2)-th highest score.
-    order = np.lexsort((values, region))
-    ends = np.cumsum(areas)
-    found = values[order][ends - (areas + 1) // 2]
+    region, areas, found = kernels.measure_regions(
+        labels.astype(np.int32, copy=False), values, count - 1
+    )
     weights = (2 * OVERLAP_SCALE + areas) // (2 * areas)  # rounded
-    size_class = np.array([SIZES.index(size_of(int(area), mask.size)) for area in areas])
+    size_class = np.array([SIZES.index(size_of(area, mask.size)) for area in areas.tolist()])
     return DefectPixels(values, weights[region], found, size_class, region)
 
 

@@ -44,4 +44,4 @@ def credit_peak(anomaly_map: AnomalyMap, mask: NDArray[np.bool_], reach: float) 
                 np.ascontiguousarray(~window).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
             )
             near = away[rows - top, columns - left] <= distance
-    return float(near.mean()) if near.any() else 0.0
+    return float(np.count_nonzero(near) / near.size)
