@@ -211,6 +211,12 @@ def evaluate(
     metavar="FILE",
     help="Draw the differences with their intervals: .png, .pdf or .svg; implies --test.",
 )
+@click.option(
+    "--rank-figure",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw the mean ranks over categories as a critical-difference diagram; implies --test.",
+)
 @json_option
 @click.option(
     "--markdown",
@@ -230,6 +236,7 @@ def compare(
     keys: tuple[str, ...],
     test: bool,
     test_figure: Path | None,
+    rank_figure: Path | None,
     as_json: bool,
     markdown: Path | None,
     latex: Path | None,
@@ -250,16 +257,25 @@ def compare(
     if len(named) < len(results):
         raise UsageError("Two of the results have the same file name. Rename one of them.")
     significance = None
-    if test or test_figure is not None:
+    for figure in (test_figure, rank_figure):
+        if figure is not None and figure.suffix not in (".png", ".pdf", ".svg"):
+            raise click.UsageError(f"{figure} shall end in .png, .pdf or .svg.")
+    if test or test_figure is not None or rank_figure is not None:
         from threecad.benchmark.significance import judge
 
         significance = judge(named)
-    if significance is not None and test_figure is not None:
-        from threecad.benchmark.interval_figure import draw_differences
+    if significance is not None:
+        from threecad.benchmark.interval_figure import draw_differences, draw_ranks
 
-        if test_figure.suffix not in (".png", ".pdf", ".svg"):
-            raise click.UsageError(f"{test_figure} shall end in .png, .pdf or .svg.")
-        draw_differences(significance.differences, test_figure)
+        if test_figure is not None:
+            draw_differences(significance.differences, test_figure)
+        if rank_figure is not None:
+            if significance.ranks is None:
+                raise UsageError(
+                    "Ranks need three results or more, of three categories or more. Leave "
+                    "--rank-figure out."
+                )
+            draw_ranks(significance.ranks, rank_figure)
     everything = "all" in methods
     for method in published_methods() if everything else methods:
         if "/" not in method:

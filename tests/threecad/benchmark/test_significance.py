@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,16 @@ from click.testing import CliRunner
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from threecad.benchmark.significance import Category, auroc, correct_by_holm, delong, judge, rank
+from threecad.benchmark.interval_figure import _alike, draw_ranks
+from threecad.benchmark.significance import (
+    Category,
+    Ranks,
+    auroc,
+    correct_by_holm,
+    delong,
+    judge,
+    rank,
+)
 from threecad.cli import main
 from threecad.errors import UsageError
 from threecad.evaluation.results import Result
@@ -163,6 +174,29 @@ def test_the_command_line_prints_sentences_and_json(tmp_path) -> None:
     assert "<svg" in figure.read_text()
     refused = CliRunner().invoke(main, ["compare", *paths, "--test-figure", "differences.txt"])
     assert refused.exit_code == 2
+    few = CliRunner().invoke(main, ["compare", *paths, "--rank-figure", str(figure)])
+    assert few.exit_code != 0
+    assert "three results or more" in few.output
     assert "significance" not in json.loads(
         CliRunner().invoke(main, ["compare", *paths, "--json"]).output
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "reach", "runs"),
+    [
+        ([1.0, 1.5, 2.6, 3.4], 1.2, [(0, 1), (1, 2), (2, 3)]),
+        ([1.0, 1.5, 2.0, 4.0], 1.2, [(0, 2)]),
+        ([1.0, 2.0, 3.0], math.inf, [(0, 2)]),
+        ([1.0, 2.5, 4.0], 1.2, []),
+    ],
+)
+def test_a_bar_joins_the_longest_runs_that_lie_together(values, reach, runs) -> None:
+    assert _alike(values, reach) == runs
+
+
+def test_ranks_are_drawn_from_three_results_on(tmp_path: Path) -> None:
+    ranks = Ranks({"best": 1.2, "middle": 1.9, "last": 2.9}, 8, 0.001, 1.1)
+    draw_ranks(ranks, tmp_path / "ranks.svg")
+    drawn = (tmp_path / "ranks.svg").read_text()
+    assert "<svg" in drawn
