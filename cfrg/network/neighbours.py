@@ -93,7 +93,9 @@ def nearest_distances(features: Tensor, vectors: Tensor) -> Tensor:
     shifted = queries - middle
     squares = []
     for some in torch.split(vectors - middle, COMPARED):
-        nearest = (some.square().sum(1) - 2 * (shifted @ some.T)).argmin(2)  # (N, h·w)
+        # The queries are turned, not the vectors: a graph would keep these turned and unturned.
+        products = some @ shifted.transpose(1, 2)  # (N, M', h·w)
+        nearest = (some.square().sum(1)[:, None] - 2 * products).argmin(1)  # (N, h·w)
         squares.append((shifted - some[nearest]).square().sum(2))
     number, _, height, width = features.shape
     return torch.stack(squares).amin(0).sqrt().view(number, 1, height, width)

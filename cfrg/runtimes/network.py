@@ -38,6 +38,8 @@ class Network(nn.Module):
         for module in self.model.modules():
             if isinstance(module, Reading):
                 module.float()  # distances are small differences of large numbers
+                if half and module.config.memory_weight:  # kept in half, computed with in full
+                    module.vectors = module.vectors.half()
         # torch.export.save takes weights in another memory format for parts of a larger tensor.
         self.model.to(memory_format=torch.contiguous_format)
 
