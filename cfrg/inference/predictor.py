@@ -130,6 +130,9 @@ class Predictor:
         if runtime != "torch":
             kept = None if runtime_folder is None else Path(runtime_folder)
             compiled = compile_detector(cast("Any", detector), runtime, device or "cpu", kept)
+            if compiled is None and device is not None and device.startswith("cuda"):
+                self.device = find_device(device)  # PyTorch computes instead
+                detector.to(self.device)  # type: ignore[attr-defined]
         # PyTorch's own threads and several readers were in each other's way on small images.
         self._readers = READERS if compiled else 1
         self._network: MapPredictor = compiled or (folded() if folded else detector)

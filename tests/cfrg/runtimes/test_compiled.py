@@ -254,12 +254,17 @@ def test_the_predictor_computes_where_it_was_chosen(
     asked: list[object] = []
 
     def compile_detector(detector: object, *where: object) -> None:
-        asked.append(where[:2])
+        asked.append(where[:2])  # and cannot: PyTorch computes instead
+
+    def find_device(name: str | None) -> torch.device:
+        asked.append(name)
+        return torch.device("cpu")
 
     monkeypatch.setattr(predictor, "choose_runtime", lambda choice, device: ("onnx", "cuda"))
     monkeypatch.setattr(predictor, "compile_detector", compile_detector)
+    monkeypatch.setattr(predictor, "find_device", find_device)
     assert Predictor.from_pretrained(run, runtime="auto").batch_size == 16
-    assert asked == [("onnx", "cuda")]
+    assert asked == ["cpu", ("onnx", "cuda"), "cuda"]
 
 
 @needs_runtimes
