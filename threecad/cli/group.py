@@ -81,9 +81,15 @@ class FriendlyGroup(click.Group):
 
 @contextmanager
 def _stopping() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP unwind the command as Ctrl-C does; a second one ends it at once."""
+    """Have SIGTERM and SIGHUP unwind the command as Ctrl-C does; a second one ends it at once.
+
+    What fails while it unwinds is no mistake of anybody's: libraries do not expect to end anywhere.
+    """
+    told = False
 
     def stop(number: int, frame: object) -> None:  # noqa: ARG001
+        nonlocal told
+        told = True
         # Threads that wait for workers would complain that these have gone.
         threading.excepthook = lambda _: None
         signal.signal(number, as_usual[number])
@@ -98,9 +104,21 @@ def _stopping() -> Iterator[None]:
                 as_usual[kind] = signal.signal(kind, stop)
     try:
         yield
+    except Exception as error:
+        if told and (reason := _stop_behind(error)) is not None:
+            raise reason from None
+        raise
     finally:
         for kind, usual in as_usual.items():
             signal.signal(kind, usual)
+
+
+def _stop_behind(error: BaseException) -> BaseException | None:
+    """Return the stop during which an error was raised, if there was one."""
+    behind = error.__context__
+    while behind is not None and not isinstance(behind, (KeyboardInterrupt, SystemExit)):
+        behind = behind.__context__
+    return behind
 
 
 def _running(context: click.Context) -> click.Command:
